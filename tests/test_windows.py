@@ -1,0 +1,131 @@
+"""Streaming and random access give the same windows; threads end whatever happens."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from vqfr_media.windows import Window, in_batches, prefetch, sliding, window_at
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+def test_streamed_windows_equal_windows_by_random_access(count: int, radius: int) -> None:
+    items = [f"item {i}" for i in range(count)]
+    streamed = list(sliding(iter(items), radius))
+    assert streamed == [window_at(items.__getitem__, i, radius, count) for i in range(count)]
+    for index, window in enumerate(streamed):
+        assert window.items[window.centre] == items[index]
+        assert window.items == tuple(items[max(0, index - radius) : index + radius + 1])
+
+
+def test_sliding_takes_no_more_than_it_needs() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(100):
+            taken.append(i)
+            yield i
+
+    windows = sliding(items(), 3)
+    next(windows)
+    assert taken == [0, 1, 2, 3]
+    next(windows)
+    assert taken == [0, 1, 2, 3, 4]
+
+
+def test_bad_windows_are_refused() -> None:
+    with pytest.raises(ValueError, match="radius"):
+        next(sliding([1], -1))
+    with pytest.raises(IndexError, match="item 3 of 3"):
+        window_at([1, 2, 3].__getitem__, 3, 1, 3)
+    with pytest.raises(ValueError, match="centre"):
+        Window((1, 2), 2)
+
+
+def test_batches_follow_sizes_and_keep_order() -> None:
+    calls: list[list[int]] = []
+
+    def work(run: Sequence[int]) -> list[int]:
+        calls.append(list(run))
+        return [10 * i for i in run]
+
+    sizes = [1, 0, 2, 0, 0, 0, 0, 3, 1]
+    result = list(in_batches(sizes, work, size_of=int, batch_size=3, max_items=4))
+    assert result == [10 * i for i in sizes]
+    assert calls == [[1, 0, 2], [0, 0, 0, 0], [3], [1]]
+
+
+def _threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name == "vqfr-prefetch"}
+
+
+def test_prefetch_keeps_order_and_stays_within_its_depth() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(50):
+            made.append(i)
+            yield i
+
+    with prefetch(items(), 3) as ahead:
+        for expected in range(50):
+            assert next(ahead) == expected
+            time.sleep(0.001)
+            # Three wait in the queue and one more is held by the thread.
+            assert len(made) <= expected + 1 + 3 + 1
+        with pytest.raises(StopIteration):
+            next(ahead)
+    assert not _threads()
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("failing", [0, 1, 17])
+def test_an_error_in_the_source_is_raised_as_itself(failing: int, depth: int) -> None:
+    error = OSError("bad sector")
+
+    def items() -> Iterator[int]:
+        for i in range(100):
+            if i == failing:
+                raise error
+            yield i
+
+    received = []
+    with pytest.raises(OSError, match="bad sector") as caught, prefetch(items(), depth) as ahead:
+        received.extend(ahead)
+    assert caught.value is error
+    assert received == list(range(failing))  # everything before it arrived first
+    assert not _threads()
+
+
+def test_a_consumer_that_leaves_early_stops_an_endless_source_and_closes_it() -> None:
+    closed = threading.Event()
+
+    def endless() -> Iterator[int]:
+        try:
+            i = 0
+            while True:
+                yield (i := i + 1)
+        finally:
+            closed.set()
+
+    with prefetch(endless(), 2) as ahead:
+        assert next(ahead) == 1
+    assert closed.is_set()
+    assert not _threads()
+
+
+def test_a_failing_consumer_is_not_masked_when_nested() -> None:
+    def endless() -> Iterator[int]:
+        while True:
+            yield 1
+
+    with (
+        pytest.raises(KeyError, match="mine"),
+        prefetch(endless(), 2) as inner,
+        prefetch((2 * i for i in inner), 2) as outer,
+    ):
+        for _ in outer:
+            raise KeyError("mine")
+    assert not _threads()

@@ -1,0 +1,1 @@
+"""Reading and writing video and images; the only place that imports av."""

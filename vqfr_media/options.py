@@ -1,0 +1,129 @@
+"""What a caller can choose: frozen, checked on construction. The command line is made of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from vqfr_media.errors import OptionError
+
+ModelChoice = Literal["auto", "v1", "v2", "lite"]
+BackendChoice = Literal["auto", "torch"]
+DetectorChoice = Literal["mobilenet", "resnet50"]
+FaceChoice = Literal["all", "largest", "center"]
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise OptionError(f"{name} must be between {low:g} and {high:g}, got {value:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceOptions:
+    """Which faces are found and restored."""
+
+    faces: FaceChoice = "all"
+    """Restore every face, the largest one, or the one nearest the centre of the picture."""
+    min_face: float = 24.0
+    """Smallest face that is restored, in display pixels (geometric mean of its box)."""
+    max_face: float = 100_000.0
+    """Largest face that is restored, in display pixels."""
+    score: float = 0.8
+    """Lowest detector score of a face; weaker ones count where a neighbouring frame vouches."""
+    detector: DetectorChoice = "mobilenet"
+    """RetinaFace backbone: mobilenet is fast, resnet50 finds more."""
+    detector_weights: Path | None = None
+    """File with the detector's weights, instead of the known places."""
+    proxy: int = 640
+    """Longer side, in pixels, of the small picture that the detector sees."""
+
+    def __post_init__(self) -> None:
+        _within("min_face", self.min_face, 0, 100_000)
+        _within("max_face", self.max_face, 1, 100_000)
+        _within("score", self.score, 0.05, 1)
+        _within("proxy", self.proxy, 64, 4096)
+        if self.min_face > self.max_face:
+            raise OptionError(
+                f"min_face ({self.min_face:g}) must not exceed max_face ({self.max_face:g})"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalOptions:
+    """How steady the result is; radii in seconds, 0 switches a rule off."""
+
+    landmarks_radius: float = 0.1
+    """Landmarks are averaged over this radius (the Gaussian's sigma is a third of it)."""
+    latent_radius: float = 0.0
+    """The encoder's latents are averaged over this radius before the codebook look-up."""
+    pixel_radius: float = 0.08
+    """Restored pixels are averaged over this radius where the input did not move."""
+    max_gap: float = 0.2
+    """Longest time for which a lost face is filled in between two detections."""
+
+    def __post_init__(self) -> None:
+        for name in ("landmarks_radius", "latent_radius", "pixel_radius", "max_gap"):
+            _within(name, getattr(self, name), 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which network runs, and where."""
+
+    model: ModelChoice = "auto"
+    """Network; auto takes v2 on a GPU where its weights can be had, else lite."""
+    weights: Path | None = None
+    """File with the network's weights, instead of the known places."""
+    fidelity: float | None = None
+    """0 = most detail, 1 = closest to the input. Only v2 has this knob (default 0.5)."""
+    backend: BackendChoice = "auto"
+    """What runs the network."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    batch_size: int | None = None
+    """Faces in one run of the network; by default 1 on a CPU and 8 on a GPU."""
+
+    def __post_init__(self) -> None:
+        if self.fidelity is not None:
+            _within("fidelity", self.fidelity, 0, 1)
+        if self.batch_size is not None:
+            _within("batch_size", self.batch_size, 1, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions:
+    """How the result is written."""
+
+    codec: str = "auto"
+    """Video encoder by its FFmpeg name; auto keeps depth and subsampling (x264, x265 or FFV1)."""
+    quality: float | None = None
+    """Constant quality (crf) of the encoder, lower is better; by default 16 for x264."""
+    preset: str | None = None
+    """Speed preset of the encoder; by default its own."""
+    container: str | None = None
+    """Container by its FFmpeg name; by default from the output's file name."""
+    image_quality: int = 95
+    """Quality of JPEG and WebP images, 1 to 100."""
+
+    def __post_init__(self) -> None:
+        if self.quality is not None:
+            _within("quality", self.quality, 0, 63)
+        _within("image_quality", self.image_quality, 1, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """Everything about one restoration but its input and output."""
+
+    model: ModelOptions = field(default_factory=ModelOptions)
+    face: FaceOptions = field(default_factory=FaceOptions)
+    temporal: TemporalOptions = field(default_factory=TemporalOptions)
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+    upscale: int = 1
+    """Enlarges the picture by this factor (background by Lanczos), 1 to 4."""
+    strict: bool = False
+    """Makes a face that the engine could not restore an error."""
+    offline: bool = False
+    """Never fetches weights from the network."""
+
+    def __post_init__(self) -> None:
+        _within("upscale", self.upscale, 1, 4)

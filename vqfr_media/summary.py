@@ -1,0 +1,111 @@
+"""What was done to a file: counted while it is done, told at the end and in `--report`."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vqfr_media.values import RestoredFace, Stage
+
+
+@dataclass(kw_only=True)
+class TrackRecord:
+    """One person in one shot."""
+
+    id: int
+    """Number of the track, from 0 in order of appearance."""
+    shot: int
+    """Number of the shot, from 0."""
+    first_frame: int
+    """Index of the first restored frame."""
+    last_frame: int
+    """Index of the last restored frame."""
+    restored: int = 0
+    """Frames in which the face was restored."""
+    filled: int = 0
+    """Of these, frames in which the detector had lost the face."""
+    mean_size: float = 0.0
+    """Mean size of the face in display pixels."""
+    mean_score: float = 0.0
+    """Mean score of the detector."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The outcome of one restoration."""
+
+    source: Path
+    """File that was read."""
+    output: Path
+    """File that was written."""
+    model: str
+    """Network that ran."""
+    why: str
+    """Why this one."""
+    device: str
+    """Where it ran."""
+    frames: int
+    """Frames written."""
+    seconds: float
+    """Wall time from the first frame read to the file's renaming."""
+    restored: int
+    """Faces restored, over all frames."""
+    skipped: dict[str, int]
+    """Faces left alone, over all frames, by reason."""
+    shots: tuple[int, ...]
+    """Index of each shot's first frame."""
+    tracks: tuple[TrackRecord, ...]
+    """Every track of restored faces."""
+    warnings: tuple[str, ...] = ()
+    """What the reader or the writer could not keep exactly, and why."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`."""
+        values = asdict(self)
+        return {**values, "source": str(self.source), "output": str(self.output)}
+
+
+@dataclass
+class Tally:
+    """Folds the finished frames of one run, in order, into the figures of a `Summary`."""
+
+    frames: int = 0
+    restored: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    shots: list[int] = field(default_factory=list)
+    tracks: list[TrackRecord] = field(default_factory=list)
+    _ids: list[int] = field(default_factory=list)
+
+    def add(self, stage: Stage[RestoredFace]) -> None:
+        """Counts one frame; a face continues the track of the face it is linked to."""
+        index = stage.frame.index
+        self.frames += 1
+        if stage.new_shot:
+            self.shots.append(index)
+        ids = []
+        for face in stage.faces:
+            if face.previous is not None and not stage.new_shot:
+                track = self.tracks[self._ids[face.previous]]
+            else:
+                track = TrackRecord(
+                    id=len(self.tracks),
+                    shot=len(self.shots) - 1,
+                    first_frame=index,
+                    last_frame=index,
+                )
+                self.tracks.append(track)
+            self._count(track, face, index)
+            ids.append(track.id)
+        self._ids = ids
+        self.restored += len(stage.faces)
+        self.skipped.update(skipped.reason for skipped in stage.skipped)
+
+    @staticmethod
+    def _count(track: TrackRecord, restored: RestoredFace, index: int) -> None:
+        tracked = restored.aligned.tracked
+        track.last_frame = index
+        track.restored += 1
+        track.filled += tracked.filled
+        track.mean_size += (tracked.face.size - track.mean_size) / track.restored
+        track.mean_score += (tracked.face.score - track.mean_score) / track.restored
+

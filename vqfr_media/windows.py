@@ -1,0 +1,140 @@
+"""Bounded streaming: read ahead in a thread, look around in a window, work in batches."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import Full, Queue
+from threading import Event, Thread
+
+_END = object()
+
+
+@dataclass(frozen=True)
+class Window[T]:
+    """An item with its neighbours; shorter at the ends of the sequence."""
+
+    items: tuple[T, ...]
+    """Up to `2 * radius + 1` consecutive items."""
+    centre: int
+    """Position in `items` of the item that the window is about."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.centre < len(self.items):
+            raise ValueError(f"{self.centre = } is outside of {len(self.items)} items")
+
+
+def sliding[T](items: Iterable[T], radius: int) -> Iterator[Window[T]]:
+    """Yields one window for each item, in order; holds at most `2 * radius + 1` items.
+
+    Raises:
+        ValueError: `radius` is negative.
+    """
+    if radius < 0:
+        raise ValueError(f"radius must not be negative, got {radius}")
+    held: deque[T] = deque()
+    centre = 0
+
+    def step() -> Window[T]:
+        nonlocal centre
+        window = Window(tuple(held), centre)
+        if centre == radius:
+            held.popleft()
+        else:
+            centre += 1
+        return window
+
+    for item in items:
+        held.append(item)
+        if len(held) > centre + radius:
+            yield step()
+    while centre < len(held):
+        yield step()
+
+
+def window_at[T](get: Callable[[int], T], index: int, radius: int, count: int) -> Window[T]:
+    """The window that `sliding` yields for item `index` of `count`, by random access.
+
+    Raises:
+        IndexError: there is no such item.
+    """
+    if not 0 <= index < count:
+        raise IndexError(f"item {index} of {count}")
+    first, last = max(0, index - radius), min(count - 1, index + radius)
+    return Window(tuple(get(i) for i in range(first, last + 1)), index - first)
+
+
+def in_batches[T, R](
+    items: Iterable[T],
+    work: Callable[[Sequence[T]], Sequence[R]],
+    *,
+    size_of: Callable[[T], int],
+    batch_size: int,
+    max_items: int = 32,
+) -> Iterator[R]:
+    """Applies `work` to runs of consecutive items whose sizes add up to at least `batch_size`.
+
+    A run also ends after `max_items`, so that memory stays bounded where items are empty.
+    """
+    run: list[T] = []
+    total = 0
+    for item in items:
+        run.append(item)
+        total += size_of(item)
+        if total >= batch_size or len(run) >= max_items:
+            yield from work(run)
+            run, total = [], 0
+    if run:
+        yield from work(run)
+
+
+@contextmanager
+def prefetch[T](items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
+    """Yields an iterator over `items` that a thread keeps at most `depth` items ahead.
+
+    An exception in `items` is raised from the consumer's `next()`. Leaving the `with` block stops
+    the thread and joins it, whatever state the consumer is in; a generator given as `items` is
+    then closed in that thread, so that its own `finally` blocks have run on return.
+    """
+    buffer: Queue[object] = Queue(maxsize=depth)
+    stop = Event()
+    failure: list[BaseException] = []
+
+    def put(item: object) -> bool:
+        while not stop.is_set():
+            try:
+                buffer.put(item, timeout=0.05)
+            except Full:
+                continue
+            return True
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    break
+        except BaseException as error:  # handed to the consumer, never swallowed
+            failure.append(error)
+        finally:
+            try:
+                close = getattr(items, "close", None)
+                if close is not None:
+                    close()
+            except BaseException as error:
+                failure.append(error)
+            put(_END)
+
+    def consume() -> Iterator[T]:
+        while (item := buffer.get()) is not _END:
+            yield item  # type: ignore[misc]
+        if failure:
+            raise failure[0]
+
+    thread = Thread(target=produce, name="vqfr-prefetch", daemon=True)
+    thread.start()
+    try:
+        yield consume()
+    finally:
+        stop.set()
+        thread.join()
