@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from vqfr_media.network.config import (
+    VqfrV1Config,
+    VqfrV2Config,
+    lite_config,
+    vqfr_v1_config,
+    vqfr_v2_config,
+)
+
+
+@pytest.mark.parametrize("config", [vqfr_v1_config(), vqfr_v2_config(), lite_config()])
+def test_a_config_survives_json(config: VqfrV1Config | VqfrV2Config) -> None:
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_what_follows_from_a_config() -> None:
+    assert vqfr_v1_config().downsampling == 32
+    assert vqfr_v1_config().latent_shape == (256, 16, 16)
+    assert vqfr_v2_config().latent_shape == (256, 16, 16)
+    assert lite_config().downsampling == 16
+    assert lite_config().latent_shape == (128, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image_size", 500),
+        ("image_size", 0),
+        ("image_size", "512"),
+        ("channels", (128,)),
+        ("channels", [128] * 6),
+        ("channels", (128, 128, 256, 256, 256, 500)),
+        ("encoder_blocks", (2, 2)),
+        ("encoder_blocks", (2, 2, 2, 2, 2, -1)),
+        ("texture_blocks", (3, 3, 3, 3, 3, 3.0)),
+        ("codebook_size", True),
+        ("norm_groups", 48),
+        ("offset_channels", (128, 128, 256, 256, 256, 0)),
+        ("offset_channels", (128, 128, 256, 256, 256, 100)),
+        ("offset_groups", 3),
+        ("input_channels", 0),
+        ("input_pyramid", 1),
+        ("predict_residual", None),
+    ],
+)
+def test_a_bad_v1_value_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field):
+        dataclasses.replace(vqfr_v1_config(), **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image_size", 100),
+        ("channels", None),
+        ("texture_blocks", 2),
+        ("code_channels", -1),
+        ("look_up", "guess"),
+    ],
+)
+def test_a_bad_v2_value_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=field):
+        dataclasses.replace(vqfr_v2_config(), **{field: value})
+
+
+def test_a_pyramid_too_narrow_for_its_groups_is_refused() -> None:
+    with pytest.raises(ValueError, match="half of the channels"):
+        dataclasses.replace(lite_config(), channels=(8, 32, 64, 128, 192))
+
+
+def test_missing_and_unknown_fields_are_named() -> None:
+    values = vqfr_v1_config().to_dict()
+    del values["norm_groups"]
+    values["colour"] = "red"
+    with pytest.raises(ValueError, match=r"missing fields \['norm_groups'\].*\['colour'\]"):
+        VqfrV1Config.from_dict(values)

@@ -1,0 +1,113 @@
+"""Deformable convolution and the texture warping module (paper, equation 5 and table 4)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+from vqfr_media.network.blocks import BilinearDown, double, full_precision, group_norm
+
+
+class ModulatedDeformConv(nn.Module):
+    """A 3x3 convolution that samples where another feature says, weighted by a mask.
+
+    Offsets (pixels) and mask are computed in float32 whatever the data's type: in bfloat16 an
+    offset of 1 px is good to 1/128 px only, one of 4 px to 1/32 px. Data and products are float32
+    as well, since torchvision's CPU operator knows no bfloat16.
+    """
+
+    def __init__(self, channels: int, *, guide_channels: int, offset_groups: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        self.conv_offset = nn.Conv2d(guide_channels, 3 * 9 * offset_groups, 3, padding=1)
+        # An untrained warp is then a plain 3x3 convolution with mask 1/2.
+        for parameter in self.conv_offset.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
+        """Sample ``x`` ``(N, C, h, w)`` as ``guide`` ``(N, G, h, w)`` says -> ``(N, C, h, w)``."""
+        bias = cast(Tensor, self.conv_offset.bias)
+        with full_precision(x):
+            sampling = F.conv2d(
+                guide.float(), self.conv_offset.weight.float(), bias.float(), padding=1
+            )
+            first, second, mask = sampling.chunk(3, dim=1)
+            # torchvision's layout: for each group, for each tap, (dy, dx).
+            offset, mask = torch.cat((first, second), dim=1), torch.sigmoid(mask)
+            warped: Tensor = deform_conv2d(
+                x.float(), offset, self.weight.float(), self.bias.float(), padding=1, mask=mask
+            )
+        return warped.to(x.dtype)
+
+
+class TextureWarp(nn.Module):
+    """Warp one level's texture feature to the input's geometry (equation 5).
+
+    Offsets come from the texture feature and the input's feature of the same level, helped by the
+    coarser level's offset feature.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        input_channels: int,
+        offset_channels: int,
+        coarser_channels: int,
+        offset_groups: int,
+        norm_groups: int,
+        input_scale: int = 1,
+    ) -> None:
+        super().__init__()
+        self.downsample: nn.Module = nn.Identity()
+        if input_scale > 1:
+            self.downsample = BilinearDown(input_channels, input_channels, factor=input_scale)
+        self.offset_conv1 = nn.Sequential(
+            nn.Conv2d(input_channels + channels, offset_channels, 1),
+            group_norm(offset_channels, groups=norm_groups),
+            nn.SiLU(),
+            nn.Conv2d(offset_channels, offset_channels, 7, padding=3, groups=offset_channels),
+            group_norm(offset_channels, groups=norm_groups),
+            nn.SiLU(),
+            nn.Conv2d(offset_channels, offset_channels, 1),
+        )
+        self.offset_conv2 = nn.Sequential(
+            nn.Conv2d(offset_channels + coarser_channels, offset_channels, 3, padding=1),
+            group_norm(offset_channels, groups=norm_groups),
+            nn.SiLU(),
+        )
+        self.dcn = ModulatedDeformConv(
+            channels,
+            guide_channels=offset_channels,
+            offset_groups=offset_groups,
+        )
+
+    def forward(
+        self, texture: Tensor, given: Tensor, coarser: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Warp ``texture`` by what ``given`` shows.
+
+        Args:
+            texture: ``(N, channels, h, w)``, the texture decoder's feature.
+            given: ``(N, input_channels, h * input_scale, w * input_scale)``, the degraded input's
+                feature.
+            coarser: ``(N, coarser_channels, h/2, w/2)``, the offset feature of the level below, or
+                None at the coarsest.
+
+        Returns:
+            The warped texture feature ``(N, channels, h, w)`` and this level's offset feature
+            ``(N, offset_channels, h, w)``.
+        """
+        seen = self.downsample(given)
+        guide: Tensor = self.offset_conv1(torch.cat((seen, texture), dim=1))
+        if coarser is not None:
+            # Twice the size, so offsets in pixels are twice as long.
+            guide = torch.cat((guide, double(coarser) * 2.0), dim=1)
+        guide = self.offset_conv2(guide)
+        return self.dcn(texture, guide), guide
