@@ -1,0 +1,61 @@
+# make demo    restores a short clip into demo/ (CLIP=/path/to/video.mp4 for one of yours)
+# make test    the tests that take seconds; make test-slow: those that take minutes
+# make check   format, lint, types
+#
+# PYTHON=/path/to/python3.12 make ... where no suitable Python is found.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SHARED := ../shared
+CLIP ?= $(SHARED)/data/clips/duo_lq.mp4
+PYTEST_ARGS ?=
+
+.PHONY: demo test test-slow check venv clean
+.DELETE_ON_ERROR:
+
+demo: $(INSTALLED)
+	@if [ ! -f "$(CLIP)" ]; then \
+	  echo "make demo: there is no $(CLIP); give a video of yours: CLIP=/path/to/video.mp4 make demo" >&2; exit 2; fi
+	@mkdir -p demo
+	@if [ -z "$$VQFR_MEDIA_WEIGHTS" ] && [ -d "$(SHARED)/weights" ]; then \
+	  VQFR_MEDIA_WEIGHTS="$(SHARED)/weights"; export VQFR_MEDIA_WEIGHTS; fi; \
+	set -x; \
+	$(BIN)/vqfr-media restore "$(CLIP)" --output demo/out.mp4 && \
+	$(BIN)/python -m benchmarks.before_after "$(CLIP)" demo/out.mp4 demo/before_after.png
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# A candidate is believed only once it has run: python3.12 may be a pyenv shim without a Python
+# behind it, and a distribution's python3 may lack what venv needs.
+$(BIN)/python:
+	@fits='import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 12))'; \
+	if [ -n "$(PYTHON)" ]; then set -- "$(PYTHON)"; else \
+	  set -- python3.12 python3.13 python3.14 python3 \
+	    "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[2-9]*/bin/python; fi; \
+	for candidate do \
+	  if "$$candidate" -c "$$fits" >/dev/null 2>&1; then \
+	    echo "$$candidate -m venv $(VENV)"; exec "$$candidate" -m venv $(VENV); fi; done; \
+	if [ -n "$(PYTHON)" ]; then echo "make: $(PYTHON) is no Python 3.12 or newer with the venv module" >&2; \
+	else echo "make: no Python 3.12 or newer with the venv module was found; install Python 3.12" \
+	  "(pyenv install 3.12, or python3.12 and python3.12-venv from your distribution)," \
+	  "or say where it is: PYTHON=/path/to/python3.12 make test" >&2; fi; exit 3
+
+clean:
+	rm -rf demo dist .pytest_cache .mypy_cache .ruff_cache
+	find vqfr_media training tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,35 @@
+"""What every test has: the data beside the checkout, and global state that no test leaks."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with clips, photographs, golden numbers and development weights."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the development data are not here: {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def leak_nothing() -> Iterator[None]:
+    """Random state after a test is what it was before, so that tests do not depend on order."""
+    state = random.getstate()
+    numpy_state = np.random.get_state()
+    torch_state = torch.get_rng_state()
+    threads = torch.get_num_threads()
+    yield
+    random.setstate(state)
+    np.random.set_state(numpy_state)
+    torch.set_rng_state(torch_state)
+    left = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    assert left == threads, "a test changed torch's number of threads for the others"
