@@ -91,7 +91,7 @@ def test_an_error_in_the_source_is_raised_as_itself(failing: int, depth: int) ->
                 raise error
             yield i
 
-    received = []
+    received: list[int] = []
     with pytest.raises(OSError, match="bad sector") as caught, prefetch(items(), depth) as ahead:
         received.extend(ahead)
     assert caught.value is error
@@ -121,11 +121,14 @@ def test_a_failing_consumer_is_not_masked_when_nested() -> None:
         while True:
             yield 1
 
-    with (
-        pytest.raises(KeyError, match="mine"),
-        prefetch(endless(), 2) as inner,
-        prefetch((2 * i for i in inner), 2) as outer,
-    ):
-        for _ in outer:
+    def consume() -> None:
+        with (
+            prefetch(endless(), 2) as inner,
+            prefetch((2 * i for i in inner), 2) as outer,
+        ):
+            next(outer)
             raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        consume()
     assert not _threads()

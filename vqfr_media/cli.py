@@ -87,7 +87,7 @@ Command = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command line and exits with its code."""
     command = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         prog="vqfr-media",
         description="Restores the faces of a video with VQFR; nothing else in the file is touched.",
         args=arguments,
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="vqfr-media: %(message)s")
     signal.signal(signal.SIGTERM, _stop)
     try:
-        code = run(command)  # type: ignore[arg-type]
+        code = run(command)
     except VqfrMediaError as error:
         print(f"vqfr-media: {error}", file=sys.stderr)
         code = exit_code(error)
@@ -206,11 +206,14 @@ def _fetch_weights(names: Sequence[str]) -> int:
 def _verify_weights() -> int:
     states = weights.status()
     for state in states:
-        verdict = state.fault or {
-            True: "the published file",
-            False: "not the published file",
-            None: "no published hash is known" if state.sha256 else "not here",
-        }[state.published]
+        verdict = (
+            state.fault
+            or {
+                True: "the published file",
+                False: "not the published file",
+                None: "no published hash is known" if state.sha256 else "not here",
+            }[state.published]
+        )
         print(f"{state.name:10} {state.state:9} {verdict}: {state.path}")
     return 3 if any(state.state == "damaged" for state in states) else 0
 

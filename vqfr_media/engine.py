@@ -123,9 +123,7 @@ def load_engine(
     match options.backend:
         case "auto" | "torch":
             network = load_model(chosen.weights, model=chosen.name)
-            engine = TorchEngine(
-                network, model=chosen.name, device=device, batch_size=batch_size
-            )
+            engine = TorchEngine(network, model=chosen.name, device=device, batch_size=batch_size)
         case _:
             assert_never(options.backend)
     return engine, chosen

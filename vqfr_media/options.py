@@ -101,6 +101,8 @@ class EncodeOptions:
     """Speed preset of the encoder; by default its own."""
     container: str | None = None
     """Container by its FFmpeg name; by default from the output's file name."""
+    drop_unsupported_streams: bool = False
+    """Leave out streams that the container cannot hold, with a warning, instead of refusing."""
     image_quality: int = 95
     """Quality of JPEG and WebP images, 1 to 100."""
 

@@ -24,19 +24,20 @@ READ_AHEAD = 4
 def restore_frames(
     frames: Iterable[Frame], restorer: Restorer
 ) -> Iterator[tuple[Frame, Stage[RestoredFace]]]:
-    """Yields every frame restored, with what was done to it; holds a few windows, never the film."""
+    """Yields every frame restored, and what was done to it; holds a few windows, never the film."""
     size = restorer.engine.spec.max_batch
     detected = map(restorer.detect, frames)
     tracked = map(restorer.track, sliding(detected, restorer.track_radius))
     aligned = map(restorer.align, sliding(tracked, restorer.align_radius))
-    encoded = in_batches(aligned, restorer.encode, size_of=_num_faces, batch_size=size)
+    encoded = in_batches(aligned, restorer.encode, size_of=num_faces, batch_size=size)
     settled = map(restorer.settle, sliding(encoded, restorer.latent_radius))
-    decoded = in_batches(settled, restorer.decode, size_of=_num_faces, batch_size=size)
+    decoded = in_batches(settled, restorer.decode, size_of=num_faces, batch_size=size)
     steadied = map(restorer.steady, sliding(decoded, restorer.pixel_radius))
     return ((restorer.blend(stage), stage) for stage in steadied)
 
 
-def _num_faces(stage: Stage[AlignedFace] | Stage[EncodedFace]) -> int:
+def num_faces(stage: Stage[AlignedFace] | Stage[EncodedFace]) -> int:
+    """What a frame adds to a batch."""
     return len(stage.faces)
 
 
@@ -72,9 +73,7 @@ def restore_video(
     tally = Tally()
     with open_video(source) as reader:
         info = reader.info
-        with open_writer(
-            output, source, info, options.encode, upscale=options.upscale
-        ) as writer:
+        with open_writer(output, source, info, options.encode, upscale=options.upscale) as writer:
             engine, detector, chosen = _prepare(options, engine, detector)
             if on_start is not None:
                 on_start(info)
@@ -123,9 +122,7 @@ def _prepare(
         chosen = ChosenModel(engine.spec.model, Path(), "given by the caller")
     if detector is None:
         face = options.face
-        path = weights.find(
-            face.detector, explicit=face.detector_weights, offline=options.offline
-        )
+        path = weights.find(face.detector, explicit=face.detector_weights, offline=options.offline)
         detector = RetinaFaceDetector(
             path, backbone=face.detector, device=engine.spec.device, score=face.score
         )

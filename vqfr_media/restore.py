@@ -19,9 +19,9 @@ from vqfr_media.errors import EngineError, SkippedFaceError
 from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend
 from vqfr_media.faces.detect import Detector, detect
-from vqfr_media.faces.track import track
+from vqfr_media.faces.track import NOT_CHOSEN, choose, track
 from vqfr_media.options import RestoreOptions
-from vqfr_media.resize import upscale
+from vqfr_media.resize import enlarged, upscale
 from vqfr_media.temporal import settle_latents, settle_pixels, steady_landmarks
 from vqfr_media.values import (
     AlignedFace,
@@ -37,8 +37,6 @@ from vqfr_media.windows import Window
 
 # What `fidelity` is where the caller does not say: half of the main branch (only v2 listens).
 DEFAULT_FIDELITY = 0.5
-# A face that the caller chose not to restore is no failure, even under `strict`.
-NOT_CHOSEN = "not chosen"
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,15 @@ class Restorer:
         face = self.options.face
         return detect(frame, self.detector, proxy=face.proxy, score=face.score)
 
+    def track(self, window: Window[Detected]) -> Stage[TrackedFace]:
+        """Completes and links the faces of one frame, and marks those to be left alone."""
+        stage = track(
+            window,
+            score=self.options.face.score,
+            max_gap=self.frames_within(self.options.temporal.max_gap),
+        )
+        return choose(stage, options=self.options.face)
+
     def align(self, window: Window[Stage[TrackedFace]]) -> Stage[AlignedFace]:
         """Steadies the landmarks of the chosen faces and cuts their crops.
 
@@ -100,11 +107,10 @@ class Restorer:
         faces = []
         for index in _kept(stage):
             tracked = stage.faces[index]
-            linked = replace(tracked, previous=kept_before.get(tracked.previous))
+            previous = None if tracked.previous is None else kept_before.get(tracked.previous)
+            linked = replace(tracked, previous=previous)
             faces.append(
-                align(
-                    stage.frame, linked, landmarks=steadied[index], size=self.engine.spec.size
-                )
+                align(stage.frame, linked, landmarks=steadied[index], size=self.engine.spec.size)
             )
         skipped = tuple(
             Skipped(tracked.face, tracked.skip)
@@ -113,6 +119,7 @@ class Restorer:
         )
         if self.options.strict:
             for skip in skipped:
+                # A face that the caller chose not to restore is no failure.
                 if skip.reason != NOT_CHOSEN:
                     raise SkippedFaceError(
                         f"frame {stage.frame.index}: a face of {skip.face.size:.0f} px at "
@@ -205,7 +212,7 @@ class Restorer:
         return batch.permute(0, 3, 1, 2).to(self.engine.spec.device)
 
 
-def _kept(stage: Stage[TrackedFace]) -> dict[int | None, int]:
+def _kept(stage: Stage[TrackedFace]) -> dict[int, int]:
     """Position among all faces -> position among those that are restored."""
     kept = [index for index, tracked in enumerate(stage.faces) if tracked.skip is None]
     return {index: position for position, index in enumerate(kept)}

@@ -108,4 +108,3 @@ class Tally:
         track.filled += tracked.filled
         track.mean_size += (tracked.face.size - track.mean_size) / track.restored
         track.mean_score += (tracked.face.score - track.mean_score) / track.restored
-

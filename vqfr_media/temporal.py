@@ -16,20 +16,16 @@ from vqfr_media.faces.track import follow
 from vqfr_media.values import AlignedFace, EncodedFace, RestoredFace, Stage, TrackedFace
 from vqfr_media.windows import Window
 
-# How far two aligned inputs may differ, as a share of the full range, before one stops speaking for
-# the other. Compression noise that is left after the blur below is about 0.01; a blink is above 0.1.
+# How far two aligned inputs may differ, as a share of the full range, before one stops speaking
+# for the other. Compression noise that the blur below leaves is about 0.01; a blink is above 0.1.
 ALIKE = 0.035
-# Inputs are compared after a blur of this share of the crop's side: noise is averaged out, while an
-# eyelid (about 0.03 of the side) still shows.
+# Inputs are compared after a blur of this share of the crop's side: noise is averaged out, while
+# an eyelid (about 0.03 of the side) still shows.
 BLUR = 0.012
 
 
-def _seconds(
-    stages: Sequence[Stage[TrackedFace]]
-    | Sequence[Stage[EncodedFace]]
-    | Sequence[Stage[RestoredFace]],
-    centre: int,
-    time_base: Fraction,
+def _seconds[F: (TrackedFace, EncodedFace, RestoredFace)](
+    stages: Sequence[Stage[F]], centre: int, time_base: Fraction
 ) -> list[float]:
     """Seconds from the centre frame to each frame of the window."""
     return [float((stage.frame.pts - stages[centre].frame.pts) * time_base) for stage in stages]
@@ -174,7 +170,7 @@ def settle_pixels(
             other = stages[at].faces[face]
             alike = _alike(guide, _guide(other.aligned))
             weight = cv2.resize(alike, (size, size), interpolation=cv2.INTER_LINEAR)
-            weight *= np.float32(_gauss(seconds[at], radius))
+            weight = weight * np.float32(_gauss(seconds[at], radius))
             total += weight[..., None] * other.image
             weights += weight
         settled.append(total / weights[..., None])

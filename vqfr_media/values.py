@@ -169,6 +169,28 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StreamTags:
+    """What a video stream says about itself, unresolved, for a writer to repeat."""
+
+    primaries: int = 2
+    """H.273 colour primaries; 2 = unspecified."""
+    transfer: int = 2
+    """H.273 transfer characteristics; 2 = unspecified."""
+    matrix: int = 2
+    """H.273 matrix coefficients; 2 = unspecified."""
+    color_range: int = 0
+    """0 = unspecified, 1 = limited, 2 = full."""
+    chroma_location: int = 0
+    """0 = unspecified, else H.273 chroma sample location type + 1."""
+    sample_aspect_ratio: Fraction | None = None
+    """None where the stream has none."""
+    display_matrix: tuple[int, ...] | None = None
+    """Nine integers as MP4 has them (16.16, last column 2.30); None where the stream has none."""
+    alpha: bool = False
+    """Whether the frames have a plane of alpha."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """What is known of a video before its frames are read."""
 
@@ -188,6 +210,8 @@ class VideoInfo:
     """What the container claims; may be wrong or absent."""
     duration_seconds_from_header: float | None = None
     """What the container claims; may be wrong or absent."""
+    tags: StreamTags = StreamTags()
+    """What the stream says about itself, unresolved."""
 
 
 def frozen_array(values: npt.ArrayLike, shape: Sequence[int]) -> npt.NDArray[np.float64]:
@@ -235,6 +259,8 @@ class TrackedFace:
     """Position of the same face among the previous frame's faces; None where a track begins."""
     filled: bool = False
     """Whether the face was put between two detections rather than detected."""
+    skip: str | None = None
+    """Why the face is to be left alone, None where it is to be restored."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,8 @@ class TorchEngine:
         self, network: VqfrV1 | VqfrV2, *, model: str, device: torch.device, batch_size: int
     ) -> None:
         """Moves `network` to `device` and takes possession of it."""
-        self._network = network.eval().to(device, memory_format=torch.channels_last)
+        # Two calls: the overload that takes both at once is not in PyTorch's type stubs.
+        self._network = network.eval().to(device).to(memory_format=torch.channels_last)
         self._device = device
         config = network.config
         with torch.inference_mode():
@@ -68,12 +69,14 @@ class TorchEngine:
                 branches = self._network.decode(images, codes, fidelity=fidelity)
             else:
                 branches = self._network.decode(images, codes)
-            return (branches.main.float() / 2 + 0.5).clamp(0, 1)
+            image: Tensor = branches.main.float() / 2 + 0.5
+            return image.clamp(0, 1)
 
         return self._run(work, crops, latents)
 
     def _encode(self, images: Tensor) -> Tensor:
-        return self._network.encode(images).float()
+        latents: Tensor = self._network.encode(images)
+        return latents.float()
 
     def _run(self, work: Callable[..., Tensor], crops: Tensor, *more: Tensor) -> Tensor:
         """Works in runs of exactly `max_batch`; the last one is filled up with blanks."""

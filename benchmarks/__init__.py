@@ -1,0 +1,1 @@
+"""One file for each figure we quote; every one prints a table and writes JSON to results/."""
