@@ -21,9 +21,10 @@ from vqfr_media import weights
 from vqfr_media.faces.affine import warp
 from vqfr_media.faces.align import similarity
 from vqfr_media.faces.detect import Detector, RetinaFaceDetector
+from vqfr_media.frames import Frame
 from vqfr_media.media.colour import to_rgb
 from vqfr_media.media.read import open_video
-from vqfr_media.values import Face, Frame
+from vqfr_media.values import Face
 
 SIZE = 256
 INNER = slice(28, 228)

@@ -20,16 +20,16 @@ from benchmarks import record
 from vqfr_media import weights
 from vqfr_media.engine import load_engine
 from vqfr_media.faces.detect import RetinaFaceDetector
+from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.media.colour import from_rgb
 from vqfr_media.media.image import read_image
 from vqfr_media.options import ModelOptions, RestoreOptions
 from vqfr_media.pipeline import num_faces
 from vqfr_media.restore import Restorer
-from vqfr_media.values import Frame, PixelFormat
 from vqfr_media.windows import in_batches, sliding
 
 WIDTH, HEIGHT, FRAMES, WARM_UP = 1920, 1080, 60, 15
-STAGES = ("detect", "track", "align", "encode", "settle", "decode", "steady", "blend")
+STAGES = ("detect", "track", "choose", "align", "encode", "settle", "decode", "steady", "blend")
 NETWORK = ("encode", "decode")
 FACES = Path(__file__).parents[2] / "shared/data/faces/val"
 
@@ -87,7 +87,8 @@ def run(frames: list[Frame], restorer: Restorer) -> Clock:
     clock, t = Clock(), restorer
     detected = map(clock.timed("detect", t.detect), frames)
     tracked = map(clock.timed("track", t.track), sliding(detected, t.track_radius))
-    aligned = map(clock.timed("align", t.align), sliding(tracked, t.align_radius))
+    chosen = map(clock.timed("choose", t.choose), sliding(tracked, t.choose_radius))
+    aligned = map(clock.timed("align", t.align), sliding(chosen, t.align_radius))
     encoded = in_batches(aligned, clock.timed("encode", t.encode), size_of=num_faces, batch_size=1)
     settled = map(clock.timed("settle", t.settle), sliding(encoded, t.latent_radius))
     decoded = in_batches(settled, clock.timed("decode", t.decode), size_of=num_faces, batch_size=1)

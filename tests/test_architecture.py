@@ -14,7 +14,7 @@ SOURCES = sorted(path for top in PRODUCT for path in (ROOT / top).rglob("*.py"))
 
 # A module imports only from its own layer or from those before it.
 LAYERS = (
-    {"values", "errors", "options"},
+    {"frames", "values", "errors", "options"},
     {
         "windows",
         "media",

@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from vqfr_media import doctor, weights
 from vqfr_media.errors import InputError, MachineError, OutputError, VqfrMediaError
+from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media.image import is_image
 from vqfr_media.options import RestoreOptions
 from vqfr_media.pipeline import restore_image, restore_video
 from vqfr_media.summary import Summary
-from vqfr_media.values import Frame, VideoInfo
 
 
 @dataclass(frozen=True, kw_only=True)

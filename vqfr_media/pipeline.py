@@ -8,13 +8,14 @@ from pathlib import Path
 from vqfr_media import weights
 from vqfr_media.engine import ChosenModel, Engine, load_engine
 from vqfr_media.faces.detect import Detector, RetinaFaceDetector
+from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media.image import read_image, write_image
 from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.restore import Restorer
 from vqfr_media.summary import Summary, Tally
-from vqfr_media.values import AlignedFace, EncodedFace, Frame, RestoredFace, Stage, VideoInfo
+from vqfr_media.values import AlignedFace, EncodedFace, RestoredFace, Stage
 from vqfr_media.windows import in_batches, prefetch, sliding
 
 # Frames that the reader and the worker may be ahead of who comes next. More would only cost memory.
@@ -28,7 +29,8 @@ def restore_frames(
     size = restorer.engine.spec.max_batch
     detected = map(restorer.detect, frames)
     tracked = map(restorer.track, sliding(detected, restorer.track_radius))
-    aligned = map(restorer.align, sliding(tracked, restorer.align_radius))
+    chosen = map(restorer.choose, sliding(tracked, restorer.choose_radius))
+    aligned = map(restorer.align, sliding(chosen, restorer.align_radius))
     encoded = in_batches(aligned, restorer.encode, size_of=num_faces, batch_size=size)
     settled = map(restorer.settle, sliding(encoded, restorer.latent_radius))
     decoded = in_batches(settled, restorer.decode, size_of=num_faces, batch_size=size)

@@ -17,9 +17,10 @@ from torch import Tensor
 from vqfr_media.engine import Engine
 from vqfr_media.errors import EngineError, SkippedFaceError
 from vqfr_media.faces.align import align
-from vqfr_media.faces.blend import blend
+from vqfr_media.faces.blend import blend, match_colour, soft_mask
 from vqfr_media.faces.detect import Detector, detect
 from vqfr_media.faces.track import NOT_CHOSEN, choose, track
+from vqfr_media.frames import Frame
 from vqfr_media.options import RestoreOptions
 from vqfr_media.resize import enlarged, upscale
 from vqfr_media.temporal import settle_latents, settle_pixels, steady_landmarks
@@ -27,7 +28,6 @@ from vqfr_media.values import (
     AlignedFace,
     Detected,
     EncodedFace,
-    Frame,
     RestoredFace,
     Skipped,
     Stage,
@@ -37,6 +37,8 @@ from vqfr_media.windows import Window
 
 # What `fidelity` is where the caller does not say: half of the main branch (only v2 listens).
 DEFAULT_FIDELITY = 0.5
+# Seconds to each side over which a face's size is averaged before it is compared with a bound.
+CHOICE_RADIUS = 0.2
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Restorer:
         return self.frames_within(self.options.temporal.max_gap) + 1
 
     @property
+    def choose_radius(self) -> int:
+        """Frames to each side that `choose` looks at."""
+        return self.frames_within(CHOICE_RADIUS)
+
+    @property
     def align_radius(self) -> int:
         """Frames to each side that `align` looks at; one at least, for the links."""
         return max(1, self.frames_within(self.options.temporal.landmarks_radius))
@@ -84,13 +91,16 @@ class Restorer:
         return detect(frame, self.detector, proxy=face.proxy, score=face.score)
 
     def track(self, window: Window[Detected]) -> Stage[TrackedFace]:
-        """Completes and links the faces of one frame, and marks those to be left alone."""
-        stage = track(
+        """Completes and links the faces of one frame."""
+        return track(
             window,
             score=self.options.face.score,
             max_gap=self.frames_within(self.options.temporal.max_gap),
         )
-        return choose(stage, options=self.options.face)
+
+    def choose(self, window: Window[Stage[TrackedFace]]) -> Stage[TrackedFace]:
+        """Marks the faces of one frame that are to be left alone."""
+        return choose(window, options=self.options.face)
 
     def align(self, window: Window[Stage[TrackedFace]]) -> Stage[AlignedFace]:
         """Steadies the landmarks of the chosen faces and cuts their crops.
@@ -201,10 +211,15 @@ class Restorer:
 
     def blend(self, stage: Stage[RestoredFace]) -> Frame:
         """Mixes the restored faces into the planes of the (enlarged) frame."""
+        mask = soft_mask(self.engine.spec.size)
+        faces = tuple(
+            replace(face, image=match_colour(face.image, face.aligned.crop, mask))
+            for face in stage.faces
+        )
         frame, factor = stage.frame, self.options.upscale
         if factor == 1:
-            return blend(frame, stage.faces)
-        return blend(upscale(frame, factor), enlarged(stage.faces, factor))
+            return blend(frame, faces)
+        return blend(upscale(frame, factor), enlarged(faces, factor))
 
     def _tensor(self, crops: Sequence[npt.NDArray[np.float32]]) -> Tensor:
         """(S, S, 3) crops -> (N, 3, S, S) in [0, 1] on the engine's device."""

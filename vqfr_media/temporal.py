@@ -89,14 +89,16 @@ def _alike(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.
     """(S/2, S/2) weight in 0 to 1: 1 where two guides agree, nothing where something moved.
 
     The ghosting guard: beyond three times `ALIKE` a neighbour has no weight at all. The difference
-    is spread over its surroundings first, so that the rim of a moved part is guarded too.
+    is spread over its surroundings first, as far as the softening afterwards reaches, so that
+    nothing leaks into what moved.
     """
     difference = np.abs(one - other).max(axis=2)
-    reach = max(3, int(BLUR * 2 * one.shape[0]) * 2 + 1)
-    difference = cv2.dilate(difference, np.ones((reach, reach), np.uint8))
+    reach = max(1, round(2 * BLUR * one.shape[0]))
+    kernel = (2 * reach + 1, 2 * reach + 1)
+    difference = cv2.dilate(difference, np.ones(kernel, np.uint8))
     weight = np.exp(-0.5 * (difference / ALIKE) ** 2)
     weight[difference > 3 * ALIKE] = 0
-    return np.asarray(cv2.GaussianBlur(weight, (0, 0), reach / 2), dtype=np.float32)
+    return np.asarray(cv2.GaussianBlur(weight, kernel, reach / 2), dtype=np.float32)
 
 
 def settle_latents(

@@ -1,0 +1,209 @@
+import warnings
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from vqfr_media.errors import CheckpointError
+from vqfr_media.faces.align import similarity
+from vqfr_media.faces.detect import THUMBNAIL, WEAK, RetinaFaceDetector, detect, priors
+from vqfr_media.frames import Display, Frame, PixelFormat
+from vqfr_media.values import Face
+
+Picture = npt.NDArray[np.uint8]
+RGB = PixelFormat(family="rgb")
+
+
+@pytest.fixture(scope="module")
+def weights(shared: Path) -> Path:
+    path = shared / "weights" / "detection_mobilenet0.25_Final.pth"
+    if not path.is_file():
+        pytest.skip(f"no detector weights at {path}")
+    return path
+
+
+@pytest.fixture(scope="module")
+def detector(weights: Path) -> RetinaFaceDetector:
+    return RetinaFaceDetector(weights, backbone="mobilenet")
+
+
+@pytest.fixture(scope="module")
+def clean(shared: Path) -> list[Picture]:
+    """Two 720p frames of the clean clip, with one face and with two."""
+    found = []
+    with av.open(str(shared / "data" / "clips" / "duo_gt.mp4")) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            if index in (5, 120):
+                found.append(frame.to_ndarray(format="rgb24").astype(np.uint8))
+            if len(found) == 2:
+                break
+    return found
+
+
+@pytest.fixture(scope="module")
+def pictures(clean: list[Picture]) -> list[Picture]:
+    """The same small, at a size that no stride divides."""
+    sizes = ((640, 360), (531, 299))
+    return [
+        cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+        for picture, size in zip(clean, sizes, strict=True)
+    ]
+
+
+def rgb_frame(picture: Picture, display: Display | None = None) -> Frame:
+    planes = tuple(np.ascontiguousarray(picture[..., channel]) for channel in (1, 2, 0))
+    return Frame(0, 0, planes, RGB, display or Display())
+
+
+def facexlib_faces(weights: Path, picture: Picture, score: float) -> npt.NDArray[np.float64]:
+    """facexlib's own detection, rows of box, score and landmarks."""
+    from facexlib.detection.retinaface import RetinaFace
+
+    network = RetinaFace("mobile0.25", half=False, device="cpu")
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    network.load_state_dict({key.removeprefix("module."): t for key, t in state.items()})
+    with torch.no_grad():
+        rows = network.eval().detect_faces(np.ascontiguousarray(picture[..., ::-1]), score)
+    return np.asarray(rows, dtype=np.float64)
+
+
+def test_faces_are_facexlibs(
+    pictures: list[Picture], weights: Path, detector: RetinaFaceDetector
+) -> None:
+    counts = []
+    for picture in pictures:
+        expected = facexlib_faces(weights, picture, WEAK * 0.8)
+        faces = detector(picture)
+        counts.append(len(faces))
+        assert len(faces) == len(expected)
+        for face, row in zip(faces, expected, strict=True):
+            np.testing.assert_allclose(face.box, row[:4], atol=1e-3)
+            np.testing.assert_allclose(face.landmarks.ravel(), row[5:], atol=1e-3)
+            assert face.score == pytest.approx(row[4], abs=1e-5)
+    assert counts == [1, 2]
+
+
+@pytest.mark.parametrize("size", [(360, 640), (299, 531), (33, 8)])
+def test_priors_are_facexlibs(size: tuple[int, int]) -> None:
+    pytest.importorskip("facexlib")
+    from facexlib.detection.retinaface import generate_config
+    from facexlib.detection.retinaface_utils import PriorBox
+
+    rows, columns = size
+    expected = PriorBox(generate_config("mobile0.25"), image_size=size).forward().numpy()
+    expected = expected * (columns, rows, columns, rows)
+    np.testing.assert_allclose(priors(rows, columns), expected, atol=1e-3)
+
+
+def test_detection_is_deterministic_and_leaves_the_picture_alone(
+    pictures: list[Picture], detector: RetinaFaceDetector
+) -> None:
+    one, other = pictures[0].copy(), pictures[1]
+    one.flags.writeable = False
+    first = detector(one)
+    detector(other)
+    for a, b in zip(first, detector(one), strict=True):
+        np.testing.assert_array_equal(a.landmarks, b.landmarks)
+        assert a.score == b.score
+
+
+def test_faces_come_in_display_coordinates_whatever_the_proxy(
+    clean: list[Picture], detector: RetinaFaceDetector
+) -> None:
+    frame = rgb_frame(clean[0])
+    places = []
+    for proxy in (480, 640, 1280):
+        detected = detect(frame, detector, proxy=proxy, score=0.8)
+        assert detected.frame is frame
+        assert detected.thumbnail.shape == THUMBNAIL[::-1]
+        assert detected.thumbnail.dtype == np.uint8
+        (face,) = detected.faces
+        assert face.score > 0.9
+        # The crop of an upright face is hardly turned.
+        matrix = similarity(face.landmarks, 512)
+        assert abs(np.arctan2(matrix[1, 0], matrix[0, 0])) < 0.3
+        places.append(face.landmarks.mean(0))
+    # The same place to within the detector's own scatter: 4 of 400 pixels.
+    assert np.ptp(places, axis=0).max() < 4
+
+
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+def test_a_turned_source_gives_the_same_faces(
+    pictures: list[Picture], detector: RetinaFaceDetector, quarter_turns: int
+) -> None:
+    upright = pictures[0]
+    stored = np.ascontiguousarray(np.rot90(upright, -quarter_turns))
+    (expected,) = detect(rgb_frame(upright), detector, proxy=640, score=0.8).faces
+    turned = rgb_frame(stored, Display(quarter_turns=quarter_turns))
+    (found,) = detect(turned, detector, proxy=640, score=0.8).faces
+    np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=1e-6)
+
+
+def test_weak_faces_are_kept_down_to_the_bound() -> None:
+    def stand_in(image: Picture) -> list[Face]:
+        assert image.shape == (50, 100, 3)
+        return [
+            Face(np.array([0, 0, 1, 1.0]), np.zeros((5, 2)), score) for score in (0.9, 0.4, 0.39)
+        ]
+
+    frame = rgb_frame(np.zeros((100, 200, 3), np.uint8))
+    detected = detect(frame, stand_in, proxy=100, score=0.8)
+    assert [face.score for face in detected.faces] == [0.9, 0.4]
+    # Pixel centre 0 of the proxy lies between pixels 0 and 1 of the frame.
+    np.testing.assert_array_equal(detected.faces[0].box, [0.5, 0.5, 2.5, 2.5])
+
+
+def test_pictures_without_a_face_have_none(detector: RetinaFaceDetector) -> None:
+    assert detector(np.full((120, 200, 3), 127, np.uint8)) == []
+    assert detector(np.zeros((8, 8, 3), np.uint8)) == []
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 4))]
+)
+def test_a_picture_of_another_kind_is_named(detector: RetinaFaceDetector, image: Picture) -> None:
+    with pytest.raises(ValueError, match=r"image must be \(h, w, 3\) uint8"):
+        detector(image)
+
+
+def test_a_checkpoint_of_another_network_names_file_and_keys(tmp_path: Path, weights: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"mobilenet0\.25.*resnet50 backbone: \d+ tensors"):
+        RetinaFaceDetector(weights, backbone="resnet50")
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    del state["fpn.output1.0.weight"]
+    torch.save(state, tmp_path / "cut.pth")
+    with pytest.raises(CheckpointError, match=r"cut\.pth.* 1 tensors .*fpn\.output1\.0\.weight"):
+        RetinaFaceDetector(tmp_path / "cut.pth", backbone="mobilenet")
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 torn"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"broken\.pth"):
+        RetinaFaceDetector(path, backbone="mobilenet")
+    torch.save([1, 2], path)
+    with pytest.raises(CheckpointError, match=r"broken\.pth holds a list"):
+        RetinaFaceDetector(path, backbone="mobilenet")
+
+
+def test_resnet50_is_built_quietly_and_without_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("tried to download")
+
+    from facexlib.detection.retinaface import RetinaFace
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        state = RetinaFace("resnet50", half=False, device="cpu").state_dict()
+    torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "r50.pth")
+    detector = RetinaFaceDetector(tmp_path / "r50.pth", backbone="resnet50", score=1)
+    assert isinstance(detector(np.zeros((32, 64, 3), np.uint8)), list)

@@ -1,0 +1,311 @@
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from vqfr_media.faces.track import (
+    NOT_CHOSEN,
+    TOO_LARGE,
+    TOO_SMALL,
+    choose,
+    follow,
+    is_cut,
+    link,
+    track,
+)
+from vqfr_media.frames import Frame, PixelFormat
+from vqfr_media.options import FaceOptions
+from vqfr_media.values import Detected, Face, Stage, TrackedFace
+from vqfr_media.windows import Window, sliding, window_at
+
+GREY = PixelFormat(family="gray")
+SHOTS = np.random.default_rng(0).integers(30, 220, (5, 9, 16)).astype(np.uint8)
+
+
+def scene(number: int) -> npt.NDArray[np.uint8]:
+    """(36, 64) thumbnail with the structure of shot `number`."""
+    return np.kron(SHOTS[number], np.ones((4, 4), np.uint8))
+
+
+def face(x: float, y: float = 100.0, *, size: float = 40.0, score: float = 0.9) -> Face:
+    offsets = np.array([(-0.2, -0.2), (0.2, -0.2), (0, 0), (-0.15, 0.2), (0.15, 0.2)]) * size
+    half = size / 2
+    return Face(
+        np.array([x - half, y - half, x + half, y + half]), offsets + np.array([x, y]), score
+    )
+
+
+def detected(index: int, faces: Sequence[Face], *, shot: int = 0) -> Detected:
+    frame = Frame(index, index, (np.zeros((200, 300), np.uint8),), GREY)
+    return Detected(frame, tuple(faces), scene(shot))
+
+
+def clip(frames: Sequence[Sequence[Face]], *, shots: Sequence[int] = ()) -> list[Detected]:
+    return [detected(i, faces, shot=shots[i] if shots else 0) for i, faces in enumerate(frames)]
+
+
+def tracked(items: Sequence[Detected], *, max_gap: int = 3) -> list[Stage[TrackedFace]]:
+    return [track(w, score=0.8, max_gap=max_gap) for w in sliding(items, max_gap + 1)]
+
+
+def summary(stages: Sequence[Stage[TrackedFace]]) -> list[list[tuple[float, int | None, bool]]]:
+    """Per frame: place, link, filled."""
+    return [
+        [(round(float(t.face.landmarks[2, 0]), 3), t.previous, t.filled) for t in stage.faces]
+        for stage in stages
+    ]
+
+
+def same(one: Stage[TrackedFace], other: Stage[TrackedFace]) -> None:
+    assert one.new_shot == other.new_shot
+    assert [(t.previous, t.filled, t.face.score) for t in one.faces] == [
+        (t.previous, t.filled, t.face.score) for t in other.faces
+    ]
+    for a, b in zip(one.faces, other.faces, strict=True):
+        np.testing.assert_array_equal(a.face.landmarks, b.face.landmarks)
+        np.testing.assert_array_equal(a.face.box, b.face.box)
+
+
+def test_a_moving_face_is_one_track() -> None:
+    stages = tracked(clip([[face(50 + 5 * i)] for i in range(4)]))
+    expected = [[(50, None, False)], [(55, 0, False)], [(60, 0, False)], [(65, 0, False)]]
+    assert summary(stages) == expected
+    assert [stage.new_shot for stage in stages] == [True, False, False, False]
+    assert [stage.frame.index for stage in stages] == [0, 1, 2, 3]
+
+
+def test_faces_that_cross_at_different_heights_keep_their_tracks() -> None:
+    frames = [
+        [face(50 + 8 * i, 90, score=0.95), face(130 - 8 * i, 125, score=0.9)] for i in range(11)
+    ]
+    stages = tracked(clip(frames))
+    chain = follow(Window(tuple(stages), 0), 0)
+    assert [at for at, _ in chain] == list(range(11))
+    assert {float(stages[at].faces[f].face.landmarks[2, 1]) for at, f in chain} == {90.0}
+    # They change places in the order by x, so a link that is only a position would be wrong.
+    assert {f for _, f in chain} == {0, 1}
+
+
+def test_a_lost_face_is_filled_on_the_straight_line() -> None:
+    frames = [[face(50)], [], [], [face(62, 112, size=46)]]
+    stages = tracked(clip(frames), max_gap=2)
+    assert summary(stages) == [
+        [(50, None, False)],
+        [(54, 0, True)],
+        [(58, 0, True)],
+        [(62, 0, False)],
+    ]
+    middle = stages[1].faces[0].face
+    expected = face(54, 104, size=42)
+    np.testing.assert_allclose(middle.landmarks, expected.landmarks)
+    np.testing.assert_allclose(middle.box, expected.box)
+    # One frame more than max_gap is a lost face.
+    assert summary(tracked(clip(frames), max_gap=1)) == [
+        [(50, None, False)],
+        [],
+        [],
+        [(62, None, False)],
+    ]
+
+
+def test_nothing_is_filled_where_another_face_is() -> None:
+    frames = [[face(50)], [face(52, size=90)], [face(54)]]
+    stages = tracked(clip(frames))
+    assert [len(stage.faces) for stage in stages] == [1, 1, 1]
+    assert not stages[1].faces[0].filled
+
+
+def test_a_weak_face_counts_where_a_linked_neighbour_is_strong() -> None:
+    scores = [0.5, 0.5, 0.9, 0.5, 0.5, 0.5]
+    frames = [[face(50, score=score)] for score in scores]
+    frames[1].append(face(200, score=0.5))  # nobody vouches for this one
+    assert summary(tracked(clip(frames), max_gap=2)) == [
+        [(50, None, False)],
+        [(50, 0, False)],
+        [(50, 0, False)],
+        [(50, 0, False)],
+        [(50, 0, False)],
+        [],
+    ]
+
+
+def test_flickering_scores_and_holes_leave_no_gap() -> None:
+    scores = [0.9, 0.5, 0, 0.5, 0.9, 0, 0.5, 0, 0.9]
+    frames = [[face(50, score=s)] if s else [] for s in scores]
+    stages = tracked(clip(frames), max_gap=3)
+    assert [len(stage.faces) for stage in stages] == [1] * 9
+    assert [stage.faces[0].filled for stage in stages] == [s == 0 for s in scores]
+    assert [stage.faces[0].previous for stage in stages] == [None] + [0] * 8
+
+
+def test_two_weak_ends_fill_nothing() -> None:
+    frames = [[face(50, score=0.5)], [], [face(50, score=0.5)]]
+    assert summary(tracked(clip(frames))) == [[], [], []]
+
+
+def test_a_cut_ends_tracks_fillings_and_vouching() -> None:
+    frames = [[face(50)], [], [face(50)], [face(50, score=0.5)]]
+    stages = tracked(clip(frames, shots=[0, 0, 1, 2]))
+    assert summary(stages) == [[(50, None, False)], [], [(50, None, False)], []]
+    assert [stage.new_shot for stage in stages] == [True, False, True, True]
+
+
+def test_max_gap_of_zero_neither_fills_nor_vouches() -> None:
+    frames = [[face(50)], [], [face(50)], [face(50, score=0.5)]]
+    stages = tracked(clip(frames), max_gap=0)
+    assert [len(stage.faces) for stage in stages] == [1, 0, 1, 0]
+    with pytest.raises(ValueError, match="max_gap must not be negative, got -1"):
+        track(Window((detected(0, []),), 0), score=0.8, max_gap=-1)
+
+
+def wild(seed: int, count: int = 40) -> list[Detected]:
+    """Faces that wander, flicker and vanish, in a clip with cuts."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(40, 260, (5, 2))
+    frames, shots, shot = [], [], 0
+    for _ in range(count):
+        places += rng.normal(0, 4, places.shape)
+        seen = [p for p in places if rng.random() > 0.3]
+        frames.append([face(x, y, score=float(rng.choice([0.5, 0.85, 0.99]))) for x, y in seen])
+        shot = (shot + 1) % 5 if rng.random() < 0.1 else shot
+        shots.append(shot)
+    return clip(frames, shots=shots)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_detectors_order_decides_nothing(seed: int) -> None:
+    items = wild(seed)
+    mixed = []
+    for item in items:
+        faces = list(item.faces)
+        random.Random(seed).shuffle(faces)
+        mixed.append(Detected(item.frame, tuple(faces), item.thumbnail))
+    for one, other in zip(tracked(items), tracked(mixed), strict=True):
+        same(one, other)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("max_gap", [0, 1, 4])
+def test_frames_beyond_the_stated_radius_change_nothing(seed: int, max_gap: int) -> None:
+    items = wild(seed)
+    for index in range(len(items)):
+        stated = track(
+            window_at(items.__getitem__, index, max_gap + 1, len(items)),
+            score=0.8,
+            max_gap=max_gap,
+        )
+        whole = track(Window(tuple(items), index), score=0.8, max_gap=max_gap)
+        same(stated, whole)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_links_point_at_faces_of_the_frame_before_and_each_at_another(seed: int) -> None:
+    stages = tracked(wild(seed))
+    assert sum(len(stage.faces) for stage in stages) > 100
+    for before, stage in pairwise(stages):
+        links = [t.previous for t in stage.faces if t.previous is not None]
+        assert len(set(links)) == len(links)
+        assert all(0 <= at < len(before.faces) for at in links)
+        assert not (stage.new_shot and links)
+
+
+def test_link_is_the_mutual_nearest_within_reach() -> None:
+    earlier = [face(100), face(180)]
+    assert link(earlier, [face(185), face(104)]) == (1, 0)
+    assert link(earlier, [face(110), face(102)]) == (None, 0)
+    # Half a face in one frame, and a bit more in each further one.
+    assert link(earlier, [face(121)]) == (None,)
+    assert link(earlier, [face(121)], gap=2) == (0,)
+    assert link(earlier, [face(133)], gap=50) == (None,)
+    assert link(earlier, [face(100, size=61)]) == (None,)
+    assert link(earlier, [face(100, size=59)]) == (0,)
+    assert link([], [face(1)]) == (None,)
+    assert link([face(1)], []) == ()
+    nothing = Face(np.zeros(4), np.zeros((5, 2)), 1.0)
+    assert link([nothing], [face(0, 0)]) == (None,)
+
+
+def compare(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> bool:
+    frame = Frame(0, 0, (np.zeros((2, 2), np.uint8),), GREY)
+    return is_cut(
+        Detected(frame, (), one.astype(np.uint8)), Detected(frame, (), other.astype(np.uint8))
+    )
+
+
+def test_cuts_between_all_pairs_of_scenes() -> None:
+    for one in range(5):
+        for other in range(5):
+            assert compare(scene(one), scene(other)) == (one != other)
+
+
+def test_pans_flashes_noise_and_motion_are_no_cuts() -> None:
+    rng = np.random.default_rng(0)
+    base = scene(0).astype(np.float64)
+    assert not compare(base, np.roll(base, (2, 5), (0, 1)))
+    assert not compare(base, np.clip(base * 0.4 + 140, 0, 255))
+    assert not compare(base, np.clip(base + rng.normal(0, 15, base.shape), 0, 255))
+    moved = base.copy()
+    moved[10:30, 10:30] = 200
+    assert not compare(base, moved)
+
+
+def test_dark_clips_are_not_full_of_cuts() -> None:
+    rng = np.random.default_rng(0)
+    dark = [np.clip(rng.normal(16, 1.5, (36, 64)), 0, 255) for _ in range(5)]
+    assert not any(compare(a, b) for a, b in pairwise(dark))
+    assert compare(dark[0], scene(0))
+    assert compare(np.full((36, 64), 16), np.full((36, 64), 235))
+
+
+def stage_of(faces: Sequence[Face]) -> Stage[TrackedFace]:
+    frame = Frame(0, 0, (np.zeros((200, 300), np.uint8),), GREY)
+    return Stage(frame, tuple(TrackedFace(f, i) for i, f in enumerate(faces)), False)
+
+
+def test_choose_names_a_reason_and_takes_nothing_out() -> None:
+    stage = stage_of([face(20, size=10), face(80), face(140, size=60), face(220, size=150)])
+    options = FaceOptions(min_face=24, max_face=100)
+    chosen = choose(Window((stage,), 0), options=options)
+    assert [t.skip for t in chosen.faces] == [TOO_SMALL, None, None, TOO_LARGE]
+    assert [t.previous for t in chosen.faces] == [0, 1, 2, 3]
+    largest = choose(
+        Window((stage,), 0), options=FaceOptions(min_face=24, max_face=100, faces="largest")
+    )
+    assert [t.skip for t in largest.faces] == [TOO_SMALL, NOT_CHOSEN, None, TOO_LARGE]
+    centre = choose(Window((stage,), 0), options=FaceOptions(min_face=24, faces="center"))
+    assert [t.skip for t in centre.faces] == [TOO_SMALL, NOT_CHOSEN, None, NOT_CHOSEN]
+    assert choose(Window((stage_of([]),), 0), options=FaceOptions(faces="largest")).faces == ()
+
+
+def test_a_face_near_a_threshold_is_judged_by_its_track() -> None:
+    sizes = [30, 22, 30, 21, 30]  # the detector's boxes breathe around the bound of 24
+    stages = tuple(stage_of([face(80, size=size)]) for size in sizes)
+    options = FaceOptions(min_face=24)
+    for centre in range(5):
+        assert choose(Window(stages, centre), options=options).faces[0].skip is None
+    alone = choose(Window(stages[1:2], 0), options=options)
+    assert alone.faces[0].skip == TOO_SMALL
+
+
+def test_follow_stops_at_cuts_lost_links_and_the_windows_ends() -> None:
+    def stage(links: Sequence[int | None], *, new_shot: bool = False) -> Stage[TrackedFace]:
+        base = stage_of([face(40 * i) for i in range(len(links))])
+        faces = tuple(TrackedFace(t.face, at) for t, at in zip(base.faces, links, strict=True))
+        return Stage(base.frame, faces, new_shot)
+
+    items = (
+        stage([None, None], new_shot=True),
+        stage([1, 0]),
+        stage([None, 0]),
+        stage([1]),
+        stage([0], new_shot=True),
+    )
+    assert follow(Window(items, 2), 1) == [(0, 1), (1, 0), (2, 1), (3, 0)]
+    assert follow(Window(items, 2), 0) == [(2, 0)]
+    assert follow(Window(items, 0), 0) == [(0, 0), (1, 1)]
+    assert follow(Window(items, 4), 0) == [(4, 0)]
+    with pytest.raises(IndexError, match="face 1 of 1"):
+        follow(Window(items, 3), 1)

@@ -1,0 +1,201 @@
+"""Finds faces with RetinaFace in a small proxy picture; the only place that imports facexlib."""
+
+import pickle
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from vqfr_media.errors import CheckpointError
+from vqfr_media.faces.affine import apply
+from vqfr_media.frames import Frame
+from vqfr_media.media.colour import proxy_to_display, rgb_proxy
+from vqfr_media.values import Detected, Face
+
+# Faces down to this share of the wanted score are kept: `track` takes them where a neighbouring
+# frame vouches for them. Below 0.4 RetinaFace sees faces in foliage and in clothes.
+WEAK = 0.5
+
+# Columns and rows of the thumbnail by which `track` finds cuts, whatever the picture's shape.
+THUMBNAIL = (64, 36)
+
+# RetinaFace as facexlib configures it (detection/retinaface.py, generate_config): strides of the
+# three feature maps, the two anchor sizes on each, and the scale of the regressed offsets.
+_STRIDES = (8, 16, 32)
+_ANCHORS = ((16, 32), (64, 128), (256, 512))
+_VARIANCES = (0.1, 0.2)
+_MEAN_BGR = (104.0, 117.0, 123.0)
+_OVERLAP = 0.4
+_NETWORKS = {"mobilenet": "mobile0.25", "resnet50": "resnet50"}
+
+
+class Detector(Protocol):
+    """Finds faces in a picture."""
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
+        """Faces in an (h, w, 3) RGB picture, best first, in its pixel-centre coordinates."""
+
+
+def detect(frame: Frame, detector: Detector, *, proxy: int, score: float) -> Detected:
+    """Finds the faces of a frame in a small upright picture of it.
+
+    Args:
+        frame: The picture.
+        detector: Called once.
+        proxy: Longer side of the small picture; it is never enlarged.
+        score: Score of a face that counts by itself; faces from `WEAK` of it are kept.
+
+    Returns:
+        The faces in display coordinates, best first, and a thumbnail for finding cuts.
+    """
+    picture = rgb_proxy(frame, proxy)
+    to_display = proxy_to_display(frame, picture.shape)
+    # The proxy's pixels are square to within rounding, so a box stays a box.
+    faces = tuple(
+        Face(
+            apply(to_display, face.box.reshape(2, 2)).reshape(4),
+            apply(to_display, face.landmarks),
+            face.score,
+        )
+        for face in detector(picture)
+        if face.score >= WEAK * score
+    )
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    thumbnail = cv2.resize(grey, THUMBNAIL, interpolation=cv2.INTER_AREA)
+    return Detected(frame, faces, thumbnail.astype(np.uint8, copy=False))
+
+
+class RetinaFaceDetector:
+    """facexlib's RetinaFace network between our own preparation and decoding.
+
+    Deterministic: one picture at a time, so that nothing depends on a batch. One instance per
+    thread.
+    """
+
+    def __init__(
+        self,
+        weights: Path,
+        *,
+        backbone: Literal["mobilenet", "resnet50"],
+        device: str = "cpu",
+        score: float = 0.8,
+    ) -> None:
+        """Loads the network; nothing is downloaded.
+
+        Args:
+            weights: facexlib's checkpoint for this backbone.
+            backbone: what the checkpoint was trained with.
+            device: where the network runs.
+            score: as in `detect`: faces from `WEAK` of it are returned.
+
+        Raises:
+            CheckpointError: the file is damaged or belongs to another network.
+        """
+        from facexlib.detection.retinaface import RetinaFace
+
+        state = _read(weights)
+        with warnings.catch_warnings():
+            # facexlib 0.3.0 calls resnet50(pretrained=False), which torchvision deprecates.
+            warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
+            network: nn.Module = RetinaFace(_NETWORKS[backbone], half=False, device="cpu")
+        _load(network, state, weights=weights, backbone=backbone)
+        _fuse(network.eval().requires_grad_(False))
+        self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device = device
+        self._lowest = WEAK * score
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
+        """Faces in an (h, w, 3) RGB picture, best first, in its pixel-centre coordinates."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"image must be (h, w, 3) uint8, got {image.shape} {image.dtype}")
+        rows, columns = image.shape[:2]
+        centred = cv2.cvtColor(image, cv2.COLOR_RGB2BGR).astype(np.float32)
+        centred -= np.array(_MEAN_BGR, np.float32)
+        # Transposing rows × columns × BGR in place gives channels_last without a copy.
+        batch = torch.from_numpy(centred).permute(2, 0, 1)[None].to(self._device)
+        with torch.inference_mode():
+            offsets, scores, landmarks = (out[0].cpu().numpy() for out in self._network(batch))
+        found = np.flatnonzero(scores[:, 1] > self._lowest)
+        return _decode(
+            priors(rows, columns)[found], offsets[found], landmarks[found], scores[found, 1]
+        )
+
+
+@lru_cache(maxsize=4)
+def priors(rows: int, columns: int) -> npt.NDArray[np.float32]:
+    """(N, 4) centre x, y and side (twice) of every anchor, in pixels, in the network's order."""
+    grids = []
+    for stride, sides in zip(_STRIDES, _ANCHORS, strict=True):
+        y, x, side = np.meshgrid(
+            (np.arange(-(-rows // stride)) + 0.5) * stride,
+            (np.arange(-(-columns // stride)) + 0.5) * stride,
+            sides,
+            indexing="ij",
+        )
+        grids.append(np.stack([x, y, side, side], axis=-1).reshape(-1, 4))
+    anchors = np.concatenate(grids).astype(np.float32)
+    anchors.flags.writeable = False
+    return anchors
+
+
+def _decode(
+    anchors: npt.NDArray[np.float32],
+    offsets: npt.NDArray[np.float32],
+    landmarks: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+) -> list[Face]:
+    """Faces from the network's output at `anchors`, the weaker of overlapping ones left out."""
+    from torchvision.ops import nms
+
+    centres, sides = anchors[:, :2], anchors[:, 2:]
+    middle = centres + offsets[:, :2] * _VARIANCES[0] * sides
+    half = sides * np.exp(offsets[:, 2:] * _VARIANCES[1]) / 2
+    boxes = np.concatenate([middle - half, middle + half], axis=1)
+    points = centres[:, None] + landmarks.reshape(-1, 5, 2) * _VARIANCES[0] * sides[:, None]
+    kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores), _OVERLAP).tolist()
+    return [Face(boxes[i], points[i], float(scores[i])) for i in kept]
+
+
+def _read(weights: Path) -> dict[str, Any]:
+    """The tensors of a checkpoint, without the prefix of nn.DataParallel."""
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{weights} is not a PyTorch checkpoint of tensors, or is damaged: {error}"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise CheckpointError(f"{weights} holds a {type(state).__name__}, not named tensors")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _load(network: nn.Module, state: dict[str, Any], *, weights: Path, backbone: str) -> None:
+    """Copies `state` into the network, all of it and nothing else."""
+    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    given = {key: tuple(getattr(value, "shape", ())) for key, value in state.items()}
+    wrong = sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key))
+    if wrong:
+        raise CheckpointError(
+            f"{weights} does not fit RetinaFace with the {backbone} backbone: "
+            f"{len(wrong)} tensors are missing, unknown or of another shape "
+            f"({', '.join(wrong[:3])} ...); is it for another backbone?"
+        )
+    network.load_state_dict(state)
+
+
+def _fuse(module: nn.Module) -> None:
+    """Folds each batch norm into the convolution before it: the same numbers, a fifth faster."""
+    for child in module.children():
+        _fuse(child)
+    if isinstance(module, nn.Sequential):
+        for at in range(len(module) - 1):
+            convolution, norm = module[at], module[at + 1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module[at] = nn.utils.fusion.fuse_conv_bn_eval(convolution, norm)
+                module[at + 1] = nn.Identity()

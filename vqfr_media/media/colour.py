@@ -1,0 +1,234 @@
+"""Colour by arithmetic alone (ITU-T H.273): code values to RGB and back, and the small RGB proxy.
+
+Nothing here knows FFmpeg, so planes of any origin will do.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vqfr_media.errors import MediaError
+from vqfr_media.frames import ChromaLocation, Family, Frame, Matrix, PixelFormat
+
+Float32 = npt.NDArray[np.float32]
+
+# Weights of red and blue in luma (H.273, table 4).
+KR_KB: dict[Matrix, tuple[float, float]] = {
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020nc": (0.2627, 0.0593),
+    "smpte240m": (0.212, 0.087),
+    "fcc": (0.30, 0.11),
+}
+
+# H.273 matrix coefficients that this package can undo. 10 (BT.2020 constant luminance) is taken
+# for its non-constant sister: what is converted here is converted back by the same matrix.
+MATRICES: dict[int, Matrix] = {
+    1: "bt709",
+    4: "fcc",
+    5: "bt601",
+    6: "bt601",
+    7: "smpte240m",
+    8: "ycgco",
+    9: "bt2020nc",
+    10: "bt2020nc",
+}
+UNKNOWN_MATRICES = {
+    11: "SMPTE 2085", 14: "ICtCp", 15: "IPT-C2", 16: "YCgCo-Re", 17: "YCgCo-Ro",
+}  # fmt: skip
+CHROMA_LOCATIONS: dict[int, ChromaLocation] = {
+    1: "left", 2: "center", 3: "topleft", 4: "top", 5: "bottomleft", 6: "bottom",
+}  # fmt: skip
+
+
+def resolve_format(
+    family: Family,
+    bits: int,
+    *,
+    subsampling: tuple[int, int] = (0, 0),
+    height: int,
+    matrix: int = 2,
+    primaries: int = 2,
+    full_range: bool | None = None,
+    chroma_location: int = 0,
+    jpeg: bool = False,
+) -> PixelFormat:
+    """The meaning of code values, with the usual guess where the stream says nothing.
+
+    Args:
+        family: what the planes are.
+        bits: bits per sample, 8 to 16.
+        subsampling: as in `PixelFormat`.
+        height: stored rows; a matrix that is not given is BT.601 up to 576 of them, else BT.709
+            (BT.2020 only where the primaries say so).
+        matrix: H.273 matrix coefficients, 2 = unspecified.
+        primaries: H.273 colour primaries, 2 = unspecified.
+        full_range: None = unspecified: limited for yuv, full for grey (as FFmpeg takes it).
+        chroma_location: 0 = unspecified, 1 left, 2 centre, 3 top left ... as FFmpeg counts
+            (H.273's chroma sample location type + 1).
+        jpeg: the picture follows JPEG: full range, and chroma in the centre where nothing is said.
+
+    Raises:
+        MediaError: the matrix cannot be undone by a linear map (ICtCp and its like).
+    """
+    if family == "yuv" and matrix in UNKNOWN_MATRICES:
+        raise MediaError(
+            f"the colour matrix {UNKNOWN_MATRICES[matrix]} (H.273 number {matrix}) is not "
+            "supported; convert the video to BT.709 or BT.2020 non-constant luminance first"
+        )
+    if matrix in MATRICES:
+        resolved = MATRICES[matrix]
+    elif primaries == 9:
+        resolved = "bt2020nc"
+    else:
+        resolved = "bt601" if height <= 576 else "bt709"
+    if family == "rgb":
+        full = True
+    elif full_range is None:
+        full = jpeg or family == "gray"
+    else:
+        full = full_range
+    return PixelFormat(
+        family=family,
+        bits=bits,
+        subsampling=subsampling,
+        matrix=resolved,
+        full_range=full,
+        chroma_location=CHROMA_LOCATIONS.get(chroma_location, "center" if jpeg else "left"),
+    )
+
+
+@lru_cache(maxsize=64)
+def _matrices(pixel_format: PixelFormat) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(3, 4) affine matrices from code values to RGB (nominal 0..1), and back."""
+    unit = float(1 << (pixel_format.bits - 8))
+    luma, chroma = (
+        (float(pixel_format.peak), float(pixel_format.peak))
+        if pixel_format.full_range
+        else (219 * unit, 224 * unit)
+    )
+    black = 0.0 if pixel_format.full_range else 16 * unit
+    if pixel_format.family == "rgb":
+        # Planes are G, B, R.
+        forward = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]]) * pixel_format.peak
+        offset = np.zeros(3)
+    elif pixel_format.matrix == "ycgco":
+        # Planes are Y, Cg, Co; H.273 forms them from quantised RGB, so chroma has luma's scale.
+        rows = np.array([[1, 2, 1], [-1, 2, -1], [2, 0, -2]]) / 4
+        forward = rows * luma
+        offset = np.array([black, 128 * unit, 128 * unit])
+    else:
+        kr, kb = KR_KB[pixel_format.matrix]
+        y = np.array([kr, 1 - kr - kb, kb])
+        u = (np.array([0, 0, 1]) - y) / (2 * (1 - kb))
+        v = (np.array([1, 0, 0]) - y) / (2 * (1 - kr))
+        forward = np.stack([y * luma, u * chroma, v * chroma])
+        offset = np.array([black, 128 * unit, 128 * unit])
+    backward = np.linalg.inv(forward)
+    return (
+        np.column_stack([backward, -backward @ offset]),
+        np.column_stack([forward, offset]),
+    )
+
+
+def to_rgb(planes: Sequence[Float32], pixel_format: PixelFormat) -> Float32:
+    """(H, W, 3) RGB, nominally 0 to 1 and not clipped.
+
+    Args:
+        planes: code values Y, U, V or G, B, R or grey; all of the same shape, alpha left out.
+        pixel_format: what they mean; subsampling and siting are the caller's affair.
+
+    Raises:
+        ValueError: the number of planes does not fit the format.
+    """
+    if len(planes) != pixel_format.num_planes:
+        raise ValueError(
+            f"{pixel_format.family} needs {pixel_format.num_planes} planes, got {len(planes)}"
+        )
+    if pixel_format.family == "gray":
+        _, forward = _matrices(pixel_format)
+        scale = np.float32(1 / forward[0, :3].sum())
+        grey = (planes[0] - np.float32(forward[0, 3])) * scale
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    to, _ = _matrices(pixel_format)
+    return np.asarray(cv2.transform(cv2.merge(list(planes)), to), np.float32)
+
+
+def from_rgb(rgb: Float32, pixel_format: PixelFormat) -> tuple[Float32, ...]:
+    """Code values of `rgb`, neither rounded nor clipped: the inverse of `to_rgb`.
+
+    Grey is the luma of the format's matrix.
+    """
+    _, forward = _matrices(pixel_format)
+    if pixel_format.family == "gray":
+        forward = forward[:1]
+    values = cv2.split(cv2.transform(rgb, forward))
+    return tuple(np.asarray(plane, np.float32) for plane in values)
+
+
+def _proxy_size(frame: Frame, size: int) -> tuple[int, int]:
+    """Columns and rows of the proxy before it is turned upright."""
+    width = frame.width * float(frame.display.sample_aspect_ratio)
+    scale = min(1.0, size / max(width, frame.height))
+    return (
+        min(size, max(1, round(width * scale))),
+        min(size, max(1, round(frame.height * scale))),
+    )
+
+
+def _shrink(plane: npt.NDArray[Any], columns: int, rows: int) -> npt.NDArray[Any]:
+    """`plane` averaged down to `rows` × `columns` (or stretched, where chroma is smaller)."""
+    # OpenCV averages 2 × 2 samples ten times faster than areas of any other size, and bilinear
+    # interpolation over less than two samples leaves hardly anything out.
+    while (
+        plane.shape[0] >= 2 * rows
+        and plane.shape[1] >= 2 * columns
+        and plane.shape[0] % 2 == plane.shape[1] % 2 == 0
+    ):
+        half = (plane.shape[1] // 2, plane.shape[0] // 2)
+        plane = cv2.resize(plane, half, interpolation=cv2.INTER_AREA)
+    if plane.shape != (rows, columns):
+        close = plane.shape[0] < 2 * rows and plane.shape[1] < 2 * columns
+        method = cv2.INTER_LINEAR if close else cv2.INTER_AREA
+        plane = cv2.resize(plane, (columns, rows), interpolation=method)
+    return plane
+
+
+def rgb_proxy(frame: Frame, size: int) -> npt.NDArray[np.uint8]:
+    """(h, w, 3) upright RGB picture with square pixels whose longer side is at most `size`.
+
+    Never enlarges. Each plane is averaged down on its own, so chroma siting is ignored: the error
+    is at most half a luma sample, a fraction of a proxy pixel, and only the detector sees it.
+    """
+    columns, rows = _proxy_size(frame, size)
+    small = [_shrink(plane, columns, rows) for plane in frame.planes[: frame.format.num_planes]]
+    if frame.format.family == "gray":
+        _, forward = _matrices(frame.format)
+        gain = 255 / forward[0, :3].sum()
+        grey = (small[0].astype(np.float32) - np.float32(forward[0, 3])) * np.float32(gain)
+        picture = cv2.merge([np.clip(np.rint(grey), 0, 255).astype(np.uint8)] * 3)
+    else:
+        to, _ = _matrices(frame.format)
+        mixed = cv2.transform(cv2.merge(small), to * 255)  # rounds, and saturates at the type
+        picture = mixed if mixed.dtype == np.uint8 else np.minimum(mixed, 255).astype(np.uint8)
+    turned: npt.NDArray[np.uint8] = np.ascontiguousarray(
+        np.rot90(picture, frame.display.quarter_turns)
+    )
+    return turned
+
+
+def proxy_to_display(frame: Frame, proxy_shape: Sequence[int]) -> npt.NDArray[np.float64]:
+    """(2, 3) affine matrix from pixel centres of the proxy to those of the display.
+
+    Args:
+        frame: the picture that the proxy was made of.
+        proxy_shape: rows and columns of the proxy (more entries are ignored).
+    """
+    width, height = frame.display_size
+    x, y = width / proxy_shape[1], height / proxy_shape[0]
+    # cv2.resize aligns the corners of the pictures, not the centres of their first pixels.
+    return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])

@@ -1,0 +1,253 @@
+"""Still pictures: 8 and 16 bits, with their EXIF, colour profile and resolution kept."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
+
+from vqfr_media.errors import CodecError, InputError, MediaError
+from vqfr_media.frames import Display, Frame, PixelFormat, Plane
+from vqfr_media.media.deep import encode_png16, encode_tiff16
+from vqfr_media.media.output import atomic_output, output_error
+from vqfr_media.options import EncodeOptions
+
+FORMATS = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF",
+    ".tiff": "TIFF", ".bmp": "BMP",
+}  # fmt: skip
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
+_ORIENTATION = 0x0112
+
+# Counter-clockwise quarter turns of EXIF's orientations. 2, 4, 5 and 7 also mirror: after these
+# turns the picture stands upright with left and right swapped, which is all that a face needs.
+_TURNS = {1: 0, 2: 0, 3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}
+
+# Of a TIFF's own directory, what describes the picture rather than the file.
+_DESCRIPTIVE = {270, 271, 272, 305, 306, 315, 316, 33432}
+_SUB_DIRECTORIES = {0x8769, 0x8825}  # EXIF and GPS
+
+
+@dataclass(frozen=True)
+class ImageExtras:
+    """What an image file holds besides its pixels."""
+
+    exif: bytes = b""
+    """EXIF as Pillow hands it out; the orientation in it stays, and pixels are not turned."""
+    icc_profile: bytes = b""
+    """ICC colour profile."""
+    dpi: tuple[float, float] | None = None
+    """Horizontal and vertical resolution, pixels per inch."""
+    jpeg_subsampling: int | None = None
+    """0, 1, 2 for a JPEG in 4:4:4, 4:2:2, 4:2:0; None for other files."""
+
+
+def is_image(path: Path) -> bool:
+    """Whether `path` is to be read as an image: by its first bytes, else by its suffix."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:  # reading it will say what is wrong
+        head = b""
+    by_name = path.suffix.lower() in FORMATS
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    # Motion JPEG starts like a JPEG, and camera raw files like a TIFF.
+    return by_name or (head.startswith(_MAGIC) and not path.suffix)
+
+
+def read_image(path: str | Path) -> tuple[Frame, ImageExtras]:
+    """Reads a PNG, JPEG, WebP, TIFF or BMP as G, B, R or grey planes, with alpha where there is.
+
+    The EXIF orientation becomes `Display.quarter_turns` (a mirrored one the turn after which the
+    picture stands upright, left and right swapped); only a TIFF's pixels are turned here, and its
+    orientation is dropped. Palettes and bilevel pictures are expanded.
+
+    Raises:
+        MediaError: missing, empty, not an image, damaged, animated, or in CMYK, Lab or float.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MediaError(f"{path}: no such file")
+    if path.is_dir():
+        raise MediaError(f"{path}: is a folder, not an image; give the files in it")
+    try:
+        if path.stat().st_size == 0:
+            raise MediaError(f"{path}: the file is empty (0 bytes)")
+        with warnings.catch_warnings():
+            # Large scans are legitimate; what is absurdly large stays an error.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=sorted(set(FORMATS.values()))) as image:
+                return _read(image, path)
+    except UnidentifiedImageError as error:
+        raise MediaError(
+            f"{path}: not an image that can be read; PNG, JPEG, WebP, TIFF and BMP can"
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise MediaError(f"{path}: damaged or not readable: {error}") from error
+
+
+def _read(image: Image.Image, path: Path) -> tuple[Frame, ImageExtras]:
+    # Phones put a second view into one JPEG (MPO); its first picture is the picture.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise MediaError(f"{path}: holds {getattr(image, 'n_frames', 1)} pictures; split it first")
+    # Asked first: Pillow forgets it as soon as it has loaded the pixels.
+    stored = " ".join(str(tile) for tile in getattr(image, "tile", ()))
+    exif = _exif(image)
+    # Pillow and OpenCV both turn TIFFs upright as they load them.
+    orientation = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+    subsampling = JpegImagePlugin.get_sampling(image) if image.format in ("JPEG", "MPO") else None
+    pixels: Plane
+    if ";16" in stored:
+        gray = "LA;16" in stored or image.mode[0] in "LI"
+        pixels = _deep_pixels(path, is_gray=gray, has_alpha=image.mode[-1] == "A")
+    else:
+        pixels = _pixels(image, path)
+    channels = pixels.shape[2]
+    family = "gray" if channels < 3 else "rgb"
+    order = {1: (0,), 2: (0, 1), 3: (1, 2, 0), 4: (1, 2, 0, 3)}[channels]
+    planes: list[Plane] = []
+    for channel in order:
+        plane: Plane = pixels[:, :, channel].copy()
+        plane.flags.writeable = False
+        planes.append(plane)
+    frame = Frame(
+        index=0,
+        pts=0,
+        planes=tuple(planes),
+        format=PixelFormat(
+            family="gray" if family == "gray" else "rgb",
+            bits=8 * pixels.dtype.itemsize,
+            full_range=True,
+        ),
+        display=Display(quarter_turns=_TURNS.get(orientation, 0)),
+    )
+    dpi = image.info.get("dpi")
+    extras = ImageExtras(
+        exif=exif,
+        icc_profile=image.info.get("icc_profile") or b"",
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
+        jpeg_subsampling=subsampling if subsampling in (0, 1, 2) else None,
+    )
+    return frame, extras
+
+
+def _pixels(image: Image.Image, path: Path) -> Plane:
+    """(rows, columns, channels): grey, grey and alpha, RGB or RGBA."""
+    transparent = "transparency" in image.info
+    match image.mode:
+        case "1":
+            image = image.convert("L")
+        case "P" | "PA":
+            image = image.convert("RGBA" if transparent or image.mode == "PA" else "RGB")
+        case "L" if transparent:
+            image = image.convert("LA")
+        case "RGB" if transparent:
+            image = image.convert("RGBA")
+        case "L" | "LA" | "RGB" | "RGBA":
+            image.load()
+        case "I;16" | "I;16B" | "I;16L" | "I":
+            values = np.asarray(image)
+            if values.min() < 0 or values.max() > 65535:
+                raise MediaError(f"{path}: has more than 16 bits per sample; convert it first")
+            return values.astype(np.uint16)[:, :, None]
+        case mode:
+            raise MediaError(f"{path}: {mode} pictures are not supported; convert it to RGB first")
+    pixels = np.asarray(image, np.uint8)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def _deep_pixels(path: Path, *, is_gray: bool, has_alpha: bool) -> npt.NDArray[np.uint16]:
+    """(rows, columns, channels) of 16-bit samples, of which Pillow would keep the upper half."""
+    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype != np.uint16:
+        raise MediaError(f"{path}: damaged or not readable as a 16-bit image")
+    pixels = np.asarray(decoded, np.uint16)
+    if pixels.ndim == 2:
+        return pixels[:, :, None]
+    # OpenCV spreads grey with alpha over four channels, and has blue first.
+    order = ([0] if is_gray else [2, 1, 0]) + [3] * has_alpha
+    return pixels[:, :, order]
+
+
+def _exif(image: Image.Image) -> bytes:
+    if "exif" in image.info:
+        return bytes(image.info["exif"])
+    source, kept = image.getexif(), Image.Exif()
+    for tag in _DESCRIPTIVE & source.keys():
+        kept[tag] = source[tag]
+    for tag in _SUB_DIRECTORIES & source.keys():
+        kept.get_ifd(tag).update(source.get_ifd(tag))
+    return kept.tobytes() if len(kept) else b""
+
+
+def write_image(
+    path: str | Path, frame: Frame, extras: ImageExtras, options: EncodeOptions
+) -> None:
+    """Writes a frame that `read_image` gave, in the format that the suffix of `path` names.
+
+    JPEG and WebP have `options.image_quality`; JPEG keeps the source's subsampling, and has none
+    where the source was no JPEG. The file gets its name only when it is complete.
+
+    Raises:
+        CodecError: the format cannot hold the depth or the alpha, or the suffix is unknown.
+        OutputError: the folder is missing or not writable, or the disk is full.
+    """
+    path = Path(path)
+    kind = FORMATS.get(path.suffix.lower())
+    bits, num_planes = frame.format.bits, len(frame.planes)
+    if kind is None:
+        raise CodecError(f"{path}: unknown image format {path.suffix!r}; use {', '.join(FORMATS)}")
+    if frame.format.family == "yuv" or bits not in (8, 16):
+        raise CodecError(f"{path}: images hold RGB or grey in 8 or 16 bits, got {frame.format}")
+    if bits == 16 and kind not in ("PNG", "TIFF"):
+        raise CodecError(f"{path}: {kind} cannot hold 16 bits per sample; use .png or .tif")
+    if num_planes in (2, 4) and kind in ("JPEG", "BMP"):
+        raise CodecError(f"{path}: {kind} cannot hold alpha; use .png, .webp or .tif")
+    order = {1: (0,), 2: (0, 1), 3: (2, 0, 1), 4: (2, 0, 1, 3)}[num_planes]
+    pixels = np.dstack([frame.planes[plane] for plane in order])
+    with atomic_output(path) as temporary:
+        try:
+            if bits == 16:
+                encode = encode_png16 if kind == "PNG" else encode_tiff16
+                deep = pixels.astype(np.uint16, copy=False)
+                temporary.write_bytes(
+                    encode(deep, exif=extras.exif, icc_profile=extras.icc_profile, dpi=extras.dpi)
+                )
+            else:
+                _save(temporary, kind, pixels, extras, options)
+        except OSError as error:
+            raise output_error(path, error) from error
+
+
+def _save(
+    path: Path,
+    kind: str,
+    pixels: npt.NDArray[np.generic],
+    extras: ImageExtras,
+    options: EncodeOptions,
+) -> None:
+    settings: dict[str, object] = {}
+    if extras.dpi is not None:
+        settings["dpi"] = extras.dpi
+    if extras.exif:
+        settings["exif"] = extras.exif
+    if extras.icc_profile:
+        settings["icc_profile"] = extras.icc_profile
+    match kind:
+        case "JPEG":
+            settings |= {
+                "quality": options.image_quality,
+                "subsampling": extras.jpeg_subsampling or 0,
+            }
+        case "WEBP":
+            settings |= {"quality": options.image_quality, "exact": True}
+        case "TIFF":
+            settings["compression"] = "tiff_adobe_deflate"
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.save(path, format=kind, **settings)

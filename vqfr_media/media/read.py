@@ -1,0 +1,254 @@
+"""A video file as frames: exact times, the decoder's own planes, and no silent end."""
+
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.rational import AVRational
+from av.video.stream import VideoStream
+
+from vqfr_media.errors import MediaError
+from vqfr_media.frames import Display, Frame, PixelFormat, StreamTags, VideoInfo
+from vqfr_media.media.colour import resolve_format
+from vqfr_media.media.formats import Layout, find_layout, unpack
+from vqfr_media.media.source import (
+    find_stream,
+    has_running_clock,
+    open_container,
+    quarter_turns,
+    reason_of,
+)
+
+
+class VideoReader:
+    """Frames of one video stream in presentation order, once; made by `open_video`."""
+
+    info: VideoInfo
+    """What is known of the stream; format and display are those of the first decoded frame."""
+
+    def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
+        self._path = path
+        self._container = container
+        self._stream = stream
+        stream.thread_type = "AUTO"
+        self._pictures = self._decode()
+        self._last: tuple[int, int] | None = None  # index and pts of the last frame
+        self._last_duration = 0
+        self._first = next(self._pictures, None)
+        if self._first is None:
+            raise MediaError(f"{path}: its video stream has no frames")
+        self._name = self._first.format.name
+        layout = find_layout(self._name)
+        if layout is None:
+            raise MediaError(
+                f"{path}: the pixel format {self._name} is not supported; convert it with "
+                f"`ffmpeg -i {path.name} -c:v ffv1 -pix_fmt yuv444p16le converted.mkv`"
+            )
+        self._layout: Layout = layout
+        self.info = self._describe(self._first)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file; frames that were handed out stay valid."""
+        self._pictures.close()
+        self._first = None
+        self._container.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames that have not been read yet; closing this iterator closes the file.
+
+        A frame without a time stamp, or with one that is not later than the frame before it, gets
+        its decoding time stamp if that is later, else the time at which the frame before it ends.
+
+        Raises:
+            MediaError: the stream is damaged, or its size or format changes.
+        """
+        try:
+            picture = self._first
+            self._first = None
+            while picture is not None:
+                yield self._frame(picture)
+                picture = next(self._pictures, None)
+        finally:
+            self.close()
+
+    def _decode(self) -> Generator[av.VideoFrame]:
+        """Decoded pictures; every failure below becomes a MediaError here."""
+        num_packets = 0
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.is_corrupt and not has_running_clock(self._container):
+                    # Only part of it could be read: give out what the decoder still holds. In a
+                    # transport stream this may be a mere splice, which the decoder must judge.
+                    yield from self._checked(self._stream.decode(None))
+                    raise self._damaged("a packet is incomplete")
+                num_packets += packet.size > 0
+                yield from self._checked(packet.decode())
+        except (av.FFmpegError, OSError) as error:
+            raise self._damaged(reason_of(error)) from error
+        claimed = _matroska_frame_count(self._stream)
+        if claimed is not None and num_packets < claimed:
+            raise self._damaged(f"{claimed - num_packets} of {claimed} frames cannot be found")
+
+    def _checked(self, pictures: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        for picture in pictures:
+            if picture.is_corrupt:
+                raise self._damaged("the decoder had to guess parts of the next frame")
+            yield picture
+
+    def _damaged(self, reason: str) -> MediaError:
+        way_out = "copy it again, or repair it with ffmpeg first"
+        if self._last is None:
+            return MediaError(
+                f"{self._path}: damaged, no frame can be decoded: {reason}; {way_out}"
+            )
+        index, pts = self._last
+        seconds = float(pts * _fraction(self._stream.time_base))
+        return MediaError(
+            f"{self._path}: damaged after frame {index} ({seconds:.3f} s): {reason}; {way_out}"
+        )
+
+    def _frame(self, picture: av.VideoFrame) -> Frame:
+        info = self.info
+        is_now = (picture.width, picture.height, picture.format.name)
+        was = (info.width, info.height, self._name)
+        if is_now != was:
+            raise MediaError(
+                f"{self._path}: the video changes from {was[0]}×{was[1]} {was[2]} to "
+                f"{is_now[0]}×{is_now[1]} {is_now[2]} after frame {self._last_index}; "
+                "split it there, or scale it to one size with ffmpeg first"
+            )
+        frame = Frame(
+            index=self._last_index + 1,
+            pts=self._time_of(picture),
+            planes=unpack(picture, self._layout, self._path),
+            format=info.format,
+            display=info.display,
+            duration=max(0, picture.duration or 0),
+        )
+        self._last = (frame.index, frame.pts)
+        self._last_duration = frame.duration
+        return frame
+
+    @property
+    def _last_index(self) -> int:
+        return -1 if self._last is None else self._last[0]
+
+    def _time_of(self, picture: av.VideoFrame) -> int:
+        if self._last is None:
+            return next((t for t in (picture.pts, picture.dts) if t is not None), 0)
+        last = self._last[1]
+        for time in (picture.pts, picture.dts):
+            if time is not None and time > last:
+                return time
+        step = self._last_duration or round(1 / (self.info.frame_rate * self.info.time_base))
+        return last + max(1, step)
+
+    def _describe(self, picture: av.VideoFrame) -> VideoInfo:
+        stream, layout = self._stream, self._layout
+        matrix: tuple[int, ...] | None = None
+        if "DISPLAYMATRIX" in picture.side_data:
+            raw = picture.side_data["DISPLAYMATRIX"]
+            matrix = tuple(int(v) for v in np.frombuffer(bytes(raw), np.int32))
+        ratio = stream.sample_aspect_ratio
+        sar = _fraction(ratio) if ratio and ratio.num > 0 < ratio.den else None
+        tags = StreamTags(
+            primaries=picture.color_primaries,
+            transfer=picture.color_trc,
+            matrix=picture.colorspace,
+            color_range=picture.color_range,
+            chroma_location=picture.chroma_location,
+            sample_aspect_ratio=sar,
+            display_matrix=matrix,
+            alpha=len(layout.places) > (1 if layout.family == "gray" else 3),
+        )
+        return VideoInfo(
+            width=picture.width,
+            height=picture.height,
+            format=_resolve(layout, tags, picture.height, stream.codec_context.name),
+            display=Display(
+                sample_aspect_ratio=sar or Fraction(1),
+                quarter_turns=quarter_turns(matrix) if matrix else 0,
+            ),
+            time_base=_fraction(stream.time_base),
+            frame_rate=_frame_rate(stream),
+            frame_count_from_header=stream.frames or _matroska_frame_count(stream),
+            duration_seconds_from_header=_duration(self._container, stream),
+            tags=tags,
+        )
+
+
+def _resolve(layout: Layout, tags: StreamTags, height: int, codec: str) -> PixelFormat:
+    return resolve_format(
+        layout.family,
+        layout.bits,
+        subsampling=layout.subsampling,
+        height=height,
+        matrix=tags.matrix,
+        primaries=tags.primaries,
+        full_range={1: False, 2: True}.get(tags.color_range),
+        chroma_location=tags.chroma_location,
+        jpeg=layout.jpeg or codec == "mjpeg",
+    )
+
+
+def _fraction(value: AVRational) -> Fraction:
+    return Fraction(value.num, value.den)
+
+
+def _frame_rate(stream: VideoStream) -> Fraction:
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate and rate.num > 0 < rate.den:
+            return _fraction(rate)
+    return Fraction(25)
+
+
+def _matroska_frame_count(stream: VideoStream) -> int | None:
+    """The number of frames that a Matroska statistics tag claims."""
+    for key, value in stream.metadata.items():
+        if key.startswith("NUMBER_OF_FRAMES") and value.isdecimal():
+            return int(value)
+    return None
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration:
+        return float(stream.duration * _fraction(stream.time_base))
+    return container.duration / av.time_base if container.duration else None
+
+
+def open_video(path: str | Path) -> VideoReader:
+    """Opens a video and decodes its first frame; use it in a `with` block.
+
+    Decodes on all cores. Planes are read-only and stay valid for as long as they are kept; planar
+    formats are not copied. Packed and semi-planar formats (nv12, p010, yuyv422, rgb24, bgra,
+    pal8 ...) are taken apart, exactly, into planes of the same depth and subsampling.
+
+    Raises:
+        MediaError: not a video, no video stream, an unsupported pixel format, truncated (told
+            from the container's own sizes), or damaged from its first frame on.
+    """
+    path = Path(path)
+    container = open_container(path)
+    try:
+        return VideoReader(path, container, find_stream(container, path))
+    except BaseException:
+        with suppress(Exception):  # the first failure is the one to report
+            container.close()
+        raise
