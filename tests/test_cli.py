@@ -216,7 +216,8 @@ def test_an_image_keeps_its_exif_and_everything_outside_the_face(
 @pytest.mark.usefixtures("detector")
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     source = write_scene(tmp_path / "in.mp4", frames=700, discs=0, codec="libx264")
-    command = [sys.executable, "-m", "vqfr_media", "restore", source, "-o", tmp_path / "out.mp4"]
+    command = [sys.executable, "-m", "vqfr_media", "restore", str(source)]
+    command += ["-o", str(tmp_path / "out.mp4")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob(".out*")) and time.monotonic() < deadline:

@@ -1,12 +1,12 @@
 """The torch backend keeps the engine's contract; the choice of a model says what and why."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from training.recipes import smoke_stage1
 from vqfr_media import weights
 from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
 from vqfr_media.engine import choose_model, load_engine
@@ -20,23 +20,13 @@ from vqfr_media.errors import (
 )
 from vqfr_media.network.blocks import Branches
 from vqfr_media.network.checkpoint import save_network
-from vqfr_media.network.vqfr_v1 import VqfrV1, lite_config
+from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.options import ModelOptions
 
 
 def small_network() -> VqfrV1:
     torch.manual_seed(0)
-    config = replace(
-        lite_config(),
-        image_size=64,
-        channels=(16, 16, 32),
-        encoder_blocks=(0, 1, 1),
-        texture_blocks=(1, 1, 1),
-        codebook_size=16,
-        code_channels=16,
-        offset_channels=(0, 8, 8),
-    )
-    return VqfrV1(config).eval()
+    return VqfrV1(smoke_stage1().network).eval()
 
 
 def devices() -> list[object]:

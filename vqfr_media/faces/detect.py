@@ -1,10 +1,9 @@
 """Finds faces with RetinaFace in a small proxy picture; the only place that imports facexlib."""
 
-import pickle
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
@@ -12,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from vqfr_media.errors import CheckpointError
 from vqfr_media.faces.affine import apply
 from vqfr_media.frames import Frame
 from vqfr_media.media.colour import proxy_to_display, rgb_proxy
+from vqfr_media.network.checkpoint import load_official
 from vqfr_media.values import Detected, Face
 
 # Faces down to this share of the wanted score are kept: `track` takes them where a neighbouring
@@ -99,12 +98,11 @@ class RetinaFaceDetector:
         """
         from facexlib.detection.retinaface import RetinaFace
 
-        state = _read(weights)
         with warnings.catch_warnings():
             # facexlib 0.3.0 calls resnet50(pretrained=False), which torchvision deprecates.
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
             network: nn.Module = RetinaFace(_NETWORKS[backbone], half=False, device="cpu")
-        _load(network, state, weights=weights, backbone=backbone)
+        load_official(weights, network)
         _fuse(network.eval().requires_grad_(False))
         self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = device
@@ -160,33 +158,6 @@ def _decode(
     points = centres[:, None] + landmarks.reshape(-1, 5, 2) * _VARIANCES[0] * sides[:, None]
     kept = nms(torch.from_numpy(boxes), torch.from_numpy(scores), _OVERLAP).tolist()
     return [Face(boxes[i], points[i], float(scores[i])) for i in kept]
-
-
-def _read(weights: Path) -> dict[str, Any]:
-    """The tensors of a checkpoint, without the prefix of nn.DataParallel."""
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{weights} is not a PyTorch checkpoint of tensors, or is damaged: {error}"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise CheckpointError(f"{weights} holds a {type(state).__name__}, not named tensors")
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def _load(network: nn.Module, state: dict[str, Any], *, weights: Path, backbone: str) -> None:
-    """Copies `state` into the network, all of it and nothing else."""
-    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    given = {key: tuple(getattr(value, "shape", ())) for key, value in state.items()}
-    wrong = sorted(key for key in wanted.keys() | given.keys() if wanted.get(key) != given.get(key))
-    if wrong:
-        raise CheckpointError(
-            f"{weights} does not fit RetinaFace with the {backbone} backbone: "
-            f"{len(wrong)} tensors are missing, unknown or of another shape "
-            f"({', '.join(wrong[:3])} ...); is it for another backbone?"
-        )
-    network.load_state_dict(state)
 
 
 def _fuse(module: nn.Module) -> None:
