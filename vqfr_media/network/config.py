@@ -236,7 +236,7 @@ def lite_config() -> VqfrV1Config:
         texture_blocks=(1, 1, 1, 1, 2),
         codebook_size=512,
         code_channels=128,
-        norm_groups=8,
+        norm_groups=4,
         offset_channels=(0, 16, 32, 32, 32),
         offset_groups=2,
         input_channels=32,

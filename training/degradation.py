@@ -1,0 +1,179 @@
+"""How a good face becomes a poor one: x = [(y * k_sigma) down r + n_delta] JPEG_q, back up.
+
+Paper, section 4.1. Every length is given in pixels of a 512 px face and scaled to the working
+size, so one configuration describes the same damage at 256 and at 512 px. `degrade` is a pure
+function of (image, generator, configuration).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+type Image = NDArray[np.float32]
+"""(H, W, 3) RGB in [0, 1]."""
+type Kernel = Literal["area", "linear", "cubic"]
+
+REFERENCE_SIZE = 512
+"""The face size, in pixels, in whose pixels `Degradation` is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degradation:
+    """Ranges of the damage. The defaults are the paper's, for 512 px faces."""
+
+    blur_sigma: tuple[float, float] = (0.2, 10.0)
+    """Standard deviation of the Gaussian blur in pixels of a 512 px face."""
+    blur_power: float = 1.0
+    """sigma = low + (high - low) * u**power: 1 is uniform, above 1 favours little blur."""
+    anisotropic: float = 0.5
+    """Share of blurs with two different standard deviations and a random direction."""
+    kernel_size: int = 41
+    """Side of the blur kernel in pixels of a 512 px face (odd)."""
+    reduction: tuple[float, float] = (1.0, 8.0)
+    """Down-sampling factor of a 512 px face; never enlarges at a smaller working size."""
+    reduction_log_uniform: bool = False
+    """Draw the factor log-uniformly (as many 1 to 2 as 4 to 8) instead of uniformly."""
+    down_kernels: tuple[Kernel, ...] = ("linear",)
+    up_kernels: tuple[Kernel, ...] = ("linear",)
+    noise: tuple[float, float] = (0.0, 15.0)
+    """Standard deviation of the noise in 8-bit levels, at the reduced size."""
+    noise_power: float = 1.0
+    """delta = low + (high - low) * u**power, as for the blur."""
+    grey_noise: float = 0.0
+    """Share of noise that is the same in R, G and B, as luma noise in video is."""
+    jpeg_quality: tuple[int, int] = (60, 100)
+    """libjpeg quality, inclusive; 4:2:0 chroma."""
+    block_shift: float = 0.0
+    """Share of images whose 8 px block grid does not begin at the corner: a face in a frame."""
+    recompressed: float = 0.0
+    """Share of images compressed a second time, at another size, as video from the web is."""
+    nearly_clean: float = 0.0
+    """Share of images with at most a tenth of every range: good input must not be harmed."""
+
+    def __post_init__(self) -> None:
+        for name in ("blur_sigma", "reduction", "noise", "jpeg_quality"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise ValueError(f"{name} must be an ascending range from 0 up, got {low}..{high}")
+        if self.reduction[0] < 1:
+            raise ValueError(f"reduction must be at least 1, got {self.reduction[0]}")
+        if not 1 <= self.jpeg_quality[0] <= self.jpeg_quality[1] <= 100:
+            raise ValueError(f"jpeg_quality must be within 1..100, got {self.jpeg_quality}")
+        for name in ("blur_power", "noise_power"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd and positive, got {self.kernel_size}")
+        if not self.down_kernels or not self.up_kernels:
+            raise ValueError("down_kernels and up_kernels need at least one kernel each")
+        for name in ("anisotropic", "grey_noise", "block_shift", "recompressed", "nearly_clean"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share within 0..1, got {getattr(self, name)}")
+
+
+def degrade(image: Image, generator: np.random.Generator, config: Degradation) -> Image:
+    """A poor version of `image` (H = W, RGB in [0, 1]) of the same size, quantised to 8 bits."""
+    height, width = image.shape[:2]
+    if image.ndim != 3 or height != width or image.shape[2] != 3:
+        raise ValueError(f"image must be square RGB (S, S, 3), got {image.shape}")
+    scale = height / REFERENCE_SIZE
+    strength = 0.1 if generator.random() < config.nearly_clean else 1.0
+
+    poor = _blur(image, generator, config, scale=scale, strength=strength)
+    factor = _reduction(generator, config, strength=strength)
+    reduced = max(1, round(height / max(1.0, factor * scale)))
+    poor = _resize(poor, reduced, _pick(config.down_kernels, generator))
+    poor = _noise(poor, generator, config, strength=strength)
+    poor = _jpeg(poor, generator, config, strength=strength)
+    if generator.random() < config.recompressed:
+        between = round(reduced + (height - reduced) * generator.random())
+        poor = _resize(poor, between, _pick(config.up_kernels, generator))
+        poor = _jpeg(poor, generator, config, strength=strength)
+    poor = _resize(poor, height, _pick(config.up_kernels, generator))
+    # What a decoder hands over has 8 bits; the network must not see more.
+    return np.asarray(np.rint(np.clip(poor, 0, 1) * 255) / np.float32(255), np.float32)
+
+
+def gaussian_kernel(size: int, sigma_x: float, sigma_y: float, angle: float) -> Image:
+    """(size, size) Gaussian of sum 1 with its first axis turned by `angle` radians."""
+    axis = np.arange(size, dtype=np.float64) - (size - 1) / 2
+    x, y = np.meshgrid(axis, axis)
+    along = (x * np.cos(angle) + y * np.sin(angle)) / sigma_x
+    across = (y * np.cos(angle) - x * np.sin(angle)) / sigma_y
+    kernel = np.exp(-0.5 * (along**2 + across**2))
+    return np.asarray(kernel / kernel.sum(), np.float32)
+
+
+def _blur(
+    image: Image,
+    generator: np.random.Generator,
+    config: Degradation,
+    *,
+    scale: float,
+    strength: float,
+) -> Image:
+    low, high = config.blur_sigma
+    draws = generator.random(2) ** config.blur_power
+    # Below a fifth of a pixel a sampled Gaussian is the identity; the floor avoids 0 / 0.
+    sigma_x, sigma_y = np.maximum(0.05, (low + (high - low) * draws * strength) * scale)
+    angle = generator.uniform(0, np.pi)
+    if generator.random() >= config.anisotropic:
+        sigma_y = sigma_x
+    size = max(1, round((config.kernel_size - 1) / 2 * scale)) * 2 + 1
+    kernel = gaussian_kernel(size, float(sigma_x), float(sigma_y), angle)
+    return np.asarray(
+        cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.float32
+    )
+
+
+def _reduction(generator: np.random.Generator, config: Degradation, *, strength: float) -> float:
+    low, high = config.reduction
+    draw = generator.random() * strength
+    if config.reduction_log_uniform:
+        return float(low * (high / low) ** draw)
+    return float(low + (high - low) * draw)
+
+
+def _noise(
+    image: Image, generator: np.random.Generator, config: Degradation, *, strength: float
+) -> Image:
+    low, high = config.noise
+    draw = generator.random() ** config.noise_power
+    delta = (low + (high - low) * draw * strength) / 255
+    channels = 1 if generator.random() < config.grey_noise else 3
+    noise = generator.standard_normal((*image.shape[:2], channels), dtype=np.float32)
+    return np.clip(image + np.float32(delta) * noise, 0, 1)
+
+
+def _jpeg(
+    image: Image, generator: np.random.Generator, config: Degradation, *, strength: float
+) -> Image:
+    low, high = config.jpeg_quality
+    quality = round(high - (high - low) * generator.random() * strength)
+    shifted = generator.random() < config.block_shift
+    top, left = generator.integers(0, 16, 2) if shifted else (0, 0)
+    padded = cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REPLICATE)
+    levels = np.rint(padded[..., ::-1] * 255).astype(np.uint8)
+    _, buffer = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = np.asarray(cv2.imdecode(buffer, cv2.IMREAD_COLOR))
+    whole = np.asarray(decoded[top:, left:, ::-1], np.float32)
+    return np.asarray(whole / np.float32(255), np.float32)
+
+
+def _resize(image: Image, size: int, kernel: Kernel) -> Image:
+    if size == image.shape[0]:
+        return image
+    flag = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}[kernel]
+    if kernel == "area" and size > image.shape[0]:
+        flag = cv2.INTER_LINEAR  # enlarging by areas would be a mosaic
+    resized = cv2.resize(image, (size, size), interpolation=flag)
+    return np.asarray(np.clip(resized, 0, 1), np.float32)
+
+
+def _pick(kernels: tuple[Kernel, ...], generator: np.random.Generator) -> Kernel:
+    return kernels[int(generator.integers(len(kernels)))]
