@@ -151,8 +151,27 @@ def write_clip(
     return made
 
 
+def write_two_films(path: Path, *, frames: int = 20) -> None:
+    """Writes a file with two H.264 streams, both with two B-frames between the others."""
+    with av.open(str(path), "w") as output:
+        films: list[Any] = []
+        for _ in range(2):
+            settings = {"preset": "veryfast", "bf": "2", "b_strategy": "0"}
+            film: Any = output.add_stream("libx264", rate=Fraction(25), options=settings)
+            film.width, film.height, film.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+            film.codec_context.time_base = Fraction(1, 25)
+            films.append(film)
+        for number in range(frames):
+            for place, film in enumerate(films):
+                frame = picture(number + 50 * place).reformat(format="yuv420p")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                output.mux(film.encode(frame))
+        for film in films:
+            output.mux(film.encode(None))
+
+
 def packets(path: Path, kind: str) -> list[list[tuple[bytes, Fraction | None]]]:
-    """Of every stream of this kind ("audio", "subtitle", "data"): bytes and seconds of packets."""
+    """Of every stream of this kind ("video", "audio" ...): bytes and seconds of its packets."""
     with av.open(str(path)) as container:
         wanted = [stream for stream in container.streams if stream.type == kind]
         result: dict[int, list[tuple[bytes, Fraction | None]]] = {s.index: [] for s in wanted}

@@ -20,7 +20,13 @@ from vqfr_media.errors import EngineError, MediaError, OptionError, OutputError,
 from vqfr_media.faces.blend import masks
 from vqfr_media.frames import Frame
 from vqfr_media.media.read import open_video
-from vqfr_media.options import EncodeOptions, FaceOptions, RestoreOptions, TemporalOptions
+from vqfr_media.options import (
+    EncodeOptions,
+    FaceOptions,
+    ModelOptions,
+    RestoreOptions,
+    TemporalOptions,
+)
 from vqfr_media.pipeline import restore_frames, restore_video
 from vqfr_media.restore import Restorer
 from vqfr_media.values import Detected, EncodedFace, RestoredFace, Stage, TrackedFace
@@ -301,10 +307,18 @@ def test_an_output_that_cannot_be_written_is_refused_first(
         lambda: TemporalOptions(pixel_radius=2),
         lambda: EncodeOptions(quality=100),
         lambda: RestoreOptions(upscale=5),
+        lambda: RestoreOptions(upscale=1.5),  # type: ignore[arg-type]
+        lambda: RestoreOptions(upscale="2"),  # type: ignore[arg-type]
+        lambda: FaceOptions(min_face="40"),  # type: ignore[arg-type]
+        lambda: FaceOptions(faces="biggest"),  # type: ignore[arg-type]
+        lambda: FaceOptions(detector="dlib"),  # type: ignore[arg-type]
+        lambda: ModelOptions(batch_size=2.5),  # type: ignore[arg-type]
+        lambda: ModelOptions(backend="magic"),  # type: ignore[arg-type]
+        lambda: ModelOptions(model="v3"),  # type: ignore[arg-type]
     ],
 )
 def test_options_out_of_range_are_refused(options: Callable[[], object]) -> None:
-    with pytest.raises(OptionError, match=r"must (be between|not exceed)"):
+    with pytest.raises(OptionError, match=r"must (be between|not exceed|be one of|be a)"):
         options()
 
 

@@ -51,10 +51,10 @@ def test_batches_follow_sizes_and_keep_order() -> None:
         calls.append(list(run))
         return [10 * i for i in run]
 
-    sizes = [1, 0, 2, 0, 0, 0, 0, 3, 1]
+    sizes = [1, 0, 2, 0, 0, 1, 0, 0, 0, 3, 1]
     result = list(in_batches(sizes, work, size_of=int, batch_size=3, max_items=4))
     assert result == [10 * i for i in sizes]
-    assert calls == [[1, 0, 2], [0, 0, 0, 0], [3], [1]]
+    assert calls == [[1, 0, 2], [0], [0], [1, 0, 0, 0], [3], [1]]
 
 
 def _threads() -> set[str]:

@@ -4,106 +4,101 @@ Exit codes: 0 done, 1 our own failure, 2 the input or an option is at fault, 3 t
 something, 130 stopped by Ctrl-C.
 """
 
+import io
 import json
 import logging
+import os
+import re
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from types import FrameType
-from typing import Annotated, assert_never
+from typing import assert_never
 
 import tyro
 from tqdm import tqdm
 
-from vqfr_media import doctor, weights
-from vqfr_media.errors import InputError, MachineError, OutputError, VqfrMediaError
+from vqfr_media import weights
+from vqfr_media.commands import (
+    Command,
+    Doctor,
+    FindTracks,
+    Restore,
+    Weights,
+    WeightsFetch,
+    WeightsList,
+    WeightsVerify,
+)
+from vqfr_media.errors import (
+    InputError,
+    MachineError,
+    OptionError,
+    OutputError,
+    VqfrMediaError,
+)
 from vqfr_media.frames import Frame, VideoInfo
-from vqfr_media.media.image import is_image
-from vqfr_media.options import RestoreOptions
-from vqfr_media.pipeline import restore_image, restore_video
-from vqfr_media.summary import Summary
-
-
-@dataclass(frozen=True, kw_only=True)
-class Restore:
-    """Restore the faces of a video or an image; everything else in the file stays as it is."""
-
-    source: tyro.conf.Positional[Path]
-    """Video or image to read."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """File to write; its suffix chooses the container. An existing file is replaced at the end."""
-    options: RestoreOptions = field(default_factory=RestoreOptions)
-    """How the whole is done."""
-    report: Path | None = None
-    """Also write what was done, with every track and skipped face, as JSON to this file."""
-    quiet: bool = False
-    """Print nothing but errors."""
-
-
-@dataclass(frozen=True)
-class WeightsList:
-    """List every weights file, where it is and under which licence."""
-
-
-@dataclass(frozen=True)
-class WeightsFetch:
-    """Download weights files into the cache."""
-
-    names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Names as in `weights list`; by default all."""
-
-
-@dataclass(frozen=True)
-class WeightsVerify:
-    """Check the hashes of the weights files that are here."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """List, fetch or verify model files."""
-
-    action: (
-        Annotated[WeightsList, tyro.conf.subcommand("list")]
-        | Annotated[WeightsFetch, tyro.conf.subcommand("fetch")]
-        | Annotated[WeightsVerify, tyro.conf.subcommand("verify")]
-    )
-    """What to do."""
-
-
-@dataclass(frozen=True)
-class Doctor:
-    """Say what this machine can do and what is missing."""
-
-
-Command = (
-    Annotated[Restore, tyro.conf.subcommand("restore")]
-    | Annotated[Weights, tyro.conf.subcommand("weights")]
-    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
+from vqfr_media.options import (
+    FaceOptions,
+    ModelOptions,
+    RestoreOptions,
+    TemporalOptions,
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command line and exits with its code."""
-    command = tyro.cli(
-        Command,
-        prog="vqfr-media",
-        description="Restores the faces of a video with VQFR; nothing else in the file is touched.",
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _stop)
     logging.basicConfig(level=logging.WARNING, format="vqfr-media: %(message)s")
-    signal.signal(signal.SIGTERM, _stop)
     try:
-        code = run(command)
+        code = run(_parse(arguments))
+        sys.stdout.flush()
     except VqfrMediaError as error:
-        print(f"vqfr-media: {error}", file=sys.stderr)
+        _complain(str(error))
         code = exit_code(error)
     except KeyboardInterrupt:
-        print("vqfr-media: stopped; nothing was written under the output's name", file=sys.stderr)
+        _complain("stopped; nothing was written under the output's name")
         code = 130
+    except BrokenPipeError:  # whoever read our words has gone: they are not missed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     raise SystemExit(code)
+
+
+def _parse(arguments: Sequence[str] | None) -> Restore | FindTracks | Weights | Doctor:
+    """The command; a value out of range is told in our own words, without the parser's box."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(
+                Command,
+                prog="vqfr-media",
+                description="Restores the faces of a video with VQFR; "
+                "nothing else in the file is touched.",
+                args=arguments,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit:
+        words = " ".join(re.sub("[─│╭╮╰╯|]|-{3,}", " ", said.getvalue()).split())
+        refused = re.search(r"Error parsing \S+?: (.*?)(?: For full helptext|$)", words)
+        if refused and "Value error" in words:
+            raise OptionError(refused[1]) from None
+        sys.stderr.write(said.getvalue())
+        raise
+
+
+def _say(*lines: str) -> None:
+    """Prints lines; a file name that the terminal cannot show is escaped, not an error."""
+    for line in lines:
+        encoding = sys.stdout.encoding or "utf-8"
+        print(line.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _complain(message: str) -> None:
+    text = message.encode("utf-8", "backslashreplace").decode("utf-8")
+    print(f"vqfr-media: {text}", file=sys.stderr)
 
 
 def exit_code(error: VqfrMediaError) -> int:
@@ -118,14 +113,20 @@ def exit_code(error: VqfrMediaError) -> int:
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
+    # Once is enough: stopping takes a second, and a second signal must not cut it short.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def run(command: Restore | Weights | Doctor) -> int:
+def run(command: Restore | FindTracks | Weights | Doctor) -> int:
     """Runs one parsed command; returns its exit code."""
     match command:
         case Restore():
             return _restore(command)
+        case FindTracks():
+            return _find_tracks(command)
         case Weights(WeightsList()):
             return _list_weights()
         case Weights(WeightsFetch(names)):
@@ -138,60 +139,110 @@ def run(command: Restore | Weights | Doctor) -> int:
             assert_never(command)  # type: ignore[arg-type]
 
 
+@contextmanager
+def _progress(quiet: bool) -> Iterator[tuple[Callable[[VideoInfo], None], Callable[[Frame], None]]]:
+    """Yields what to call at the start, and at each frame."""
+    with tqdm(unit="frame", disable=quiet, dynamic_ncols=True) as bar:
+
+        def start(info: VideoInfo) -> None:
+            bar.total = info.frame_count_from_header
+            bar.unpause()
+
+        def step(_frame: Frame) -> None:
+            bar.update()
+
+        yield start, step
+
+
+@contextmanager
+def _fetching(quiet: bool) -> Iterator[weights.Progress]:
+    """Yields what to call while a download goes on; the bar appears with its first bytes."""
+    bars: list[tqdm] = []  # type: ignore[type-arg]
+
+    def show(done: int, total: int | None) -> None:
+        if not bars or bars[-1].total != total:
+            bars.append(tqdm(total=total, unit="B", unit_scale=True, disable=quiet, desc="weights"))
+        bars[-1].update(done - bars[-1].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars:
+            bar.close()
+
+
 def _restore(command: Restore) -> int:
-    if command.report is not None and not command.report.parent.is_dir():
-        raise OutputError(f"the folder of the report, {command.report.parent}, does not exist")
-    if is_image(command.source):
-        summary = restore_image(command.source, command.output, command.options)
-    else:
-        with tqdm(unit="frame", disable=command.quiet, dynamic_ncols=True) as bar:
+    from vqfr_media.media.image import is_image
+    from vqfr_media.media.output import atomic_output, refuse_same
+    from vqfr_media.pipeline import restore_image, restore_video
 
-            def start(info: VideoInfo) -> None:
-                bar.total = info.frame_count_from_header
-                bar.unpause()
-
-            def step(_frame: Frame) -> None:
-                bar.update()
-
-            summary = restore_video(
-                command.source, command.output, command.options, on_start=start, on_frame=step
-            )
-    if command.report is not None:
-        try:
-            command.report.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
-        except OSError as error:
-            raise OutputError(f"cannot write the report {command.report}: {error}") from error
+    source, output, report = command.source, command.output, command.report
+    if report is not None:
+        refuse_same(report, source)
+        if report.resolve() == output.resolve():
+            raise OptionError(f"the report and the output are both {report}; name another report")
+        if report.is_dir() or not report.parent.is_dir():
+            raise OutputError(f"the report {report} needs a file name in a folder that exists")
+    with _fetching(command.quiet) as fetch:
+        if is_image(source):
+            summary = restore_image(source, output, command.options, on_fetch=fetch)
+        else:
+            with _progress(command.quiet) as (start, step):
+                summary = restore_video(
+                    source,
+                    output,
+                    command.options,
+                    on_start=start,
+                    on_frame=step,
+                    on_fetch=fetch,
+                )
+    if report is not None:
+        with atomic_output(report) as temporary:
+            temporary.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
     if not command.quiet:
-        print("\n".join(_told(summary)))
+        _say(*summary.lines())
     return 0
 
 
-def _told(summary: Summary) -> list[str]:
-    speed = summary.frames / summary.seconds if summary.seconds else 0.0
-    lines = [
-        f"{summary.output}: {summary.frames} frames in {summary.seconds:.1f} s ({speed:.1f} fps), "
-        f"{len(summary.shots)} shots",
-        f"model {summary.model} on {summary.device} ({summary.why})",
-        f"{summary.restored} faces restored in {len(summary.tracks)} tracks",
-    ]
-    if summary.skipped:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.skipped.items())
-        lines.append(f"{sum(summary.skipped.values())} faces left alone: {reasons}")
-    if not summary.restored:
-        lines.append("no face was restored: the pictures went to the encoder untouched")
-    return [*lines, *(f"note: {warning}" for warning in summary.warnings)]
+def _find_tracks(command: FindTracks) -> int:
+    options = RestoreOptions(
+        face=FaceOptions(
+            score=command.score,
+            detector=command.detector,
+            detector_weights=command.detector_weights,
+            proxy=command.proxy,
+        ),
+        temporal=TemporalOptions(max_gap=command.max_gap),
+        model=ModelOptions(device=command.device),
+        offline=command.offline,
+    )
+    if not command.output.parent.is_dir():  # said before the work, not after it
+        raise OutputError(f"{command.output}: there is no folder {command.output.parent}")
+    from vqfr_media.find import find_tracks
+    from vqfr_media.tracks_file import write_tracks
+
+    with _progress(command.quiet) as (start, step):
+        tracks = find_tracks(command.source, options, on_start=start, on_frame=step)
+    write_tracks(command.output, tracks)
+    if not command.quiet:
+        _say(
+            f"{command.output}: {len(tracks.tracks)} tracks in {len(tracks.shots)} shots, "
+            f"{tracks.source.frame_count} frames"
+        )
+    return 0
 
 
 def _list_weights() -> int:
     for state in weights.status():
         file = weights.WEIGHTS[state.name]
-        print(f"{state.name:10} {state.state:9} {state.licence:11} {file.what}")
-        print(f"{'':10} {state.path}{f' ({state.fault})' if state.fault else ''}")
+        _say(f"{state.name:10} {state.state:9} {state.licence:11} {file.what}")
+        _say(f"{'':10} {state.path}{f' ({state.fault})' if state.fault else ''}")
     return 0
 
 
 def _fetch_weights(names: Sequence[str]) -> int:
-    for name in names or weights.WEIGHTS:
+    fetchable = [name for name, file in weights.WEIGHTS.items() if file.url is not None]
+    for name in names or fetchable:
         with tqdm(desc=name, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
 
             def show(done: int, total: int | None, bar: tqdm = bar) -> None:  # type: ignore[type-arg]
@@ -199,7 +250,7 @@ def _fetch_weights(names: Sequence[str]) -> int:
                 bar.update(done - bar.n)
 
             path = weights.find(name, progress=show)
-        print(f"{name}: {path}")
+        _say(f"{name}: {path}")
     return 0
 
 
@@ -214,11 +265,13 @@ def _verify_weights() -> int:
                 None: "no published hash is known" if state.sha256 else "not here",
             }[state.published]
         )
-        print(f"{state.name:10} {state.state:9} {verdict}: {state.path}")
+        _say(f"{state.name:10} {state.state:9} {verdict}: {state.path}")
     return 3 if any(state.state == "damaged" for state in states) else 0
 
 
 def _doctor() -> int:
+    from vqfr_media import doctor
+
     for finding in doctor.examine():
-        print(f"{finding.verdict:8} {finding.topic:20} {finding.detail}")
+        _say(f"{finding.verdict:8} {finding.topic:20} {finding.detail}")
     return 0

@@ -14,7 +14,7 @@ from vqfr_media.errors import VqfrMediaError
 from vqfr_media.media.write import can_encode
 from vqfr_media.options import ModelOptions
 
-LIBRARIES = ("torch", "torchvision", "av", "numpy", "opencv-python", "facexlib", "safetensors")
+LIBRARIES = ("torch", "torchvision", "av", "numpy", "facexlib", "safetensors")
 ENCODERS = ("libx264", "libx264rgb", "libx265", "ffv1", "libsvtav1", "prores_ks")
 
 
@@ -73,9 +73,15 @@ def _encoders() -> list[Finding]:
 
 def _weights() -> list[Finding]:
     findings = []
-    for state in weights.status():
+    try:
+        states = weights.status()
+    except VqfrMediaError as error:  # the variable names a place that is not there
+        return [Finding("weights", "missing", str(error))]
+    for state in states:
         if state.state in ("missing", "damaged"):
-            detail = f"{state.state}; `vqfr-media weights fetch {state.name}` gets it"
+            can_fetch = weights.WEIGHTS[state.name].url is not None
+            way = f"`vqfr-media weights fetch {state.name}` gets it"
+            detail = f"{state.state}; {way if can_fetch else 'install vqfr-media again'}"
             findings.append(Finding(f"weights {state.name}", "missing", detail))
         else:
             detail = f"{state.state}, {state.path} ({state.licence})"

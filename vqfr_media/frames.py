@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Plane = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 Family = Literal["yuv", "rgb", "gray"]
+Sample = Literal["int", "float"]
 Matrix = Literal["bt601", "bt709", "bt2020nc", "smpte240m", "fcc", "ycgco"]
 ChromaLocation = Literal["left", "center", "topleft", "top", "bottomleft", "bottom"]
 
@@ -38,7 +39,11 @@ class PixelFormat:
     family: Family
     """`yuv` has planes Y, U, V; `rgb` has G, B, R; `gray` has one plane."""
     bits: int = 8
-    """Bits per sample, 8 to 16. Eight bits are stored as uint8, more as uint16 (low bits)."""
+    """Bits per sample, 8 to 16. Eight bits are stored as uint8, more as uint16 (low bits).
+    Floats have 32."""
+    sample: Sample = "int"
+    """`float` samples go from 0 (black) to 1 (white), chroma from -0.5 to 0.5; values beyond are
+    kept. Only scripts have them: no file that this package reads or writes does."""
     subsampling: tuple[int, int] = (0, 0)
     """log2 of the horizontal and vertical chroma subsampling: 4:2:0 is (1, 1), 4:2:2 (1, 0)."""
     matrix: Matrix = "bt709"
@@ -49,7 +54,10 @@ class PixelFormat:
     """Where chroma is sampled; meaningless without subsampling."""
 
     def __post_init__(self) -> None:
-        if not 8 <= self.bits <= 16:
+        if self.sample == "float":
+            if self.bits != 32 or not self.full_range:
+                raise ValueError(f"float samples have 32 bits and the full range, got {self}")
+        elif not 8 <= self.bits <= 16:
             raise ValueError(f"bits must be 8 to 16, got {self.bits}")
         if self.family != "yuv" and self.subsampling != (0, 0):
             raise ValueError(f"{self.family} has no chroma to subsample, got {self.subsampling}")
@@ -62,14 +70,16 @@ class PixelFormat:
         return 1 if self.family == "gray" else 3
 
     @property
-    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+    def dtype(self) -> type[np.uint8] | type[np.uint16] | type[np.float32]:
         """NumPy type of a plane."""
+        if self.sample == "float":
+            return np.float32
         return np.uint8 if self.bits == 8 else np.uint16
 
     @property
     def peak(self) -> int:
-        """Largest code value."""
-        return (1 << self.bits) - 1
+        """Largest code value; of floats that of white, 1."""
+        return 1 if self.sample == "float" else (1 << self.bits) - 1
 
     def plane_shape(self, plane: int, width: int, height: int) -> tuple[int, int]:
         """Rows and columns of plane number `plane` in a picture of `width` × `height`."""
@@ -122,6 +132,9 @@ class Frame:
     """How the picture is to be shown."""
     duration: int = 0
     """Duration in the source's time base, 0 where the source does not say."""
+    cuts: tuple[bool | None, bool | None] = (None, None)
+    """Whether a shot begins at this frame, and whether one ends with it; None where the source
+    does not say, and the pictures have to."""
 
     def __post_init__(self) -> None:
         count = self.format.num_planes

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from vqfr_media.errors import OptionError
 
@@ -12,9 +12,16 @@ DetectorChoice = Literal["mobilenet", "resnet50"]
 FaceChoice = Literal["all", "largest", "center"]
 
 
-def _within(name: str, value: float, low: float, high: float) -> None:
+def _within(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
+    if not isinstance(value, int if whole else (int, float)):
+        raise OptionError(f"{name} must be a {'whole ' if whole else ''}number, got {value!r}")
     if not low <= value <= high:
         raise OptionError(f"{name} must be between {low:g} and {high:g}, got {value:g}")
+
+
+def _among(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise OptionError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +44,12 @@ class FaceOptions:
     """Longer side, in pixels, of the small picture that the detector sees."""
 
     def __post_init__(self) -> None:
+        _among("faces", self.faces, get_args(FaceChoice))
+        _among("detector", self.detector, get_args(DetectorChoice))
         _within("min_face", self.min_face, 0, 100_000)
         _within("max_face", self.max_face, 1, 100_000)
         _within("score", self.score, 0.05, 1)
-        _within("proxy", self.proxy, 64, 4096)
+        _within("proxy", self.proxy, 64, 4096, whole=True)
         if self.min_face > self.max_face:
             raise OptionError(
                 f"min_face ({self.min_face:g}) must not exceed max_face ({self.max_face:g})"
@@ -83,10 +92,12 @@ class ModelOptions:
     """Faces in one run of the network; by default 1 on a CPU and 8 on a GPU."""
 
     def __post_init__(self) -> None:
+        _among("model", self.model, get_args(ModelChoice))
+        _among("backend", self.backend, get_args(BackendChoice))
         if self.fidelity is not None:
             _within("fidelity", self.fidelity, 0, 1)
         if self.batch_size is not None:
-            _within("batch_size", self.batch_size, 1, 256)
+            _within("batch_size", self.batch_size, 1, 256, whole=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +120,7 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         if self.quality is not None:
             _within("quality", self.quality, 0, 63)
-        _within("image_quality", self.image_quality, 1, 100)
+        _within("image_quality", self.image_quality, 1, 100, whole=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +131,14 @@ class RestoreOptions:
     face: FaceOptions = field(default_factory=FaceOptions)
     temporal: TemporalOptions = field(default_factory=TemporalOptions)
     encode: EncodeOptions = field(default_factory=EncodeOptions)
+    tracks: Path | None = None
+    """File of faces to restore, made by `vqfr-media tracks`; then none are looked for."""
     upscale: int = 1
     """Enlarges the picture by this factor (background by Lanczos), 1 to 4."""
     strict: bool = False
-    """Makes a face that the engine could not restore an error."""
+    """Makes a face that is left alone, because it is too small or too large, an error."""
     offline: bool = False
     """Never fetches weights from the network."""
 
     def __post_init__(self) -> None:
-        _within("upscale", self.upscale, 1, 4)
+        _within("upscale", self.upscale, 1, 4, whole=True)

@@ -5,17 +5,18 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from vqfr_media import weights
-from vqfr_media.engine import ChosenModel, Engine, load_engine
-from vqfr_media.faces.detect import Detector, RetinaFaceDetector
+from vqfr_media.engine import ChosenModel, Engine
+from vqfr_media.faces.detect import Detector
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media.image import read_image, write_image
 from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import RestoreOptions
+from vqfr_media.prepare import load_tracks, prepare
 from vqfr_media.restore import Restorer
 from vqfr_media.summary import Summary, Tally
 from vqfr_media.values import AlignedFace, EncodedFace, RestoredFace, Stage
+from vqfr_media.weights import Progress
 from vqfr_media.windows import in_batches, prefetch, sliding
 
 # Frames that the reader and the worker may be ahead of who comes next. More would only cost memory.
@@ -27,8 +28,11 @@ def restore_frames(
 ) -> Iterator[tuple[Frame, Stage[RestoredFace]]]:
     """Yields every frame restored, and what was done to it; holds a few windows, never the film."""
     size = restorer.engine.spec.max_batch
-    detected = map(restorer.detect, frames)
-    tracked = map(restorer.track, sliding(detected, restorer.track_radius))
+    if restorer.tracks is None:
+        detected = map(restorer.detect, frames)
+        tracked = map(restorer.track, sliding(detected, restorer.track_radius))
+    else:
+        tracked = map(restorer.tracks.stage, frames)
     chosen = map(restorer.choose, sliding(tracked, restorer.choose_radius))
     aligned = map(restorer.align, sliding(chosen, restorer.align_radius))
     encoded = in_batches(aligned, restorer.encode, size_of=num_faces, batch_size=size)
@@ -52,6 +56,7 @@ def restore_video(
     detector: Detector | None = None,
     on_start: Callable[[VideoInfo], None] | None = None,
     on_frame: Callable[[Frame], None] | None = None,
+    on_fetch: Progress | None = None,
 ) -> Summary:
     """Restores the faces of a video; everything else in the file is carried over.
 
@@ -63,6 +68,7 @@ def restore_video(
         detector: Used instead of the one that `options.face` asks for.
         on_start: Called once, with what is known of the source.
         on_frame: Called with each frame handed to the encoder, for progress and inspection.
+        on_fetch: Called with bytes done and bytes in all while weights are downloaded.
 
     Raises:
         InputError: the source, an option or the weights are at fault.
@@ -76,10 +82,13 @@ def restore_video(
     with open_video(source) as reader:
         info = reader.info
         with open_writer(output, source, info, options.encode, upscale=options.upscale) as writer:
-            engine, detector, chosen = _prepare(options, engine, detector)
+            tracks = load_tracks(options.tracks, info.width, info.height, info.display)
+            if tracks is not None:
+                tracks.check_claim(info.frame_count_from_header)
+            engine, detector, chosen = prepare(options, engine, detector, on_fetch=on_fetch)
+            restorer = Restorer(engine, detector, options, info.time_base, info.frame_rate, tracks)
             if on_start is not None:
                 on_start(info)
-            restorer = Restorer(engine, detector, options, info.time_base, info.frame_rate)
             with (
                 prefetch(reader, READ_AHEAD) as frames,
                 prefetch(restore_frames(frames, restorer), READ_AHEAD) as restored,
@@ -89,6 +98,8 @@ def restore_video(
                     tally.add(stage)
                     if on_frame is not None:
                         on_frame(frame)
+            if tracks is not None:
+                tracks.check_count(tally.frames)
     return _summarise(tally, chosen, engine, source, output, started, tuple(writer.warnings))
 
 
@@ -99,6 +110,7 @@ def restore_image(
     *,
     engine: Engine | None = None,
     detector: Detector | None = None,
+    on_fetch: Progress | None = None,
 ) -> Summary:
     """Restores the faces of an image; takes, returns and raises what `restore_video` does."""
     options = options or RestoreOptions()
@@ -106,29 +118,15 @@ def restore_image(
     started = time.monotonic()
     tally = Tally()
     frame, extras = read_image(source)
-    engine, detector, chosen = _prepare(options, engine, detector)
-    restorer = Restorer(engine, detector, options, Fraction(1), Fraction(1))
+    tracks = load_tracks(options.tracks, frame.width, frame.height, frame.display)
+    if tracks is not None:
+        tracks.check_count(1)
+    engine, detector, chosen = prepare(options, engine, detector, on_fetch=on_fetch)
+    restorer = Restorer(engine, detector, options, Fraction(1), Fraction(1), tracks)
     for restored, stage in restore_frames([frame], restorer):
         write_image(output, restored, extras, options.encode)
         tally.add(stage)
     return _summarise(tally, chosen, engine, source, output, started, ())
-
-
-def _prepare(
-    options: RestoreOptions, engine: Engine | None, detector: Detector | None
-) -> tuple[Engine, Detector, ChosenModel]:
-    """What the caller gave, or what the options ask for."""
-    if engine is None:
-        engine, chosen = load_engine(options.model, offline=options.offline)
-    else:
-        chosen = ChosenModel(engine.spec.model, Path(), "given by the caller")
-    if detector is None:
-        face = options.face
-        path = weights.find(face.detector, explicit=face.detector_weights, offline=options.offline)
-        detector = RetinaFaceDetector(
-            path, backbone=face.detector, device=engine.spec.device, score=face.score
-        )
-    return engine, detector, chosen
 
 
 def _summarise(

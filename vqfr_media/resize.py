@@ -84,7 +84,9 @@ def _enlarge(plane: Plane, factor: int, phase_x: float, phase_y: float, peak: in
             part = cv2.sepFilter2D(
                 source, cv2.CV_32F, kernel_x, kernel_y, borderType=cv2.BORDER_REFLECT
             )
-            result[y::factor, x::factor] = np.clip(np.rint(part), 0, peak)
+            if plane.dtype != np.float32:
+                part = np.clip(np.rint(part), 0, peak)
+            result[y::factor, x::factor] = part
     return result
 
 

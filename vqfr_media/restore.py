@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 
 from vqfr_media.engine import Engine
-from vqfr_media.errors import EngineError, SkippedFaceError
+from vqfr_media.errors import EngineError, OptionError, SkippedFaceError
 from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend, match_colour, soft_mask
 from vqfr_media.faces.detect import Detector, detect
-from vqfr_media.faces.track import NOT_CHOSEN, choose, track
+from vqfr_media.faces.track import DISABLED, NOT_CHOSEN, choose, track
 from vqfr_media.frames import Frame
 from vqfr_media.options import RestoreOptions
 from vqfr_media.resize import enlarged, upscale
 from vqfr_media.temporal import settle_latents, settle_pixels, steady_landmarks
+from vqfr_media.tracks import Tracks
 from vqfr_media.values import (
     AlignedFace,
     Detected,
@@ -47,23 +48,32 @@ class Restorer:
 
     engine: Engine
     """Runs the network; one thread at a time."""
-    detector: Detector
-    """Finds faces; one thread at a time."""
+    detector: Detector | None
+    """Finds faces; one thread at a time. None where `tracks` are given."""
     options: RestoreOptions
     """What the caller chose."""
     time_base: Fraction
     """Seconds per unit of pts."""
     frame_rate: Fraction
     """Frames per second, for turning radii in seconds into frames."""
+    tracks: Tracks | None = None
+    """Faces that were found before; `tracks.stage` takes the place of `detect` and `track`."""
+
+    def __post_init__(self) -> None:
+        if self.tracks and self.tracks.sets_fidelity and not self.engine.spec.has_fidelity:
+            raise OptionError(
+                f"{self.tracks.path}: a track sets its fidelity, which has no effect on "
+                f"{self.engine.spec.model}; write null there or add --model v2"
+            )
 
     def frames_within(self, seconds: float) -> int:
         """Frames that a radius of `seconds` reaches to each side."""
-        return math.ceil(seconds * self.frame_rate - 1e-6)
+        return frames_within(seconds, self.frame_rate)
 
     @property
     def track_radius(self) -> int:
         """Frames to each side that `track` looks at."""
-        return self.frames_within(self.options.temporal.max_gap) + 1
+        return frames_in_gap(self.options.temporal.max_gap, self.frame_rate) + 1
 
     @property
     def choose_radius(self) -> int:
@@ -87,6 +97,8 @@ class Restorer:
 
     def detect(self, frame: Frame) -> Detected:
         """Finds the faces of one frame."""
+        if self.detector is None:
+            raise ValueError("faces can be looked for only with a detector")
         face = self.options.face
         return detect(frame, self.detector, proxy=face.proxy, score=face.score)
 
@@ -95,7 +107,7 @@ class Restorer:
         return track(
             window,
             score=self.options.face.score,
-            max_gap=self.frames_within(self.options.temporal.max_gap),
+            max_gap=frames_in_gap(self.options.temporal.max_gap, self.frame_rate),
         )
 
     def choose(self, window: Window[Stage[TrackedFace]]) -> Stage[TrackedFace]:
@@ -130,7 +142,7 @@ class Restorer:
         if self.options.strict:
             for skip in skipped:
                 # A face that the caller chose not to restore is no failure.
-                if skip.reason != NOT_CHOSEN:
+                if skip.reason not in (NOT_CHOSEN, DISABLED):
                     raise SkippedFaceError(
                         f"frame {stage.frame.index}: a face of {skip.face.size:.0f} px at "
                         f"({skip.face.box[0]:.0f}, {skip.face.box[1]:.0f}) is not restored "
@@ -145,9 +157,10 @@ class Restorer:
             EngineError: the network failed or returned something that is no number.
         """
         crops = [face.crop for stage in stages for face in stage.faces]
+        frames = [stage.frame.index for stage in stages for _ in stage.faces]
         if not crops:
             return [Stage(s.frame, (), s.new_shot, s.skipped) for s in stages]
-        latents = iter(_finite(self.engine.encode(self._tensor(crops)), stages))
+        latents = iter(_finite(self.engine.encode(self._tensor(crops)), frames))
         return [
             Stage(
                 stage.frame,
@@ -177,16 +190,22 @@ class Restorer:
             EngineError: the network failed or returned something that is no number.
         """
         faces = [face for stage in stages for face in stage.faces]
+        frames = [stage.frame.index for stage in stages for _ in stage.faces]
         if not faces:
             return [Stage(s.frame, (), s.new_shot, s.skipped) for s in stages]
-        latents = torch.from_numpy(np.stack([face.latent for face in faces]))
-        fidelity = self.options.model.fidelity
-        images = self.engine.decode(
-            self._tensor([face.aligned.crop for face in faces]),
-            latents.to(self.engine.spec.device),
-            fidelity=DEFAULT_FIDELITY if fidelity is None else fidelity,
-        )
-        restored = iter(_finite(images.permute(0, 2, 3, 1), stages))
+        fidelities = [self._fidelity(face) for face in faces]
+        parts: dict[int, npt.NDArray[np.float32]] = {}
+        for fidelity in sorted(set(fidelities)):  # one, unless tracks say otherwise
+            at = [i for i, own in enumerate(fidelities) if own == fidelity]
+            latents = torch.from_numpy(np.stack([faces[i].latent for i in at]))
+            images = self.engine.decode(
+                self._tensor([faces[i].aligned.crop for i in at]),
+                latents.to(self.engine.spec.device),
+                fidelity=fidelity,
+            )
+            owners = [frames[i] for i in at]
+            parts.update(zip(at, _finite(images.permute(0, 2, 3, 1), owners), strict=True))
+        restored = iter(parts[i] for i in range(len(faces)))
         return [
             Stage(
                 stage.frame,
@@ -209,22 +228,43 @@ class Restorer:
         )
         return Stage(stage.frame, faces, stage.new_shot, stage.skipped)
 
-    def blend(self, stage: Stage[RestoredFace]) -> Frame:
-        """Mixes the restored faces into the planes of the (enlarged) frame."""
+    def blend(self, stage: Stage[RestoredFace], background: Frame | None = None) -> Frame:
+        """Mixes the restored faces into the planes of the (enlarged) frame.
+
+        Args:
+            stage: The frame and its restored faces.
+            background: The frame, enlarged already by other means; by default Lanczos enlarges it.
+        """
         mask = soft_mask(self.engine.spec.size)
         faces = tuple(
             replace(face, image=match_colour(face.image, face.aligned.crop, mask))
             for face in stage.faces
         )
         frame, factor = stage.frame, self.options.upscale
-        if factor == 1:
-            return blend(frame, faces)
-        return blend(upscale(frame, factor), enlarged(faces, factor))
+        if background is None:
+            background = upscale(frame, factor)
+        return blend(background, faces if factor == 1 else enlarged(faces, factor))
+
+    def _fidelity(self, face: EncodedFace) -> float:
+        for fidelity in (face.aligned.tracked.fidelity, self.options.model.fidelity):
+            if fidelity is not None:
+                return fidelity
+        return DEFAULT_FIDELITY
 
     def _tensor(self, crops: Sequence[npt.NDArray[np.float32]]) -> Tensor:
         """(S, S, 3) crops -> (N, 3, S, S) in [0, 1] on the engine's device."""
         batch = torch.from_numpy(np.stack(crops)).clamp(0, 1)
         return batch.permute(0, 3, 1, 2).to(self.engine.spec.device)
+
+
+def frames_within(seconds: float, frame_rate: Fraction) -> int:
+    """Frames that a radius of `seconds` reaches to each side."""
+    return math.ceil(seconds * frame_rate - 1e-6)
+
+
+def frames_in_gap(seconds: float, frame_rate: Fraction) -> int:
+    """Frames that a face may be lost for, so that no more than `seconds` are filled in."""
+    return math.floor(seconds * frame_rate + 1e-6)
 
 
 def _kept(stage: Stage[TrackedFace]) -> dict[int, int]:
@@ -233,12 +273,9 @@ def _kept(stage: Stage[TrackedFace]) -> dict[int, int]:
     return {index: position for position, index in enumerate(kept)}
 
 
-def _finite[F: (AlignedFace, EncodedFace)](
-    result: Tensor, stages: Sequence[Stage[F]]
-) -> list[npt.NDArray[np.float32]]:
-    """The rows of an engine's answer as arrays, all of them finite."""
+def _finite(result: Tensor, owners: Sequence[int]) -> list[npt.NDArray[np.float32]]:
+    """The rows of an engine's answer as arrays, all of them finite; `owners` are frames."""
     rows = list(np.ascontiguousarray(result.detach().float().cpu().numpy()))
-    owners = [stage.frame.index for stage in stages for _ in stage.faces]
     if len(rows) != len(owners):
         raise EngineError(f"the engine returned {len(rows)} results for {len(owners)} faces")
     for index, row in zip(owners, rows, strict=True):

@@ -59,6 +59,22 @@ class Summary:
     warnings: tuple[str, ...] = ()
     """What the reader or the writer could not keep exactly, and why."""
 
+    def lines(self) -> list[str]:
+        """What a user is told at the end."""
+        speed = f" ({self.frames / self.seconds:.1f} fps)" if self.frames > 1 else ""
+        lines = [
+            f"{self.output}: {_count(self.frames, 'frame')} in {self.seconds:.1f} s{speed}, "
+            f"{_count(len(self.shots), 'shot')}",
+            f"model {self.model} on {self.device} ({self.why})",
+            f"{_count(self.restored, 'face')} restored in {_count(len(self.tracks), 'track')}",
+        ]
+        if self.skipped:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
+            lines.append(f"{_count(sum(self.skipped.values()), 'face')} left alone: {reasons}")
+        if not self.restored:
+            lines.append("no face was restored: nothing in the picture was changed by the network")
+        return [*lines, *(f"note: {warning}" for warning in self.warnings)]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
         values = asdict(self)
@@ -108,3 +124,7 @@ class Tally:
         track.filled += tracked.filled
         track.mean_size += (tracked.face.size - track.mean_size) / track.restored
         track.mean_score += (tracked.face.score - track.mean_score) / track.restored
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -59,6 +59,8 @@ class TrackedFace:
     """Whether the face was put between two detections rather than detected."""
     skip: str | None = None
     """Why the face is to be left alone, None where it is to be restored."""
+    fidelity: float | None = None
+    """Overrides the `fidelity` option for this face."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,7 @@ class Skipped:
     face: Face
     """The face."""
     reason: str
-    """Why, in a few words that can be counted: 'too small', 'not chosen', 'engine failed' ..."""
+    """Why, in a few words that can be counted: 'too small', 'too large', 'not chosen' ..."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,14 +74,15 @@ def in_batches[T, R](
 ) -> Iterator[R]:
     """Applies `work` to runs of consecutive items whose sizes add up to at least `batch_size`.
 
-    A run also ends after `max_items`, so that memory stays bounded where items are empty.
+    A run also ends after `max_items`, and an empty item that begins one is passed on at once, so
+    that little is held where there is nothing to do.
     """
     run: list[T] = []
     total = 0
     for item in items:
         run.append(item)
         total += size_of(item)
-        if total >= batch_size or len(run) >= max_items:
+        if total >= batch_size or total == 0 or len(run) >= max_items:
             yield from work(run)
             run, total = [], 0
     if run:

@@ -1,5 +1,6 @@
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -109,6 +110,20 @@ def test_a_lost_face_is_filled_on_the_straight_line() -> None:
         [],
         [(62, None, False)],
     ]
+
+
+def test_a_lost_face_is_filled_by_time_where_the_rate_varies() -> None:
+    pts = (0, 1, 10)
+    items = tuple(
+        replace(one, frame=replace(one.frame, pts=time))
+        for one, time in zip(
+            (detected(0, [face(80)]), detected(1, []), detected(2, [face(90)])), pts, strict=True
+        )
+    )
+    stage = track(Window(items, 1), score=0.8, max_gap=1)
+    assert stage.faces[0].filled
+    expected = face(81).landmarks  # a tenth of the way, in time
+    np.testing.assert_allclose(stage.faces[0].face.landmarks, expected)
 
 
 def test_nothing_is_filled_where_another_face_is() -> None:

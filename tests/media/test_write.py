@@ -279,12 +279,17 @@ def test_codec_errors(tmp_path: Path) -> None:
         (EncodeOptions(), ".xyz", r"unknown container '\.xyz'"),
         (EncodeOptions(container="nonsense"), ".mkv", "unknown container 'nonsense'"),
         (EncodeOptions(), ".avi", "AVI cannot hold exact times"),
-        (EncodeOptions(preset="nonsense"), ".mkv", "cannot be encoded"),
     ):
         with pytest.raises(CodecError, match=match):
             copy_video(source, tmp_path / f"b{suffix}", options)
-    with pytest.raises(OptionError, match="has no quality"):
-        copy_video(source, tmp_path / "b.mkv", EncodeOptions(codec="ffv1", quality=3))
+    for options, match in (
+        (EncodeOptions(codec="ffv1", quality=3), "ffv1 has no quality"),
+        (EncodeOptions(codec="ffv1", preset="fast"), "ffv1 has no preset"),
+        (EncodeOptions(preset="nonsense"), "preset of libx265 .*ultrafast.*got 'nonsense'"),
+        (EncodeOptions(quality=52), "quality of libx265 must be between 0 and 51, got 52"),
+    ):
+        with pytest.raises(OptionError, match=match):
+            copy_video(source, tmp_path / "b.mkv", options)
     assert [p.name for p in tmp_path.iterdir()] == ["a.mkv"]
 
 

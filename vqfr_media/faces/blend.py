@@ -86,9 +86,10 @@ def _shrink(picture: Picture, grid: tuple[int, int]) -> Picture:
 def blend(frame: Frame, faces: Sequence[RestoredFace], *, strength: float = 1.0) -> Frame:
     """The frame with the restored faces in it.
 
-    Every sample is round(sample + mask · (restored - sample)), clipped to what the depth can hold:
-    where the mask is 0 it is the decoder's, bit for bit. Larger faces are laid over smaller ones
-    (they are nearer to the camera); equal ones in the order given.
+    Every sample is round(sample + mask · (restored - sample)), clipped to what the depth can hold
+    (floats are neither rounded nor clipped): where the mask is 0 it is the decoder's, bit for bit.
+    Larger faces are laid over smaller ones (they are nearer to the camera); equal ones in the order
+    given.
 
     Args:
         frame: The picture; its arrays are not written to. Planes that no face touches, and alpha,
@@ -125,9 +126,9 @@ def _mix(samples: Plane, restored: Picture, mask: Picture, strength: float, peak
     change = cv2.subtract(restored, samples, dtype=cv2.CV_32F)
     change = cv2.multiply(change, mask, scale=strength)
     # Adds in float32, rounds once, and stops at the limits of the array's type.
-    depth = cv2.CV_8U if samples.dtype == np.uint8 else cv2.CV_16U
+    depth = {1: cv2.CV_8U, 2: cv2.CV_16U, 4: cv2.CV_32F}[samples.dtype.itemsize]
     samples[...] = cv2.add(change, samples, dtype=depth)
-    if peak < np.iinfo(samples.dtype).max:
+    if depth == cv2.CV_16U and peak < 65535:
         np.minimum(samples, samples.dtype.type(peak), out=samples)
 
 

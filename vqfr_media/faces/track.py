@@ -25,6 +25,7 @@ from vqfr_media.windows import Window
 TOO_SMALL = "too small"
 TOO_LARGE = "too large"
 NOT_CHOSEN = "not chosen"
+DISABLED = "disabled"
 
 # Thumbnails are compared at every shift up to these shares of their width and height: a pan of a
 # tenth of the picture between two frames is no cut.
@@ -44,11 +45,14 @@ _SAME = 0.5
 
 
 def is_cut(previous: Detected, current: Detected) -> bool:
-    """Whether another shot begins at `current`; from the two thumbnails alone.
+    """Whether another shot begins at `current`: what the source says, else the two thumbnails.
 
     They are compared by their structure, best over small shifts of the camera, which neither a
     flash nor a fade changes; histograms that differ make the test stricter.
     """
+    said = (previous.frame.cuts[1], current.frame.cuts[0])
+    if True in said or False in said:
+        return True in said
     one, other = previous.thumbnail, current.thumbnail
     if one.shape != other.shape:
         return True
@@ -146,8 +150,10 @@ def choose(window: Window[Stage[TrackedFace]], *, options: FaceOptions) -> Stage
         boxes.append(np.mean([face.box for face in track], axis=0))
         sizes.append(float(np.mean([face.size for face in track])))
     reasons = [
-        TOO_SMALL if size < options.min_face else TOO_LARGE if size > options.max_face else None
-        for size in sizes
+        tracked.skip
+        or (TOO_SMALL if size < options.min_face else None)
+        or (TOO_LARGE if size > options.max_face else None)
+        for tracked, size in zip(stage.faces, sizes, strict=True)
     ]
     eligible = [index for index, reason in enumerate(reasons) if reason is None]
     if options.faces != "all" and eligible:
@@ -252,11 +258,14 @@ def _complete(
         for b in after
         if b - a <= max_gap + 1 and lost[a] and lost[b]
     )
-    for gap, passed, a, b in pairs:
-        for face in _between(lost[a], lost[b], gap=gap, share=passed / gap, score=score):
+    for gap, _, a, b in pairs:
+        # In time, not in frames: at a variable rate these differ.
+        pts = [items[at].frame.pts for at in (a, centre, b)]
+        share = (pts[1] - pts[0]) / (pts[2] - pts[0])
+        for face in _between(lost[a], lost[b], gap=gap, share=share, score=score):
             if all(_apart(face, other) for other, _ in faces):
                 faces.append((face, True))
-    return sorted(faces, key=lambda item: _place(item[0]))
+    return sorted(faces, key=lambda item: place(item[0]))
 
 
 def _between(
@@ -279,10 +288,11 @@ def _apart(one: Face, other: Face) -> bool:
     return bool(distance > _SAME * max(one.size, other.size))
 
 
-def _place(face: Face) -> tuple[float, ...]:
+def place(face: Face) -> tuple[float, ...]:
+    """What faces of one frame are ordered by."""
     return (*face.box.tolist(), *face.landmarks.ravel().tolist(), face.score)
 
 
 def _ordered(faces: Sequence[Face]) -> list[Face]:
     """By place, so that the detector's order decides nothing, not even between equals."""
-    return sorted(faces, key=_place)
+    return sorted(faces, key=place)

@@ -1,5 +1,7 @@
 """Which encoder and container take which pictures, and with what settings."""
 
+from collections.abc import Callable
+
 import av
 
 from vqfr_media.errors import CodecError, OptionError
@@ -13,11 +15,28 @@ AUTOMATIC = ("libx264", "libx264rgb", "libx265", "ffv1")
 AUTOMATIC_ALPHA = ("ffv1",)
 # FFmpeg decodes grey H.264 as 4:2:0, so grey would not come back as grey.
 AUTOMATIC_GRAY = ("libx265", "ffv1")
+# WebM holds nothing of the above. FFmpeg's own decoder would lose the alpha in it.
+AUTOMATIC_WEBM = ("libvpx-vp9",)
 
 # Lossless, or with a quality that the profile fixes.
 _WITHOUT_QUALITY = {"ffv1", "utvideo", "huffyuv", "ffvhuff", "rawvideo", "png", "v210", "v410"}
 _ARCHIVAL = {"matroska", "nut"}
-_CRF = ("libx264", "libx264rgb", "libx265", "libsvtav1", "libvpx", "libvpx-vp9", "libaom-av1")
+_X26_PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower",
+    "veryslow", "placebo",
+)  # fmt: skip
+# Lowest and highest quality, and the default, by the encoder's name. The others count in their
+# quantiser, of which FFmpeg's own encoders have 31.
+_QUALITIES: dict[str, tuple[float, float, float]] = {
+    "libx264": (0, 51, 16),
+    "libx264rgb": (0, 51, 16),
+    "libx265": (0, 51, 16),
+    "libvpx": (0, 63, 24),
+    "libvpx-vp9": (0, 63, 20),
+    "libsvtav1": (0, 63, 24),
+    "libaom-av1": (0, 63, 24),
+}
+_QUANTISER = {"mpeg1video", "mpeg2video", "mpeg4", "mjpeg"}
 
 
 def can_encode(name: str) -> bool:
@@ -56,7 +75,7 @@ def choose_codec(
     *,
     size: tuple[int, int],
     container: str,
-    held: set[str],
+    takes: Callable[[str], bool],
 ) -> tuple[str, str]:
     """Names of the encoder and of its pixel format; depth and subsampling are never changed.
 
@@ -65,7 +84,7 @@ def choose_codec(
         options: the codec asked for.
         size: columns and rows of the output.
         container: FFmpeg's name of the muxer.
-        held: the encoders whose streams the container takes; empty where it does not say.
+        takes: whether the container holds what the encoder of this name makes.
 
     Raises:
         CodecError: no encoder, or not the one asked for, takes the format in this container.
@@ -85,18 +104,22 @@ def choose_codec(
                 f"{name} cannot hold {wanted} at {size[0]}×{size[1]} as it is; it takes "
                 f"{', '.join(encoder_formats(name))}; use the codec auto or convert the source"
             )
-        if held and name not in held:
+        if not takes(name):
             raise CodecError(f"{container} cannot hold {name}; use another container, such as .mkv")
         return name, form
     gray = info.format.family == "gray"
+    candidates: tuple[str, ...]
+    candidates = AUTOMATIC_ALPHA if alpha else AUTOMATIC_GRAY if gray else AUTOMATIC
+    if container == "webm" and not alpha:
+        candidates += AUTOMATIC_WEBM
     able = {
         name: form
-        for name in (AUTOMATIC_ALPHA if alpha else AUTOMATIC_GRAY if gray else AUTOMATIC)
+        for name in candidates
         if can_encode(name) and (form := _fits(name, info.format, alpha=alpha, size=size))
     }
     for name, form in able.items():
         # FFmpeg would put FFV1 into MP4, where few programs look for it.
-        if (name in held or not held) and (name != "ffv1" or container in _ARCHIVAL):
+        if takes(name) and (name != "ffv1" or container in _ARCHIVAL):
             return name, form
     if able:
         raise CodecError(
@@ -113,10 +136,11 @@ def encoder_options(name: str, options: EncodeOptions) -> dict[str, str]:
     """FFmpeg's options for the encoder.
 
     Raises:
-        OptionError: a quality was asked of an encoder that has none.
+        OptionError: the encoder has no preset or no quality, or not the one that was asked for.
     """
     result: dict[str, str] = {}
     if options.preset is not None:
+        _check_preset(name, options.preset)
         result["preset"] = options.preset
     if name in _WITHOUT_QUALITY:
         if options.quality is not None:
@@ -124,12 +148,40 @@ def encoder_options(name: str, options: EncodeOptions) -> dict[str, str]:
         if name == "ffv1":
             # Version 3 with checksums is what archives ask for.
             result |= {"level": "3", "slicecrc": "1", "g": "1"}
-    elif name in _CRF:
-        default = 16 if name.startswith("libx26") else 24
-        result["crf"] = f"{default if options.quality is None else options.quality:g}"
+    elif name in _QUALITIES:
+        low, high, default = _QUALITIES[name]
+        quality = default if options.quality is None else options.quality
+        _check_quality(name, quality, low, high)
+        result["crf"] = f"{quality:g}"
         if name == "libx265":
             # It writes to the terminal by itself, past every log.
             result["x265-params"] = "log-level=none"
     elif options.quality is not None:
+        if name in _QUANTISER:
+            _check_quality(name, options.quality, 1, 31)
         result |= {"flags": "+qscale", "global_quality": str(round(options.quality * 118))}
     return result
+
+
+def _check_quality(name: str, quality: float, low: float, high: float) -> None:
+    if not low <= quality <= high:
+        raise OptionError(
+            f"the quality of {name} must be between {low:g} and {high:g}, got {quality:g}"
+        )
+
+
+def _check_preset(name: str, preset: str) -> None:
+    """Raises an OptionError unless the encoder says that it has this preset."""
+    private = av.CodecContext.create(name, "w").supported_options.private
+    option = next((option for option in private if option.name == "preset"), None)
+    if option is None:
+        raise OptionError(f"{name} has no preset to set; leave it out, or choose libx264")
+    names = [choice.name for choice in option.choices]
+    low, high = int(option.min), int(option.max)
+    if name.startswith("libx26"):  # which take a text, and count their names too
+        names, low, high = list(_X26_PRESETS), 0, len(_X26_PRESETS) - 1
+    if preset in names or (low < high and preset in map(str, range(low, high + 1))):
+        return
+    if names or low < high:
+        choice = f"one of {', '.join(names)}" if names else f"a number from {low} to {high}"
+        raise OptionError(f"the preset of {name} must be {choice}, got {preset!r}")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqfr_media.errors import MediaError
-from vqfr_media.frames import ChromaLocation, Family, Frame, Matrix, PixelFormat
+from vqfr_media.frames import ChromaLocation, Family, Frame, Matrix, PixelFormat, Sample
 
 Float32 = npt.NDArray[np.float32]
 
@@ -49,6 +49,7 @@ def resolve_format(
     family: Family,
     bits: int,
     *,
+    sample: Sample = "int",
     subsampling: tuple[int, int] = (0, 0),
     height: int,
     matrix: int = 2,
@@ -61,7 +62,8 @@ def resolve_format(
 
     Args:
         family: what the planes are.
-        bits: bits per sample, 8 to 16.
+        bits: bits per sample, as in `PixelFormat`.
+        sample: as in `PixelFormat`; floats have the full range.
         subsampling: as in `PixelFormat`.
         height: stored rows; a matrix that is not given is BT.601 up to 576 of them, else BT.709
             (BT.2020 only where the primaries say so).
@@ -86,7 +88,7 @@ def resolve_format(
         resolved = "bt2020nc"
     else:
         resolved = "bt601" if height <= 576 else "bt709"
-    if family == "rgb":
+    if family == "rgb" or sample == "float":
         full = True
     elif full_range is None:
         full = jpeg or family == "gray"
@@ -95,6 +97,7 @@ def resolve_format(
     return PixelFormat(
         family=family,
         bits=bits,
+        sample=sample,
         subsampling=subsampling,
         matrix=resolved,
         full_range=full,
@@ -106,6 +109,7 @@ def resolve_format(
 def _matrices(pixel_format: PixelFormat) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """(3, 4) affine matrices from code values to RGB (nominal 0..1), and back."""
     unit = float(1 << (pixel_format.bits - 8))
+    neutral = 0.0 if pixel_format.sample == "float" else 128 * unit
     luma, chroma = (
         (float(pixel_format.peak), float(pixel_format.peak))
         if pixel_format.full_range
@@ -120,14 +124,14 @@ def _matrices(pixel_format: PixelFormat) -> tuple[npt.NDArray[np.float64], npt.N
         # Planes are Y, Cg, Co; H.273 forms them from quantised RGB, so chroma has luma's scale.
         rows = np.array([[1, 2, 1], [-1, 2, -1], [2, 0, -2]]) / 4
         forward = rows * luma
-        offset = np.array([black, 128 * unit, 128 * unit])
+        offset = np.array([black, neutral, neutral])
     else:
         kr, kb = KR_KB[pixel_format.matrix]
         y = np.array([kr, 1 - kr - kb, kb])
         u = (np.array([0, 0, 1]) - y) / (2 * (1 - kb))
         v = (np.array([1, 0, 0]) - y) / (2 * (1 - kr))
         forward = np.stack([y * luma, u * chroma, v * chroma])
-        offset = np.array([black, 128 * unit, 128 * unit])
+        offset = np.array([black, neutral, neutral])
     backward = np.linalg.inv(forward)
     return (
         np.column_stack([backward, -backward @ offset]),
@@ -214,6 +218,8 @@ def rgb_proxy(frame: Frame, size: int) -> npt.NDArray[np.uint8]:
     else:
         to, _ = _matrices(frame.format)
         mixed = cv2.transform(cv2.merge(small), to * 255)  # rounds, and saturates at the type
+        if frame.format.sample == "float":
+            mixed = np.rint(mixed).clip(0, 255)
         picture = mixed if mixed.dtype == np.uint8 else np.minimum(mixed, 255).astype(np.uint8)
     turned: npt.NDArray[np.uint8] = np.ascontiguousarray(
         np.rot90(picture, frame.display.quarter_turns)

@@ -12,15 +12,16 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 
-from vqfr_media.errors import CodecError, MediaError
-from vqfr_media.media.containers import is_mov
+from vqfr_media.errors import CodecError, MediaError, VqfrMediaError
+from vqfr_media.media.containers import is_mov, takes_codec
+from vqfr_media.media.output import is_medium_error, output_error
 from vqfr_media.media.source import open_container, reason_of
 
 # PyAV declares packets as generic, but only to type checkers.
 type AnyPacket = Packet[Any]
 
 # Containers named in advice, by FFmpeg's name.
-_ADVISED = {"matroska": ".mkv", "mov": ".mov", "mp4": ".mp4", "mpegts": ".ts"}
+_ADVISED = {"matroska": ".mkv", "mov": ".mov", "mp4": ".mp4"}
 
 
 # A text of length 0.
@@ -48,6 +49,13 @@ def add_copy(output: OutputContainer, stream: Stream) -> Stream:
 
 def refusal(stream: Stream, format_name: str) -> str | None:
     """Why the container cannot hold `stream`; None if it can. Tried on a file in memory."""
+    if stream.type == "attachment":
+        # WebM's muxer takes them and drops them.
+        takes = format_name == "matroska"
+    else:
+        takes = takes_codec(format_name, codec_name(stream))
+    if not takes:
+        return "such files have no place for it"
     trial = av.open(io.BytesIO(), "w", format=format_name)
     try:
         add_copy(trial, stream)
@@ -60,11 +68,15 @@ def refusal(stream: Stream, format_name: str) -> str | None:
     return None
 
 
+def codec_name(stream: Stream) -> str:
+    """FFmpeg's name of the stream's codec, by whatever decoder."""
+    context = stream.codec_context
+    return context.codec.canonical_name if context is not None else (stream.name or "")
+
+
 def label(stream: Stream) -> str:
     """The stream as a user would look it up."""
-    context = stream.codec_context
-    codec = context.name if context is not None else (stream.name or "unknown codec")
-    return f"stream {stream.index} ({stream.type}, {codec})"
+    return f"stream {stream.index} ({stream.type}, {codec_name(stream) or 'unknown codec'})"
 
 
 def cannot_hold(stream: Stream, format_name: str, reason: str) -> CodecError:
@@ -107,14 +119,22 @@ def cover_bytes(path: Path, index: int) -> bytes:
 class StreamCopier:
     """Moves packets from a source into an output, up to a time that the caller moves on."""
 
-    def __init__(self, source: InputContainer, path: Path, offset: Fraction) -> None:
-        """`offset` seconds are taken off every time stamp; `path` is named in errors."""
+    rounded: set[str]
+    """The types of streams with times that the output counts in coarser steps than the source."""
+
+    def __init__(
+        self, source: InputContainer, path: Path, output_path: Path, offset: Fraction
+    ) -> None:
+        """`offset` seconds are taken off every time stamp; the paths are named in errors."""
+        self.rounded = set()
         self._source = source
         self._path = path
+        self._output_path = output_path
         self._offset = offset
         self._targets: dict[int, Stream] = {}
         self._packets: Iterator[AnyPacket] | None = None
         self._waiting: AnyPacket | None = None
+        self._undated: dict[int, list[AnyPacket]] = {}
 
     def add(self, stream: Stream, target: Stream) -> None:
         """Copies the packets of `stream` into `target`."""
@@ -125,7 +145,8 @@ class StreamCopier:
 
         Raises:
             MediaError: the source is damaged.
-            av.FFmpegError: the output cannot be written.
+            CodecError: the container refuses a packet.
+            OutputError: the disk is full or gone.
         """
         if not self._targets:
             return
@@ -139,11 +160,15 @@ class StreamCopier:
             self._waiting = self._next()
         while (packet := self._waiting) is not None:
             time = packet.dts if packet.dts is not None else packet.pts
-            base = Fraction(packet.time_base.num, packet.time_base.den)
-            if seconds is not None and time is not None and time * base >= seconds:
+            if seconds is not None and time is not None and time * _base(packet) >= seconds:
                 return
-            self._write(packet, base, output)
+            for dated in self._date(packet):
+                self._write(dated, output)
             self._waiting = self._next()
+        for packets in self._undated.values():
+            for dated in _date_by_order(packets):
+                self._write(dated, output)
+        self._undated = {}
 
     def _next(self) -> AnyPacket | None:
         assert self._packets is not None  # noqa: S101 - copy_until made it
@@ -158,8 +183,25 @@ class StreamCopier:
             ) from error
         return None
 
-    def _write(self, packet: AnyPacket, base: Fraction, output: OutputContainer) -> None:
-        context = packet.stream.codec_context
+    def _date(self, packet: AnyPacket) -> list[AnyPacket]:
+        """The packets that can be written now that `packet` is here, all with decoding times.
+
+        Matroska has none, and FFmpeg can tell them only from the first few pictures on.
+        """
+        if packet.dts is None and packet.stream.type == "video":
+            self._undated.setdefault(packet.stream_index, []).append(packet)
+            return []
+        if packet.dts is None:
+            packet.dts = packet.pts
+            return [packet]
+        waiting = self._undated.pop(packet.stream_index, [])
+        for back, early in enumerate(reversed(waiting), 1):
+            early.dts = packet.dts - back * max(packet.duration or 1, 1)
+        return [*waiting, packet]
+
+    def _write(self, packet: AnyPacket, output: OutputContainer) -> None:
+        stream, target = packet.stream, self._targets[packet.stream_index]
+        context, base = stream.codec_context, _base(packet)
         timed_text = is_mov(output) and context is not None and context.name == "mov_text"
         if timed_text and bytes(packet) == _NO_TEXT:
             return  # the muxer fills the gaps between subtitles by itself
@@ -167,7 +209,33 @@ class StreamCopier:
             shift = round(self._offset / base)
             packet.pts = None if packet.pts is None else packet.pts - shift
             packet.dts = None if packet.dts is None else packet.dts - shift
-        if packet.dts is None:
-            packet.dts = packet.pts
-        packet.stream = self._targets[packet.stream_index]
-        output.mux(packet)
+        step = Fraction(target.time_base.num, target.time_base.den)
+        if step > base and packet.pts is not None and (packet.pts * base / step).denominator != 1:
+            self.rounded.add(stream.type)
+        packet.stream = target
+        try:
+            output.mux(packet)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            if isinstance(error, VqfrMediaError):
+                raise
+            if is_medium_error(error):
+                raise output_error(self._output_path, error) from error
+            raise CodecError(
+                f"{self._output_path}: {label(stream)} cannot be copied into {output.format.name}: "
+                f"{reason_of(error)}; use another container, such as .mkv, or leave the stream out "
+                "with ffmpeg first"
+            ) from error
+
+
+def _base(packet: AnyPacket) -> Fraction:
+    return Fraction(packet.time_base.num, packet.time_base.den)
+
+
+def _date_by_order(packets: list[AnyPacket]) -> list[AnyPacket]:
+    """Gives packets without any decoding time those of their pictures in order, early enough."""
+    shown = [packet.pts or 0 for packet in packets]
+    in_order = sorted(shown)
+    late = max(due - pts for due, pts in zip(in_order, shown, strict=True))
+    for packet, due in zip(packets, in_order, strict=True):
+        packet.dts = due - late
+    return packets

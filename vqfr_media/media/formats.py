@@ -247,6 +247,6 @@ def pack(planes: tuple[Plane, ...], name: str) -> av.VideoFrame:
             elements[:] = 0
     for plane, (target, step, offset, shift) in zip(planes, layout.places, strict=True):
         rows, columns = plane.shape
-        samples = plane << shift if shift else plane
+        samples = np.left_shift(plane, shift) if shift else plane
         memory[target][:rows, offset : offset + (columns - 1) * step + 1 : step] = samples
     return frame

@@ -1,24 +1,28 @@
 """Still pictures: 8 and 16 bits, with their EXIF, colour profile and resolution kept."""
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
-from vqfr_media.errors import CodecError, InputError, MediaError
+from vqfr_media.errors import CodecError, InputError, MediaError, OptionError
 from vqfr_media.frames import Display, Frame, PixelFormat, Plane
 from vqfr_media.media.deep import encode_png16, encode_tiff16
-from vqfr_media.media.output import atomic_output, output_error
+from vqfr_media.media.files import check_source
+from vqfr_media.media.image_pixels import deep_pixels, pixels_of
+from vqfr_media.media.output import atomic_output, check_place, output_error
 from vqfr_media.options import EncodeOptions
 
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF",
     ".tiff": "TIFF", ".bmp": "BMP",
 }  # fmt: skip
+# Pixels per side, where the format or its encoder has a limit.
+_LARGEST = {"JPEG": 65500, "WEBP": 16383}
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
 _ORIENTATION = 0x0112
 
@@ -47,11 +51,12 @@ class ImageExtras:
 
 def is_image(path: Path) -> bool:
     """Whether `path` is to be read as an image: by its first bytes, else by its suffix."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError:  # reading it will say what is wrong
-        head = b""
+    head = b""
+    # Reading it will say what is wrong with it. A pipe is left alone: its bytes come only once.
+    with suppress(OSError):
+        if "\0" not in str(path) and path.is_file():
+            with path.open("rb") as file:
+                head = file.read(12)
     by_name = path.suffix.lower() in FORMATS
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
@@ -67,16 +72,12 @@ def read_image(path: str | Path) -> tuple[Frame, ImageExtras]:
     orientation is dropped. Palettes and bilevel pictures are expanded.
 
     Raises:
-        MediaError: missing, empty, not an image, damaged, animated, or in CMYK, Lab or float.
+        MediaError: missing, empty, a pipe, not an image, damaged, animated, or in CMYK, Lab or
+            float.
     """
     path = Path(path)
-    if not path.exists():
-        raise MediaError(f"{path}: no such file")
-    if path.is_dir():
-        raise MediaError(f"{path}: is a folder, not an image; give the files in it")
+    check_source(path, kind="an image")
     try:
-        if path.stat().st_size == 0:
-            raise MediaError(f"{path}: the file is empty (0 bytes)")
         with warnings.catch_warnings():
             # Large scans are legitimate; what is absurdly large stays an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -105,9 +106,9 @@ def _read(image: Image.Image, path: Path) -> tuple[Frame, ImageExtras]:
     pixels: Plane
     if ";16" in stored:
         gray = "LA;16" in stored or image.mode[0] in "LI"
-        pixels = _deep_pixels(path, is_gray=gray, has_alpha=image.mode[-1] == "A")
+        pixels = deep_pixels(path, is_gray=gray, has_alpha=image.mode[-1] == "A")
     else:
-        pixels = _pixels(image, path)
+        pixels = pixels_of(image, path)
     channels = pixels.shape[2]
     family = "gray" if channels < 3 else "rgb"
     order = {1: (0,), 2: (0, 1), 3: (1, 2, 0), 4: (1, 2, 0, 3)}[channels]
@@ -137,44 +138,6 @@ def _read(image: Image.Image, path: Path) -> tuple[Frame, ImageExtras]:
     return frame, extras
 
 
-def _pixels(image: Image.Image, path: Path) -> Plane:
-    """(rows, columns, channels): grey, grey and alpha, RGB or RGBA."""
-    transparent = "transparency" in image.info
-    match image.mode:
-        case "1":
-            image = image.convert("L")
-        case "P" | "PA":
-            image = image.convert("RGBA" if transparent or image.mode == "PA" else "RGB")
-        case "L" if transparent:
-            image = image.convert("LA")
-        case "RGB" if transparent:
-            image = image.convert("RGBA")
-        case "L" | "LA" | "RGB" | "RGBA":
-            image.load()
-        case "I;16" | "I;16B" | "I;16L" | "I":
-            values = np.asarray(image)
-            if values.min() < 0 or values.max() > 65535:
-                raise MediaError(f"{path}: has more than 16 bits per sample; convert it first")
-            return values.astype(np.uint16)[:, :, None]
-        case mode:
-            raise MediaError(f"{path}: {mode} pictures are not supported; convert it to RGB first")
-    pixels = np.asarray(image, np.uint8)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
-
-
-def _deep_pixels(path: Path, *, is_gray: bool, has_alpha: bool) -> npt.NDArray[np.uint16]:
-    """(rows, columns, channels) of 16-bit samples, of which Pillow would keep the upper half."""
-    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.dtype != np.uint16:
-        raise MediaError(f"{path}: damaged or not readable as a 16-bit image")
-    pixels = np.asarray(decoded, np.uint16)
-    if pixels.ndim == 2:
-        return pixels[:, :, None]
-    # OpenCV spreads grey with alpha over four channels, and has blue first.
-    order = ([0] if is_gray else [2, 1, 0]) + [3] * has_alpha
-    return pixels[:, :, order]
-
-
 def _exif(image: Image.Image) -> bytes:
     if "exif" in image.info:
         return bytes(image.info["exif"])
@@ -186,19 +149,42 @@ def _exif(image: Image.Image) -> bytes:
     return kept.tobytes() if len(kept) else b""
 
 
-def write_image(
-    path: str | Path, frame: Frame, extras: ImageExtras, options: EncodeOptions
+def check_image_output(
+    path: str | Path, frame: Frame, options: EncodeOptions, *, upscale: int = 1
 ) -> None:
-    """Writes a frame that `read_image` gave, in the format that the suffix of `path` names.
+    """Raises what `write_image` would, before the work whose result it is to write.
 
-    JPEG and WebP have `options.image_quality`; JPEG keeps the source's subsampling, and has none
-    where the source was no JPEG. The file gets its name only when it is complete.
+    Args:
+        path: the output.
+        frame: the source as `read_image` gave it.
+        options: how the result is to be written.
+        upscale: how much larger than `frame` the result will be.
 
     Raises:
-        CodecError: the format cannot hold the depth or the alpha, or the suffix is unknown.
-        OutputError: the folder is missing or not writable, or the disk is full.
+        OptionError: an option is given that only videos have.
+        CodecError: the format cannot hold the depth, the alpha or the size, or the suffix is
+            unknown.
+        OutputError: the folder is missing or not writable, or the output no ordinary file.
     """
     path = Path(path)
+    _check_format(path, frame, options, upscale)
+    check_place(path)
+
+
+def _check_format(path: Path, frame: Frame, options: EncodeOptions, upscale: int) -> str:
+    """Pillow's name of the format in which `frame` is written."""
+    given = {
+        "codec": None if options.codec == "auto" else options.codec,
+        "container": options.container,
+        "preset": options.preset,
+        "quality": options.quality,
+    }
+    for name, value in given.items():
+        if value is not None:
+            advice = "; image_quality is that of images" if name == "quality" else ""
+            raise OptionError(
+                f"{path}: an image has no {name}, got {value!r}; leave {name} out{advice}"
+            )
     kind = FORMATS.get(path.suffix.lower())
     bits, num_planes = frame.format.bits, len(frame.planes)
     if kind is None:
@@ -209,11 +195,36 @@ def write_image(
         raise CodecError(f"{path}: {kind} cannot hold 16 bits per sample; use .png or .tif")
     if num_planes in (2, 4) and kind in ("JPEG", "BMP"):
         raise CodecError(f"{path}: {kind} cannot hold alpha; use .png, .webp or .tif")
-    order = {1: (0,), 2: (0, 1), 3: (2, 0, 1), 4: (2, 0, 1, 3)}[num_planes]
+    width, height = frame.width * upscale, frame.height * upscale
+    if max(width, height) > _LARGEST.get(kind, max(width, height)):
+        raise CodecError(
+            f"{path}: {kind} cannot hold {width}×{height} pixels, only {_LARGEST[kind]} a side; "
+            "use .png or .tif"
+        )
+    return kind
+
+
+def write_image(
+    path: str | Path, frame: Frame, extras: ImageExtras, options: EncodeOptions
+) -> None:
+    """Writes a frame that `read_image` gave, in the format that the suffix of `path` names.
+
+    JPEG and WebP have `options.image_quality`; JPEG keeps the source's subsampling, and has none
+    where the source was no JPEG. The file gets its name only when it is complete.
+
+    Raises:
+        OptionError: an option is given that only videos have.
+        CodecError: the format cannot hold the depth, the alpha or the size, or the suffix is
+            unknown.
+        OutputError: the folder is missing or not writable, or the disk is full.
+    """
+    path = Path(path)
+    kind = _check_format(path, frame, options, 1)
+    order = {1: (0,), 2: (0, 1), 3: (2, 0, 1), 4: (2, 0, 1, 3)}[len(frame.planes)]
     pixels = np.dstack([frame.planes[plane] for plane in order])
     with atomic_output(path) as temporary:
         try:
-            if bits == 16:
+            if frame.format.bits == 16:
                 encode = encode_png16 if kind == "PNG" else encode_tiff16
                 deep = pixels.astype(np.uint16, copy=False)
                 temporary.write_bytes(

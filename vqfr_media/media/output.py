@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vqfr_media.errors import OutputError
+from vqfr_media.errors import InputError, OutputError
 
 # What the operating system says when the medium, not the content, is at fault.
 _MEDIUM = {
@@ -33,25 +33,47 @@ def output_error(path: Path, error: BaseException) -> OutputError:
     return OutputError(f"{path}: cannot be written: {reason}; {advice}")
 
 
+def refuse_same(output: Path, source: Path) -> None:
+    """Refuses to replace the source, also by way of a symbolic or hard link.
+
+    Raises:
+        InputError: the output is the source.
+        OutputError: the output's name is no name, or lies in a forbidden folder.
+    """
+    _refuse_nul(output)
+    try:
+        same = output.exists() and source.exists() and output.samefile(source)
+    except OSError as error:  # a name too long, a forbidden folder
+        raise output_error(output, error) from error
+    if same:
+        raise InputError(f"{output}: is the input itself; give the output another name")
+
+
+def check_place(path: Path) -> None:
+    """Tries whether `atomic_output` will be able to start, and leaves nothing behind.
+
+    Raises:
+        OutputError: it will not.
+    """
+    temporary, _ = _make_temporary(path)
+    try:
+        temporary.unlink()
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
 @contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
     """Yields a new temporary file beside `path`, which takes its name when the block succeeds.
 
-    On any exception the temporary file is removed and `path` is left as it was.
+    A symbolic link stays; what it points to is replaced. On any exception the temporary file is
+    removed and `path` is left as it was.
 
     Raises:
-        OutputError: the folder is missing or not writable, `path` is a folder, or the disk is full.
+        OutputError: the folder is missing or not writable, `path` is a folder, a pipe or a device,
+            or the disk is full.
     """
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: there is no folder {path.parent}; make it first")
-    temporary = path.with_name(f".{path.stem}.part-{secrets.token_hex(4)}{path.suffix}")
-    try:
-        # Not tempfile: its files are readable by their owner only, and keep that when renamed.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise output_error(path, error) from error
+    temporary, target = _make_temporary(path)
     try:
         yield temporary
         try:
@@ -59,9 +81,38 @@ def atomic_output(path: Path) -> Iterator[Path]:
             # that its content did not.
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except OSError as error:
             raise output_error(path, error) from error
     finally:
         with suppress(FileNotFoundError):  # renamed, as it should be
             temporary.unlink()
+
+
+def _refuse_nul(path: Path) -> None:
+    if "\0" in str(path):
+        raise OutputError(f"{str(path)!r}: a file name cannot hold a NUL byte; give another name")
+
+
+def _make_temporary(path: Path) -> tuple[Path, Path]:
+    """An empty file, and the file whose name it is to take: `path` without symbolic links."""
+    _refuse_nul(path)
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; name a file in it")
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path}: is not an ordinary file; name another output")
+        target = Path(os.path.realpath(path))
+        if target.is_symlink():
+            raise OutputError(f"{path}: is a link that leads to itself; name another output")
+        if not target.parent.is_dir():
+            parent = target.parent if path.is_symlink() else path.parent
+            raise OutputError(f"{path}: there is no folder {parent}; make it first")
+        temporary = target.with_name(f".{target.stem}.part-{secrets.token_hex(4)}{target.suffix}")
+        # Not tempfile: its files are readable by their owner only, and keep that when renamed.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OutputError:
+        raise
+    except OSError as error:
+        raise output_error(path, error) from error
+    return temporary, target

@@ -9,6 +9,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from vqfr_media.errors import MediaError
+from vqfr_media.media.files import check_source
 from vqfr_media.media.truncated import missing_bytes
 
 # FFmpeg shows text files as films of scrolling letters.
@@ -36,15 +37,10 @@ def open_container(path: Path) -> InputContainer:
     """A demuxer on `path`.
 
     Raises:
-        MediaError: missing, a folder, empty, not readable or not a media file.
+        MediaError: missing, a folder, a pipe, empty, not readable or not a media file.
     """
-    if not path.exists():
-        raise MediaError(f"{path}: no such file")
-    if path.is_dir():
-        raise MediaError(f"{path}: is a folder, not a video; give the files in it")
+    check_source(path, kind="a video")
     try:
-        if path.is_file() and path.stat().st_size == 0:
-            raise MediaError(f"{path}: the file is empty (0 bytes)")
         missing = missing_bytes(path)
         if missing:
             raise MediaError(

@@ -1,0 +1,144 @@
+"""Scripts as a user runs them: through vspipe, into an encoder."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+Vspipe = Callable[..., subprocess.CompletedProcess[bytes]]
+
+HEAD = """
+import numpy as np
+import torch
+import vapoursynth as vs
+from tests.scenes import HEIGHT, WIDTH, scene
+from tests.stand_ins import IdentityEngine, InvertingEngine, MarkerDetector
+from vqfr_media.errors import EngineError
+from vqfr_media.vapoursynth import vqfr
+
+torch.set_num_threads(1)
+
+def draw(n, f):
+    frame, picture = f.copy(), scene(n)
+    for plane in range(3):
+        np.asarray(frame[plane])[...] = picture[..., plane]
+    return frame
+
+class Failing(IdentityEngine):
+    def decode(self, crops, latents, *, fidelity):
+        if self.decoded >= 4:
+            raise EngineError("out of memory")
+        return super().decode(crops, latents, fidelity=fidelity)
+
+blank = vs.core.std.BlankClip(
+    format=vs.RGB24, width=WIDTH, height=HEIGHT, length=12, fpsnum=25, fpsden=1
+)
+clip = blank.std.ModifyFrame(blank, draw).resize.Bicubic(format=vs.YUV420P8, matrix_s="170m")
+"""
+GOOD = "vqfr(clip, engine=InvertingEngine(), detector=MarkerDetector(), num_streams=2).set_output()"
+
+
+def test_into_an_encoder(vspipe: Vspipe, tmp_path: Path) -> None:
+    done = vspipe(HEAD + GOOD, "-c", "y4m")
+    assert done.returncode == 0, done.stderr.decode()
+    # Nothing but the video on standard output, and nothing left allocated when the core is freed.
+    assert done.stdout.startswith(b"YUV4MPEG2 ")
+    assert b"Warning" not in done.stderr
+    path = tmp_path / "out.mkv"
+    with av.open(io.BytesIO(done.stdout), format="yuv4mpegpipe") as pipe:
+        with av.open(str(path), "w") as output:
+            stream = output.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+            for index, picture in enumerate(pipe.decode(video=0)):
+                picture.pts = index
+                output.mux(stream.encode(picture))
+            output.mux(stream.encode(None))
+    with av.open(str(path)) as encoded:
+        luma = [np.asarray(picture.to_ndarray())[:192] for picture in encoded.decode(video=0)]
+    assert len(luma) == 12
+    # The inverted disc: red has a luma of about 80, its negative of about 170.
+    assert all(150 < picture[70, 70] < 190 for picture in luma[:2])
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("vqfr(clip, model='v3').set_output()", "vqfr: model must be one of auto, v1, v2, lite"),
+        ("vqfr(clip, models='v2').set_output()", "unexpected keyword argument 'models'"),
+        (
+            "vqfr(clip.resize.Point(format=vs.GRAY32)).set_output()",
+            "vqfr: clip is Gray32; integers of 8 to 16 bits and floats are handled",
+        ),
+        (
+            "vqfr(clip, model='v1', offline=True).set_output()",
+            "vqfr: the v1 weights are not here and offline is set",
+        ),
+        (
+            "vqfr(clip, engine=Failing(max_batch=1), detector=MarkerDetector()).set_output()",
+            "vqfr: frame 3: out of memory",
+        ),
+    ],
+)
+def test_what_goes_wrong_is_said_and_is_the_exit_code(
+    vspipe: Vspipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, says: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("VQFR_MEDIA_WEIGHTS", raising=False)
+    done = vspipe(HEAD + script, "-c", "y4m")
+    assert done.returncode == 1
+    assert says in done.stderr.decode()
+    assert done.stdout == b"" or done.stdout.startswith(b"YUV4MPEG2 ")
+    assert b"Warning" not in done.stderr
+
+
+MEASURE = """
+import resource
+import sys
+
+import numpy as np
+import torch
+import vapoursynth as vs
+from tests.scenes import HEIGHT, WIDTH, scene
+from tests.stand_ins import IdentityEngine, MarkerDetector
+from vqfr_media.vapoursynth import vqfr
+
+torch.set_num_threads(1)
+vs.core.num_threads = 2
+vs.core.max_cache_size = 64
+pictures = [scene(n) for n in range(20)]
+blank = vs.core.std.BlankClip(
+    format=vs.RGB24, width=WIDTH, height=HEIGHT, length=20, fpsnum=25, fpsden=1
+)
+
+def draw(n, f):
+    frame = f.copy()
+    for plane in range(3):
+        np.asarray(frame[plane])[...] = pictures[n][..., plane]
+    return frame
+
+clip = blank.std.ModifyFrame(blank, draw).resize.Bicubic(format=vs.YUV420P8, matrix_s="170m")
+looped = clip.std.Loop(int(sys.argv[1]) // 20)
+out = vqfr(looped, engine=IdentityEngine(), detector=MarkerDetector(), num_streams=2)
+for frame in out.frames(close=True):
+    pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_length() -> None:
+    peaks = []
+    for frames in (200, 2000):
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(frames)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[2],
+        )
+        peaks.append(int(done.stdout))
+    assert peaks[1] <= 1.03 * peaks[0], peaks

@@ -1,0 +1,103 @@
+"""From a path to the tracks of its faces, found and followed as a restoration would."""
+
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+
+from vqfr_media.faces.detect import Detector, detect
+from vqfr_media.faces.track import track
+from vqfr_media.frames import Frame, VideoInfo
+from vqfr_media.media.image import is_image, read_image
+from vqfr_media.media.read import open_video
+from vqfr_media.options import RestoreOptions
+from vqfr_media.prepare import load_detector
+from vqfr_media.restore import frames_in_gap
+from vqfr_media.tracks import Tracks, TracksSource, collect
+from vqfr_media.values import Detected, Stage, TrackedFace
+from vqfr_media.windows import Window, prefetch, sliding
+
+READ_AHEAD = 4
+
+
+def find_tracks(
+    source: Path | str,
+    options: RestoreOptions | None = None,
+    *,
+    detector: Detector | None = None,
+    on_start: Callable[[VideoInfo], None] | None = None,
+    on_frame: Callable[[Frame], None] | None = None,
+) -> Tracks:
+    """Finds the faces of a video or an image and follows them.
+
+    Args:
+        source: Video or image to read.
+        options: How faces are found; those of what is done with them change nothing here.
+        detector: Used instead of the one that `options.face` asks for.
+        on_start: Called once, with what is known of the video.
+        on_frame: Called with each frame, for progress.
+
+    Raises:
+        InputError: the source or an option is at fault.
+        MachineError: the detector's weights or device are not here.
+    """
+    from vqfr_media.backends.torch_engine import resolve_device
+
+    options, source = options or RestoreOptions(), Path(source)
+
+    def seen(frames: Iterable[Frame]) -> Iterable[Frame]:
+        for frame in frames:
+            yield frame
+            if on_frame is not None:
+                on_frame(frame)
+
+    def found() -> Detector:
+        return detector or load_detector(options, str(resolve_device(options.model.device)))
+
+    if is_image(source):
+        frame, _ = read_image(source)
+        info = VideoInfo(
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            display=frame.display,
+            time_base=Fraction(1),
+            frame_rate=Fraction(1),
+        )
+        return _follow(seen([frame]), source, info, found(), options)
+    with open_video(source) as reader:
+        detector_here = found()
+        if on_start is not None:
+            on_start(reader.info)
+        with prefetch(reader, READ_AHEAD) as frames:
+            return _follow(seen(frames), source, reader.info, detector_here, options)
+
+
+def _follow(
+    frames: Iterable[Frame],
+    source: Path,
+    info: VideoInfo,
+    detector: Detector,
+    options: RestoreOptions,
+) -> Tracks:
+    """What `Restorer.detect` and `Restorer.track` do, without an engine."""
+    face = options.face
+    gap = frames_in_gap(options.temporal.max_gap, info.frame_rate)
+
+    def look(frame: Frame) -> Detected:
+        return detect(frame, detector, proxy=face.proxy, score=face.score)
+
+    def follow(window: Window[Detected]) -> Stage[TrackedFace]:
+        return track(window, score=face.score, max_gap=gap)
+
+    count, shots, tracks = collect(map(follow, sliding(map(look, frames), gap + 1)))
+    described = TracksSource(
+        name=source.name,
+        width=info.width,
+        height=info.height,
+        frame_count=count,
+        time_base=info.time_base,
+        frame_rate=info.frame_rate,
+        display=info.display,
+        frame_count_from_header=info.frame_count_from_header,
+    )
+    return Tracks(described, shots, tracks)

@@ -1,0 +1,119 @@
+"""What several threads use together: values computed once, and things lent to one at a time."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from queue import LifoQueue
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from vqfr_media.engine import Engine
+from vqfr_media.faces.detect import Detector
+from vqfr_media.values import Face
+
+
+class Memo[T]:
+    """The last values of a function of a number, each computed by whoever asks first.
+
+    Others who ask meanwhile wait for it. An exception is raised to all of them and not kept: the
+    next one computes again.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        """Keeps the `capacity` values that were asked for last.
+
+        Raises:
+            ValueError: capacity is less than 1.
+        """
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, got {capacity}")
+        self.capacity = capacity
+        self._lock = Lock()
+        self._kept: OrderedDict[int, Future[T]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, index: int, compute: Callable[[], T]) -> T:
+        """The value of number `index`; `compute` is called where it is not here."""
+        with self._lock:
+            future = self._kept.get(index)
+            ours = future is None
+            if future is None:
+                future = self._kept[index] = Future()
+                if len(self._kept) > self.capacity:
+                    # One that is still being computed lives on with those who wait for it.
+                    self._kept.popitem(last=False)
+            else:
+                self._kept.move_to_end(index)
+        try:
+            if not ours:
+                return future.result()
+            try:
+                value = compute()
+            except BaseException as error:
+                with self._lock:
+                    if self._kept.get(index) is future:
+                        del self._kept[index]
+                future.set_exception(error)
+                raise
+            future.set_result(value)
+            return value
+        finally:
+            # The error's traceback holds this call, and with it whole frames: no cycle, please.
+            del future
+
+
+class Pool[T]:
+    """Things that serve one thread at a time, lent out; who finds none free waits."""
+
+    def __init__(self, things: Sequence[T]) -> None:
+        # Last in, first out: what was used last is warm.
+        self._free: LifoQueue[T] = LifoQueue()
+        for thing in things:
+            self._free.put(thing)
+
+    @contextmanager
+    def lent(self) -> Iterator[T]:
+        """Yields one of them, which nobody else has meanwhile."""
+        thing = self._free.get()
+        try:
+            yield thing
+        finally:
+            self._free.put(thing)
+
+
+class SharedEngine:
+    """Several equal engines as one that any number of threads may use; see `engine.Engine`."""
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        """Takes possession of `engines`, at least one, which must give the same bits."""
+        self.spec = engines[0].spec
+        self._pool = Pool(engines)
+
+    def encode(self, crops: Tensor) -> Tensor:
+        """See `Engine.encode`."""
+        with self._pool.lent() as engine:
+            return engine.encode(crops)
+
+    def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
+        """See `Engine.decode`."""
+        with self._pool.lent() as engine:
+            return engine.decode(crops, latents, fidelity=fidelity)
+
+
+class SharedDetector:
+    """Several equal detectors as one that any number of threads may use."""
+
+    def __init__(self, detectors: Sequence[Detector]) -> None:
+        """Takes possession of `detectors`, at least one, which must find the same faces."""
+        self._pool = Pool(detectors)
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
+        """See `faces.detect.Detector`."""
+        with self._pool.lent() as detector:
+            return detector(image)

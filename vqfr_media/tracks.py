@@ -1,0 +1,186 @@
+"""The faces of a video as a value that a person can look at and edit: shots, tracks, places.
+
+`Tracks.stage` gives what `faces.track.track` gave when they were found, so that a restoration with
+unedited tracks has the same bits as one without. Files are the affair of `tracks_file.py`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+from vqfr_media.errors import InputError
+from vqfr_media.faces.track import DISABLED, place
+from vqfr_media.frames import Display, Frame
+from vqfr_media.values import Face, Stage, TrackedFace
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracksSource:
+    """The video in which the faces were found."""
+
+    name: str
+    """Its file name; only for people and messages."""
+    width: int
+    """Stored luma columns."""
+    height: int
+    """Stored luma rows."""
+    frame_count: int
+    """Frames that were read."""
+    time_base: Fraction
+    """Seconds per unit of pts."""
+    frame_rate: Fraction
+    """Average frames per second."""
+    display: Display
+    """How the pictures are shown; the places of faces depend on it."""
+    frame_count_from_header: int | None = None
+    """What the container claimed then; may be wrong or absent."""
+
+
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """A face in one frame."""
+
+    frame: int
+    """Index of the frame, from 0."""
+    face: Face
+    """Where it is, in display coordinates."""
+    filled: bool = False
+    """Whether the detector had lost it there, and it was put between two detections."""
+
+
+@dataclass(frozen=True, eq=False)
+class FaceTrack:
+    """One person in one shot."""
+
+    id: int
+    """Number of the track, unique in its file."""
+    appearances: tuple[Appearance, ...]
+    """In the order of frames, at most one in each."""
+    enabled: bool = True
+    """Whether the face is to be restored."""
+    fidelity: float | None = None
+    """Overrides the `fidelity` option for this face; only for models that have the knob."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """Every face of a video, and where its shots begin."""
+
+    source: TracksSource
+    """Where the faces were found."""
+    shots: tuple[int, ...]
+    """Index of each shot's first frame; the first is 0."""
+    tracks: tuple[FaceTrack, ...]
+    """In order of appearance."""
+    path: Path = Path("tracks")
+    """File they were read from, for messages."""
+
+    @cached_property
+    def _by_frame(self) -> dict[int, list[tuple[FaceTrack, Appearance]]]:
+        """The faces of each frame that has any, in the order in which `track` gives them."""
+        frames: dict[int, list[tuple[FaceTrack, Appearance]]] = {}
+        for track in self.tracks:
+            for appearance in track.appearances:
+                frames.setdefault(appearance.frame, []).append((track, appearance))
+        for faces in frames.values():
+            faces.sort(key=lambda item: place(item[1].face))
+        return frames
+
+    @cached_property
+    def _shots(self) -> frozenset[int]:
+        return frozenset(self.shots) | {0}
+
+    @property
+    def sets_fidelity(self) -> bool:
+        """Whether a track asks for a fidelity of its own."""
+        return any(track.fidelity is not None for track in self.tracks)
+
+    def stage(self, frame: Frame) -> Stage[TrackedFace]:
+        """The faces of one frame, linked to those of the frame before.
+
+        Raises:
+            InputError: there is no such frame in the video in which the faces were found.
+        """
+        if frame.index >= self.source.frame_count:
+            raise self.other_clip(f"{self.source.frame_count} frames", "more")
+        here = self._by_frame.get(frame.index, [])
+        new_shot = frame.index in self._shots
+        before = [] if new_shot else self._by_frame.get(frame.index - 1, [])
+        positions = {track.id: position for position, (track, _) in enumerate(before)}
+        return Stage(
+            frame,
+            tuple(
+                TrackedFace(
+                    appearance.face,
+                    positions.get(track.id),
+                    filled=appearance.filled,
+                    skip=None if track.enabled else DISABLED,
+                    fidelity=track.fidelity,
+                )
+                for track, appearance in here
+            ),
+            new_shot,
+        )
+
+    def check_picture(self, width: int, height: int, display: Display) -> None:
+        """Raises InputError where pictures of this size cannot be those of the source."""
+        source = self.source
+        if (width, height) != (source.width, source.height):
+            raise self.other_clip(f"{source.width}×{source.height}", f"{width}×{height}")
+        if display != source.display:
+            raise self.other_clip(f"shown {_shown(source.display)}", f"shown {_shown(display)}")
+
+    def check_count(self, frame_count: int) -> None:
+        """Raises InputError where a video of this length is not the source."""
+        if frame_count != self.source.frame_count:
+            raise self.other_clip(f"{self.source.frame_count} frames", f"{frame_count}")
+
+    def check_claim(self, frame_count_from_header: int | None) -> None:
+        """Raises InputError where the container claims another length than the source's did.
+
+        Claims are compared with claims, so that a wrong one does no harm.
+        """
+        before, now = self.source.frame_count_from_header, frame_count_from_header
+        if before is not None and now is not None and before != now:
+            raise self.other_clip(f"{before} frames by its header", f"{now}")
+
+    def other_clip(self, was: str, now: str) -> InputError:
+        """The error that says these tracks belong to another video."""
+        return InputError(
+            f"{self.path}: these are the tracks of {self.source.name}, which has {was}, but this "
+            f"video has {now}; find its own with `vqfr-media tracks`"
+        )
+
+
+def collect(
+    stages: Iterable[Stage[TrackedFace]],
+) -> tuple[int, tuple[int, ...], tuple[FaceTrack, ...]]:
+    """Number of frames, shots and tracks of the stages that `track` gave, in order."""
+    count = 0
+    shots: list[int] = []
+    chains: list[list[Appearance]] = []
+    ids: list[int] = []
+    for stage in stages:
+        index = stage.frame.index
+        count += 1
+        if stage.new_shot:
+            shots.append(index)
+        before, ids = ids, []
+        for tracked in stage.faces:
+            if tracked.previous is None or stage.new_shot:
+                ids.append(len(chains))
+                chains.append([])
+            else:
+                ids.append(before[tracked.previous])
+            chains[ids[-1]].append(Appearance(index, tracked.face, tracked.filled))
+    return (
+        count,
+        tuple(shots),
+        tuple(FaceTrack(number, tuple(chain)) for number, chain in enumerate(chains)),
+    )
+
+
+def _shown(display: Display) -> str:
+    return f"at {display.sample_aspect_ratio} turned {90 * display.quarter_turns}°"

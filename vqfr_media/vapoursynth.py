@@ -1,0 +1,215 @@
+"""The VapourSynth filter: the restoration as a clip, at random access and with the same bits.
+
+from vqfr_media.vapoursynth import vqfr
+clip = vqfr(clip, model="v2")
+"""
+
+from pathlib import Path
+
+try:
+    import vapoursynth as vs
+except ImportError as missing:
+    raise ImportError(
+        "VapourSynth is not installed in this Python: pip install 'vqfr-media[vapoursynth]'"
+    ) from missing
+
+from vqfr_media.engine import Engine
+from vqfr_media.errors import InputError, OptionError, VqfrMediaError
+from vqfr_media.faces.detect import Detector
+from vqfr_media.options import (
+    BackendChoice,
+    DetectorChoice,
+    FaceChoice,
+    FaceOptions,
+    ModelChoice,
+    ModelOptions,
+    RestoreOptions,
+    TemporalOptions,
+)
+from vqfr_media.prepare import prepare
+from vqfr_media.restore import Restorer
+from vqfr_media.sharing import SharedDetector, SharedEngine
+from vqfr_media.tracks import Tracks
+from vqfr_media.tracks_file import read_tracks
+from vqfr_media.vapoursynth_frames import check_format, display_of, timing_of
+from vqfr_media.vapoursynth_graph import filtered
+
+__all__ = ["vqfr"]
+
+
+def vqfr(
+    clip: vs.VideoNode,
+    *,
+    model: ModelChoice = ModelOptions.model,
+    weights: str | Path | None = None,
+    engine: Engine | None = None,
+    backend: BackendChoice = ModelOptions.backend,
+    device_index: int = 0,
+    num_streams: int = 1,
+    batch_size: int | None = None,
+    fidelity: float | None = None,
+    faces: FaceChoice = FaceOptions.faces,
+    min_face: float = FaceOptions.min_face,
+    max_face: float = FaceOptions.max_face,
+    score: float = FaceOptions.score,
+    detector: DetectorChoice | Detector = FaceOptions.detector,
+    detector_weights: str | Path | None = None,
+    proxy: int = FaceOptions.proxy,
+    landmarks_radius: float = TemporalOptions.landmarks_radius,
+    latent_radius: float = TemporalOptions.latent_radius,
+    pixel_radius: float = TemporalOptions.pixel_radius,
+    max_gap: float = TemporalOptions.max_gap,
+    upscale: int = RestoreOptions.upscale,
+    bg_clip: vs.VideoNode | None = None,
+    tracks: str | Path | None = None,
+    strict: bool = RestoreOptions.strict,
+    offline: bool = RestoreOptions.offline,
+) -> vs.VideoNode:
+    """Restores the faces of a clip, as `vqfr-media restore` does.
+
+    Options that are not listed here are those of the command, by the same names (`options.py`).
+
+    Args:
+        clip: YUV, RGB or GRAY of 8 to 16 bits or of floats, constant in format and size.
+        model: the network.
+        weights: file with the network's weights.
+        engine: used instead of the one that the options ask for; streams share it.
+        backend: what runs the network.
+        device_index: number of the GPU, where there is one; -1 is the CPU.
+        num_streams: frames that are worked on at the same time, each with an engine of its own.
+        batch_size: faces in one run of the network.
+        fidelity: 0 = most detail, 1 = closest to the input; only v2.
+        faces: all, largest or center.
+        min_face: smallest face that is restored, in pixels.
+        max_face: largest face that is restored, in pixels.
+        score: lowest detector score.
+        detector: mobilenet, resnet50, or one of your own.
+        detector_weights: file with the detector's weights.
+        proxy: longer side of the small picture that the detector sees.
+        landmarks_radius: seconds.
+        latent_radius: seconds.
+        pixel_radius: seconds.
+        max_gap: seconds.
+        upscale: enlarges the picture, 1 to 4.
+        bg_clip: the same clip, enlarged `upscale` times by other means: the background.
+        tracks: file of faces to restore, made by `vqfr-media tracks`.
+        strict: makes a face that could not be restored an error.
+        offline: never fetches weights.
+
+    Returns:
+        The clip with every property it had, and `VqfrFaces`, `VqfrRestored` and `VqfrSkipped`.
+
+    Raises:
+        vs.Error: a clip or an option is at fault, or weights, backend or device are not here.
+    """
+    try:
+        options = RestoreOptions(
+            model=ModelOptions(
+                model=model,
+                weights=_path(weights),
+                fidelity=fidelity,
+                backend=backend,
+                device=_device(device_index),
+                batch_size=batch_size,
+            ),
+            face=FaceOptions(
+                faces=faces,
+                min_face=min_face,
+                max_face=max_face,
+                score=score,
+                detector=detector if isinstance(detector, str) else FaceOptions.detector,
+                detector_weights=_path(detector_weights),
+                proxy=proxy,
+            ),
+            temporal=TemporalOptions(
+                landmarks_radius=landmarks_radius,
+                latent_radius=latent_radius,
+                pixel_radius=pixel_radius,
+                max_gap=max_gap,
+            ),
+            tracks=_path(tracks),
+            upscale=upscale,
+            strict=strict,
+            offline=offline,
+        )
+        _check_clips(clip, bg_clip, upscale)
+        if not 1 <= num_streams <= 32:
+            raise OptionError(f"num_streams must be between 1 and 32, got {num_streams}")
+        timing = timing_of(clip)
+        faces_given = _read_tracks(clip, options.tracks)
+        own_detector = None if isinstance(detector, str) else detector
+        restorer = Restorer(
+            *_shared(options, engine, own_detector, num_streams),
+            options,
+            timing.time_base,
+            timing.frame_rate,
+            faces_given,
+        )
+    except VqfrMediaError as error:
+        # The script's author needs its line, not our insides.
+        raise vs.Error(f"vqfr: {error}") from None
+    return filtered(clip, bg_clip, restorer, timing, num_streams)
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
+def _device(index: int) -> str:
+    match index:
+        case 0:
+            return "auto"
+        case -1:
+            return "cpu"
+        case _:
+            return f"cuda:{index}"
+
+
+def _check_clips(clip: vs.VideoNode, background: vs.VideoNode | None, upscale: int) -> None:
+    """Raises InputError where the clips are not for us, or not for each other."""
+    check_format(clip, "clip")
+    if background is None:
+        return
+    check_format(background, "bg_clip")
+    if background.format.id != clip.format.id:
+        raise InputError(
+            f"bg_clip is {background.format.name}, but clip is {clip.format.name}; convert it"
+        )
+    wanted = (clip.width * upscale, clip.height * upscale)
+    if (background.width, background.height) != wanted:
+        raise InputError(
+            f"bg_clip is {background.width}×{background.height}; with upscale={upscale} "
+            f"it must be {wanted[0]}×{wanted[1]}"
+        )
+    if background.num_frames != clip.num_frames:
+        raise InputError(
+            f"bg_clip has {background.num_frames} frames, but clip has {clip.num_frames}"
+        )
+
+
+def _read_tracks(clip: vs.VideoNode, path: Path | None) -> Tracks | None:
+    """The tracks, which must be this clip's."""
+    if path is None:
+        return None
+    tracks = read_tracks(path)
+    with clip.get_frame(0) as frame:
+        tracks.check_picture(clip.width, clip.height, display_of(frame.props))
+    tracks.check_count(clip.num_frames)
+    return tracks
+
+
+def _shared(
+    options: RestoreOptions, engine: Engine | None, detector: Detector | None, num_streams: int
+) -> tuple[SharedEngine, SharedDetector | None]:
+    """Engines and detectors, one for each stream but where the caller gave one."""
+    engines, detectors = [], []
+    for _ in range(num_streams):
+        one, finder, _ = prepare(options, engine, detector)
+        engines.append(one)
+        if finder is not None:
+            detectors.append(finder)
+    if engine is not None:
+        engines = [engine]
+    if detector is not None:
+        detectors = [detector]
+    return SharedEngine(engines), SharedDetector(detectors) if detectors else None

@@ -1,0 +1,113 @@
+"""The filter's part of a script's graph: which frames VapourSynth fetches, and what it calls.
+
+A frame depends on a window of the source of some 16 frames to each side. VapourSynth itself fetches
+all of them, as frame n of clips shifted by -16 to 16, before it calls us (`std.ModifyFrame`). A
+filter written in Python cannot ask for frames otherwise: `get_frame` inside of a callback holds a
+worker thread that the source may need, and `get_frame_async` from threads of our own does the same
+as soon as somebody waits for it. `std.ModifyFrame` calls us from one thread at a time, so
+`num_streams` of them take turns by frame number.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import vapoursynth as vs
+
+from vqfr_media.errors import VqfrMediaError
+from vqfr_media.random_access import RandomAccess
+from vqfr_media.restore import Restorer
+from vqfr_media.values import RestoredFace, Stage
+from vqfr_media.vapoursynth_frames import COLOUR_PROPS, Timing, copy_props, to_frame, write
+
+# What the filter says of each frame.
+FACES, RESTORED, SKIPPED = "VqfrFaces", "VqfrRestored", "VqfrSkipped"
+
+
+def filtered(
+    clip: vs.VideoNode,
+    background: vs.VideoNode | None,
+    restorer: Restorer,
+    timing: Timing,
+    num_streams: int,
+) -> vs.VideoNode:
+    """The clip that calls the restorer."""
+    core = vs.core
+    access = RandomAccess(restorer, clip.num_frames, requests=num_streams)
+    radius = min(access.radius, clip.num_frames - 1)
+    # What an earlier pass said of its faces is not true of ours. The node is our own, too, and so
+    # is its cache: by itself VapourSynth keeps too few frames for a window this long, and the
+    # source would decode each frame some twenty times.
+    source = clip.std.RemoveFrameProps(props=[FACES, RESTORED, SKIPPED])
+    ahead = 2 * core.num_threads + 2 * num_streams
+    source.std.SetVideoCache(mode=1, fixedsize=1, maxsize=2 * radius + 1 + ahead)
+    window = [_shifted(source, by) for by in range(-radius, radius + 1)]
+    factor = restorer.options.upscale
+    size = {"width": clip.width * factor, "height": clip.height * factor}
+    if background is not None:
+        window.append(background)
+    elif factor != 1:
+        window.append(source.std.BlankClip(**size, keep=True))
+    call = _selector(access, timing, radius, has_background=background is not None)
+    canvas = window[-1] if len(window) > 2 * radius + 1 else source
+    streams = min(num_streams, clip.num_frames)
+    if streams == 1:
+        return canvas.std.ModifyFrame(clips=window, selector=call)
+    parts = [
+        canvas.std.ModifyFrame(clips=window, selector=call).std.SelectEvery(
+            cycle=streams, offsets=[turn], modify_duration=False
+        )
+        for turn in range(streams)
+    ]
+    woven = core.std.Interleave(parts, extend=True, modify_duration=False)
+    return woven.std.Trim(length=clip.num_frames)
+
+
+def _shifted(clip: vs.VideoNode, by: int) -> vs.VideoNode:
+    """A clip whose frame n is frame n + by of `clip`; beyond its ends, some frame nobody reads."""
+    if by < 0:
+        return clip.std.DuplicateFrames(frames=[0] * -by)
+    return clip.std.Trim(first=by) if by else clip
+
+
+def _selector(
+    access: RandomAccess, timing: Timing, radius: int, *, has_background: bool
+) -> Callable[..., vs.VideoFrame]:
+    """What VapourSynth calls with a frame's number and its window, and then the canvas."""
+
+    def restored(n: int, frames: Sequence[vs.VideoFrame]) -> vs.VideoFrame:
+        own = frames[radius]
+        stage = access.stage(n, lambda i: to_frame(frames[i - n + radius], i, timing))
+        restorer = access.restorer
+        canvas = frames[-1] if len(frames) > 2 * radius + 1 else own
+        target = canvas.copy()
+        if has_background:
+            props: Mapping[str, Any] = {**own.props, **_colour(canvas)}
+            before = to_frame(canvas, n, timing, props=props, height=own.height)
+            write(restorer.blend(stage, before), before, target)
+        else:
+            write(restorer.blend(stage), stage.frame, target)
+        if canvas is not own:
+            copy_props(own, target)
+        _say(target, stage)
+        return target
+
+    def selector(n: int, f: Sequence[vs.VideoFrame] | vs.VideoFrame) -> vs.VideoFrame:
+        try:
+            return restored(n, f if isinstance(f, list) else [f])
+        except VqfrMediaError as error:
+            raise vs.Error(f"vqfr: frame {n}: {error}") from None
+
+    return selector
+
+
+def _colour(frame: vs.VideoFrame) -> dict[str, Any]:
+    return {name: frame.props[name] for name in COLOUR_PROPS if name in frame.props}
+
+
+def _say(target: vs.VideoFrame, stage: Stage[RestoredFace]) -> None:
+    """Writes what was done to a frame into its properties."""
+    reasons = Counter(skipped.reason for skipped in stage.skipped)
+    target.props[FACES] = len(stage.faces) + len(stage.skipped)
+    target.props[RESTORED] = len(stage.faces)
+    target.props[SKIPPED] = ", ".join(f"{count} {why}" for why, count in reasons.items())
