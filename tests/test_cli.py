@@ -231,6 +231,33 @@ def test_an_image_keeps_its_exif_and_everything_outside_the_face(
     assert changed[150:250, 130:250].mean() > 0.5
 
 
+@pytest.mark.parametrize(
+    ("output", "code", "says"),
+    [
+        ("in.png", 2, "input itself"),
+        ("out.xyz", 2, "xyz"),
+        ("no/out.png", 3, "no"),
+        ("alpha.jpg", 2, "alpha"),
+    ],
+)
+def test_an_image_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    output: str,
+    code: int,
+    says: str,
+) -> None:
+    # No detector is to be had here: an answer other than "weights" shows that it was not asked for.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(weights.VARIABLE, raising=False)
+    Image.new("RGBA", (64, 64), (90, 80, 70, 128)).save(tmp_path / "in.png")
+    content = (tmp_path / "in.png").read_bytes()
+    assert run("restore", tmp_path / "in.png", "-o", tmp_path / output, "--offline") == code
+    assert says in one_line(capsys)
+    assert (tmp_path / "in.png").read_bytes() == content
+
+
 @pytest.mark.parametrize("signals", [1, 3])
 @pytest.mark.usefixtures("detector")
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, signals: int) -> None:

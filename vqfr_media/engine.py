@@ -67,17 +67,19 @@ def choose_model(
         if options.weights is not None:
             raise OptionError("--weights needs to know the network: add --model v1, v2 or lite")
         chosen = _choose_automatically(has_gpu=has_gpu, offline=offline, progress=progress)
-    else:
-        path = weights.find(
-            options.model, explicit=options.weights, offline=offline, progress=progress
-        )
-        chosen = ChosenModel(options.model, path, "asked for")
-    if options.fidelity is not None and chosen.name != "v2":
+        _check_knob(options, chosen.name, why=chosen.why)
+        return chosen
+    _check_knob(options, options.model, why="asked for")  # before anything is fetched
+    path = weights.find(options.model, explicit=options.weights, offline=offline, progress=progress)
+    return ChosenModel(options.model, path, "asked for")
+
+
+def _check_knob(options: ModelOptions, model: str, *, why: str) -> None:
+    if options.fidelity is not None and model != "v2":
         raise OptionError(
-            f"--fidelity {options.fidelity:g} has no effect on {chosen.name} ({chosen.why}): "
+            f"--fidelity {options.fidelity:g} has no effect on {model} ({why}): "
             "only v2 has this knob; add --model v2 or leave it out"
         )
-    return chosen
 
 
 def _choose_automatically(

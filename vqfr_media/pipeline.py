@@ -8,7 +8,8 @@ from pathlib import Path
 from vqfr_media.engine import ChosenModel, Engine
 from vqfr_media.faces.detect import Detector
 from vqfr_media.frames import Frame, VideoInfo
-from vqfr_media.media.image import read_image, write_image
+from vqfr_media.media.image import check_image_output, read_image, write_image
+from vqfr_media.media.output import refuse_same
 from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import RestoreOptions
@@ -117,7 +118,9 @@ def restore_image(
     source, output = Path(source), Path(output)
     started = time.monotonic()
     tally = Tally()
+    refuse_same(output, source)
     frame, extras = read_image(source)
+    check_image_output(output, frame, options.encode, upscale=options.upscale)
     tracks = load_tracks(options.tracks, frame.width, frame.height, frame.display)
     if tracks is not None:
         tracks.check_count(1)
