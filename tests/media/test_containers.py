@@ -222,7 +222,7 @@ def test_a_stream_that_cannot_be_copied_is_named(tmp_path: Path) -> None:
 def test_sound_that_is_rounded_is_said(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", codec="libx264", frames=25, audio="aac")
     warning, _ = copy_video(tmp_path / "a.mp4", tmp_path / "b.mkv")
-    assert "steps of 0.001 s, so sound are moved by up to half a step" in warning
+    assert "steps of 0.001 s, so the times of sound move by up to half a step" in warning
     old, new = packets(tmp_path / "a.mp4", "audio")[0], packets(tmp_path / "b.mkv", "audio")[0]
     moves = [abs(a[1] - b[1]) for a, b in zip(old, new, strict=True) if a[1] and b[1]]
     assert 0 < max(moves) <= Fraction(1, 2000)

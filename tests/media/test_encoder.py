@@ -4,12 +4,15 @@ import os
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
+from av.video.codeccontext import VideoCodecContext
 
 from tests.clips import write_clip
 from tests.media.test_write import copy_video
 from vqfr_media.errors import CodecError, OptionError
 from vqfr_media.media.codecs import can_encode, encoder_options
+from vqfr_media.media.encoder import _start
 from vqfr_media.options import EncodeOptions
 
 CODECS = ["libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1", "mpeg4", "h264_nvenc"]
@@ -93,13 +96,14 @@ def test_a_preset_is_not_silently_dropped(tmp_path: Path) -> None:
         copy_video(tmp_path / "a.mkv", tmp_path / "b.mkv", EncodeOptions(preset="fast"))
 
 
-def test_an_option_that_the_encoder_leaves_over(tmp_path: Path) -> None:
-    """rawvideo takes no global quality of its own, but all encoders have the field."""
-    write_clip(tmp_path / "a.mkv", frames=2)
-    with pytest.raises(OptionError, match="rawvideo has no quality"):
-        copy_video(
-            tmp_path / "a.mkv", tmp_path / "b.nut", EncodeOptions(codec="rawvideo", quality=3)
-        )
+def test_an_option_that_the_encoder_leaves_over() -> None:
+    context = av.CodecContext.create("ffv1", "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height, context.pix_fmt = 64, 48, "yuv420p"
+    context.time_base = Fraction(1, 25)
+    context.options = {"crf": "20", "level": "3"}
+    with pytest.raises(OptionError, match="ffv1 has no quality; leave quality out"):
+        _start("ffv1", context, Fraction(1, 25), EncodeOptions())
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,8 @@ class VideoWriter:
             names = [name for kind, name in _MOVED.items() if kind in moved]
             self.warnings.append(
                 f"{self._name} counts time in steps of {float(self.time_base):g} s, so "
-                f"{' and '.join(names)} are moved by up to half a step; .mp4 or .mov is exact"
+                f"the times of {' and '.join(names)} move by up to half a step; .mp4 or .mov is "
+                "exact"
             )
 
     def _abandon(self) -> None:
