@@ -64,7 +64,7 @@ class TemporalOptions:
     """Landmarks are averaged over this radius (the Gaussian's sigma is a third of it)."""
     latent_radius: float = 0.0
     """The encoder's latents are averaged over this radius before the codebook look-up."""
-    pixel_radius: float = 0.08
+    pixel_radius: float = 0.12
     """Restored pixels are averaged over this radius where the input did not move."""
     max_gap: float = 0.2
     """Longest time for which a lost face is filled in between two detections."""
