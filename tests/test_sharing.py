@@ -7,6 +7,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from tests.stand_ins import IdentityEngine, MarkerDetector
 from vqfr_media.errors import EngineError
 from vqfr_media.sharing import Memo, SharedDetector, SharedEngine
+from vqfr_media.values import Face
 
 
 def test_concurrent_requests_compute_once() -> None:
@@ -26,7 +28,7 @@ def test_concurrent_requests_compute_once() -> None:
         threading.Event().wait(0.02)
         return index * index
 
-    def ask(worker: int) -> list[int]:
+    def ask(_: int) -> list[int]:
         together.wait()
         return [memo.get(i, lambda i=i: compute(i)) for i in (3, 1, 2)]  # type: ignore[misc]
 
@@ -39,8 +41,12 @@ def test_only_what_was_asked_for_last_is_kept() -> None:
     memo: Memo[int] = Memo(3)
     computed: list[int] = []
 
+    def compute(index: int) -> int:
+        computed.append(index)
+        return index
+
     def ask(index: int) -> None:
-        memo.get(index, lambda: computed.append(index) or index)
+        memo.get(index, lambda: compute(index))
 
     for index in (0, 1, 2, 0, 3, 0, 1):
         ask(index)
@@ -85,21 +91,20 @@ def test_a_failure_keeps_nothing_alive() -> None:
 
     memo: Memo[int] = Memo(4)
 
+    seen: list[weakref.ref[Large]] = []
+
     def fail() -> int:
-        nonlocal seen
         large = Large()
-        seen = weakref.ref(large)
+        seen.append(weakref.ref(large))
         raise EngineError("out of memory")
 
-    seen: weakref.ref[Large] | None = None
     gc.disable()
     try:
         with pytest.raises(EngineError) as caught:
             memo.get(1, fail)
         caught.value.__traceback__ = None
         del caught
-        assert seen is not None
-        assert seen() is None
+        assert [ref() for ref in seen] == [None]
     finally:
         gc.enable()
 
@@ -144,8 +149,8 @@ def test_a_detector_is_given_back_after_a_failure() -> None:
     class Fails(MarkerDetector):
         """Always fails."""
 
-        def __call__(self, image: object) -> list[object]:  # type: ignore[override]
-            raise EngineError("no")
+        def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
+            raise EngineError(f"no {image.shape}")
 
     shared = SharedDetector([Fails()])
     for _ in range(2):  # a second call would wait for ever

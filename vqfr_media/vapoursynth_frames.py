@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # VapourSynth's planes R, G, B are G, B, R here, as FFmpeg has them.
 _RGB_ORDER = (1, 2, 0)
 # Properties that say what the samples mean.
-COLOUR_PROPS = ("_Matrix", "_Primaries", "_Transfer", "_Range", "_ColorRange", "_ChromaLocation")
+COLOUR_PROPS = ("_Matrix", "_Primaries", "_Transfer", "_Range", "_ChromaLocation")
 # Units of time in which the absolute times of a clip with a variable frame rate are counted.
 MICROSECOND = Fraction(1, 1_000_000)
 
@@ -98,11 +98,6 @@ def format_of(kind: "vs.VideoFormat", height: int, props: Mapping[str, Any]) -> 
         MediaError: its colour matrix cannot be undone by a linear map.
     """
     family: Family = {"YUV": "yuv", "RGB": "rgb", "GRAY": "gray"}[kind.color_family.name]  # type: ignore[assignment]
-    full_range = False  # VapourSynth's own default, for grey too
-    if "_Range" in props:
-        full_range = int(props["_Range"]) == 1
-    elif "_ColorRange" in props:  # before R81, and counted the other way round
-        full_range = int(props["_ColorRange"]) == 0
     floats = kind.sample_type.name == "FLOAT"
     return resolve_format(
         family,
@@ -112,7 +107,9 @@ def format_of(kind: "vs.VideoFormat", height: int, props: Mapping[str, Any]) -> 
         height=height,
         matrix=int(props.get("_Matrix", 2)),
         primaries=int(props.get("_Primaries", 2)),
-        full_range=full_range,
+        # Limited where nothing is said, grey too: VapourSynth's own default. (R81 turns the older
+        # _ColorRange, which counts the other way round, into _Range by itself.)
+        full_range=int(props.get("_Range", 0)) == 1,
         chroma_location=int(props.get("_ChromaLocation", -1)) + 1,
     )
 

@@ -86,7 +86,7 @@ def test_the_source_decodes_as_ours_does(duo: Any, shared: Path) -> None:
                 np.testing.assert_array_equal(plane, other)
 
 
-@pytest.mark.parametrize(("num_threads", "num_streams"), [(1, 1), (4, 1), (4, 4)])
+@pytest.mark.parametrize(("num_threads", "num_streams"), [(1, 1), (4, 4)])
 def test_forward_each_face_goes_through_the_network_once(
     duo: Any,
     restored: list[Frame],
@@ -121,10 +121,12 @@ def test_backward_and_shuffled(
     engine = InvertingEngine(max_batch=1)
     clip = vqfr(duo, engine=engine, detector=detector, num_streams=num_threads)
     assert_same(clip, restored, range(118, 98, -1))
-    assert engine.decoded <= 1.05 * (11 * 2 + 13)  # 97..109 have one face, 110..120 two
-    assert_same(clip, restored, random.Random(5).sample(range(160), 6))
+    reach = round(25 * TemporalOptions().pixel_radius + 0.49)
+    faces = 110 - (99 - reach) + 2 * (118 + reach - 109)  # from 110 on there are two
+    assert engine.decoded <= 1.05 * faces
+    assert_same(clip, restored, random.Random(5).sample(range(160), 4))
     # Many at once, and far apart.
-    wanted = [3, 150, 61, 58, 111, 4, 90, 112]
+    wanted = [3, 150, 61, 58, 4]
     for index, future in [(i, clip.get_frame_async(i)) for i in wanted]:
         for plane, expected in zip(planes_of(future.result()), restored[index].planes, strict=True):
             np.testing.assert_array_equal(plane, expected)
@@ -161,8 +163,8 @@ def test_rgb_is_near_the_yuv_path(duo: Any, detector: RetinaFaceDetector) -> Non
         )
     ]
     # Chroma is mixed at half the resolution in one of them and at the whole in the other.
-    assert np.mean(differences) < 0.5
-    assert np.mean(np.array(differences) > 8) < 0.005
+    assert np.mean(differences) < 0.15
+    assert np.max(differences) <= 6
 
 
 def test_the_bundled_model(duo: Any, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
