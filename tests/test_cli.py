@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import av
@@ -403,6 +404,11 @@ def test_times_and_sound_survive_the_command(
             packets.append([(p.pts, bytes(p)) for p in container.demux(audio=0)])
     assert packets[0] == packets[1]
     assert len(packets[0]) > 5
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"vqfr-media {version('vqfr-media')}\n"
 
 
 def test_the_command_is_installed() -> None:

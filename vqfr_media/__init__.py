@@ -16,7 +16,14 @@ from vqfr_media.errors import (
     VqfrMediaError,
     WeightsError,
 )
-from vqfr_media.options import RestoreOptions
+from vqfr_media.options import (
+    EncodeOptions,
+    FaceOptions,
+    ModelOptions,
+    RestoreOptions,
+    TemporalOptions,
+)
+from vqfr_media.summary import Summary
 
 if TYPE_CHECKING:
     from vqfr_media.engine import load_engine
@@ -26,14 +33,19 @@ __all__ = [
     "BackendError",
     "CheckpointError",
     "CodecError",
+    "EncodeOptions",
     "EngineError",
+    "FaceOptions",
     "InputError",
     "MachineError",
     "MediaError",
+    "ModelOptions",
     "OptionError",
     "OutputError",
     "RestoreOptions",
     "SkippedFaceError",
+    "Summary",
+    "TemporalOptions",
     "VqfrMediaError",
     "WeightsError",
     "load_engine",

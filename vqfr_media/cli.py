@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from importlib.metadata import version
 from types import FrameType
 from typing import assert_never
 
@@ -52,8 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stop)
     logging.basicConfig(level=logging.WARNING, format="vqfr-media: %(message)s")
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = run(_parse(arguments))
+        if words == ["--version"]:
+            _say(f"vqfr-media {version('vqfr-media')}")
+            raise SystemExit(0)
+        code = run(_parse(words))
         sys.stdout.flush()
     except VqfrMediaError as error:
         _complain(str(error))
@@ -67,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     raise SystemExit(code)
 
 
-def _parse(arguments: Sequence[str] | None) -> Restore | FindTracks | Weights | Doctor:
+def _parse(arguments: Sequence[str]) -> Restore | FindTracks | Weights | Doctor:
     """The command; a value out of range is told in our own words, without the parser's box."""
     said = io.StringIO()
     try:
