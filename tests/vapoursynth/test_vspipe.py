@@ -134,6 +134,7 @@ for n, frame in enumerate(out.frames(close=True)):
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length() -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURE],
