@@ -33,15 +33,7 @@ LAYERS = (
     {"engine"},
     {"restore", "prepare", "sharing"},
     {"pipeline", "find", "random_access", "doctor"},
-    {
-        "commands",
-        "cli",
-        "vapoursynth",
-        "vapoursynth_frames",
-        "vapoursynth_graph",
-        "__init__",
-        "__main__",
-    },
+    {"commands", "cli", "vapoursynth", "__init__", "__main__"},
 )
 
 # What a package must never import; `vqfr_media` may import the others inside functions of cli.py.

@@ -22,7 +22,7 @@ from vqfr_media.frames import PixelFormat
 from vqfr_media.tracks import Tracks, TracksSource, collect
 from vqfr_media.tracks_file import write_tracks
 from vqfr_media.vapoursynth import vqfr
-from vqfr_media.vapoursynth_frames import cuts_of, display_of, format_of, timing_of, to_frame
+from vqfr_media.vapoursynth.frames import cuts_of, display_of, format_of, timing_of, to_frame
 from vqfr_media.windows import sliding
 
 Make = Callable[..., Any]

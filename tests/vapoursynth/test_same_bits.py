@@ -21,7 +21,7 @@ from vqfr_media.options import ModelOptions, RestoreOptions, TemporalOptions
 from vqfr_media.pipeline import restore_frames
 from vqfr_media.restore import Restorer
 from vqfr_media.vapoursynth import vqfr
-from vqfr_media.vapoursynth_frames import Timing, to_frame
+from vqfr_media.vapoursynth.frames import Timing, to_frame
 
 ALL_RULES: dict[str, Any] = {
     "landmarks_radius": 0.12,

@@ -20,7 +20,7 @@ from vqfr_media.errors import VqfrMediaError
 from vqfr_media.random_access import RandomAccess
 from vqfr_media.restore import Restorer
 from vqfr_media.values import RestoredFace, Stage
-from vqfr_media.vapoursynth_frames import COLOUR_PROPS, Timing, copy_props, to_frame, write
+from vqfr_media.vapoursynth.frames import COLOUR_PROPS, Timing, copy_props, to_frame, write
 
 # What the filter says of each frame.
 FACES, RESTORED, SKIPPED = "VqfrFaces", "VqfrRestored", "VqfrSkipped"

@@ -1,8 +1,4 @@
-"""The VapourSynth filter: the restoration as a clip, at random access and with the same bits.
-
-from vqfr_media.vapoursynth import vqfr
-clip = vqfr(clip, model="v2")
-"""
+"""`vqfr`: checks the clips and the options, loads what is needed, and hands over to the graph."""
 
 from pathlib import Path
 
@@ -31,8 +27,8 @@ from vqfr_media.restore import Restorer
 from vqfr_media.sharing import SharedDetector, SharedEngine
 from vqfr_media.tracks import Tracks
 from vqfr_media.tracks_file import read_tracks
-from vqfr_media.vapoursynth_frames import check_format, display_of, timing_of
-from vqfr_media.vapoursynth_graph import filtered
+from vqfr_media.vapoursynth.frames import check_format, display_of, timing_of
+from vqfr_media.vapoursynth.graph import filtered
 
 __all__ = ["vqfr"]
 
