@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -357,3 +358,51 @@ def test_the_commands(
     assert "a track sets its fidelity, which has no effect on lite" in capsys.readouterr().err
     assert run("tracks", source, "-o", tmp_path / "nowhere" / "tracks.json") == 3
     assert "there is no folder" in capsys.readouterr().err
+
+
+def test_tracks_never_replace_the_video_and_a_report_never_the_tracks(
+    clip: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film, edited = clip.read_bytes(), file.read_bytes()
+    assert run("tracks", clip, "-o", clip) == 2
+    assert "input itself" in capsys.readouterr().err
+    options = ["--tracks", file, "--report", file]
+    assert run("restore", clip, "-o", tmp_path / "new.mkv", *options) == 2
+    assert "input itself" in capsys.readouterr().err
+    assert (clip.read_bytes(), file.read_bytes()) == (film, edited)
+
+
+def test_slips_of_the_pen_are_named_before_the_work(file: Path) -> None:
+    def face(values: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = values["tracks"][0]["faces"][0]
+        return found
+
+    original = file.read_text()
+    for change, says in (
+        (lambda v: face(v).update(score=10**400), "score must be between"),
+        (lambda v: face(v).update(score=float("nan")), "score must be between"),
+        (
+            lambda v: face(v).update(
+                landmarks=[[1000 * x, 1000 * y] for x, y in face(v)["landmarks"]]
+            ),
+            r"landmarks\[0\]\[0\] must be between",
+        ),
+        (
+            lambda v: face(v).update(landmarks=[[-300, 0], [600, 0], [0, 0], [0, 600], [9, 9]]),
+            "more than the picture has",
+        ),
+    ):
+        file.write_text(original)
+        edit(file, change)
+        with pytest.raises(InputError, match=says):
+            read_tracks(file)
+    file.write_text("[" + "1" * 5000 + "]")
+    with pytest.raises(InputError, match="is not JSON"):
+        read_tracks(file)
+
+
+def test_a_source_name_that_is_no_utf8_is_escaped(file: Path, tmp_path: Path) -> None:
+    tracks = read_tracks(file)
+    odd = replace(tracks, source=replace(tracks.source, name="caf\udce9.mp4"))
+    write_tracks(tmp_path / "odd.json", odd)
+    assert read_tracks(tmp_path / "odd.json").source.name == "caf\\udce9.mp4"

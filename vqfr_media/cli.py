@@ -184,6 +184,8 @@ def _restore(command: Restore) -> int:
     source, output, report = command.source, command.output, command.report
     if report is not None:
         refuse_same(report, source)
+        if command.options.tracks is not None:
+            refuse_same(report, command.options.tracks)
         if report.resolve() == output.resolve():
             raise OptionError(f"the report and the output are both {report}; name another report")
         if report.is_dir() or not report.parent.is_dir():
@@ -221,11 +223,13 @@ def _find_tracks(command: FindTracks) -> int:
         model=ModelOptions(device=command.device),
         offline=command.offline,
     )
-    if not command.output.parent.is_dir():  # said before the work, not after it
-        raise OutputError(f"{command.output}: there is no folder {command.output.parent}")
     from vqfr_media.find import find_tracks
+    from vqfr_media.media.output import refuse_same
     from vqfr_media.tracks_file import write_tracks
 
+    refuse_same(command.output, command.source)
+    if not command.output.parent.is_dir():  # said before the work, not after it
+        raise OutputError(f"{command.output}: there is no folder {command.output.parent}")
     with _progress(command.quiet) as (start, step):
         tracks = find_tracks(command.source, options, on_start=start, on_frame=step)
     write_tracks(command.output, tracks)

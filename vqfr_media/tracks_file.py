@@ -1,7 +1,6 @@
 """Tracks as JSON (docs/tracks.md), one line a face, so that a person can edit them."""
 
 import json
-import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,8 @@ def to_json(tracks: Tracks) -> str:
         "format": FORMAT,
         "version": VERSION,
         "source": {
-            "name": source.name,
+            # A name that is no UTF-8 is escaped: the file is for people to read and edit.
+            "name": source.name.encode("utf-8", "backslashreplace").decode("utf-8"),
             "width": source.width,
             "height": source.height,
             "frame_count": source.frame_count,
@@ -88,7 +88,7 @@ def read_tracks(path: Path) -> Tracks:
     try:
         # A cut file or a missing comma; the error says the line.
         values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not JSON: {error}") from error
     return _Reader(path).tracks(values)
 
@@ -98,6 +98,8 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.longer_side = 0.0
+        """Of the picture, in display pixels: what a face's place is judged by."""
 
     def wrong(self, place: str, what: str) -> InputError:
         return InputError(f"{self.path}: {place} {what}")
@@ -112,6 +114,9 @@ class _Reader:
             )
         self.keys(values, "the file", {"format", "version", "source", "shots", "tracks"})
         source = self.source(values["source"])
+        self.longer_side = max(
+            source.width * float(source.display.sample_aspect_ratio), float(source.height)
+        )
         count = source.frame_count
         shots = self.numbers(values["shots"], "shots", count)
         if not shots or shots[0] != 0:
@@ -179,6 +184,11 @@ class _Reader:
         ]
         if len(landmarks) != 5:
             raise self.wrong(f"{place}.landmarks", f"must be five points, got {len(landmarks)}")
+        extent = float(np.ptp(np.array(landmarks), axis=0).max())
+        if extent > self.longer_side:  # a slip of the decimal point would ask for a crop of GiBs
+            raise self.wrong(
+                f"{place}.landmarks", f"span {extent:g} pixels, more than the picture has"
+            )
         try:
             similarity(landmarks, 512)
         except ValueError as error:
@@ -213,13 +223,13 @@ class _Reader:
     def number(self, value: object, place: str, low: float, high: float) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(place, f"must be a number, got {_short(value)}")
-        if not (math.isfinite(value) and low <= value <= high):
+        if not low <= value <= high:  # NaN is not, either
             raise self.wrong(place, f"must be between {low:g} and {high:g}, got {value}")
         return float(value)
 
     def reals(self, value: object, place: str, count: int) -> list[float]:
         values = [
-            self.number(one, f"{place}[{at}]", -1e6, 1e6)
+            self.number(one, f"{place}[{at}]", -self.longer_side, 2 * self.longer_side)
             for at, one in enumerate(self.items(value, place))
         ]
         if len(values) != count:

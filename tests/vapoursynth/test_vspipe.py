@@ -145,7 +145,7 @@ def test_memory_does_not_grow_with_the_length() -> None:
     )
     resident = [int(line) for line in done.stdout.split()]
     assert len(resident) == 10  # 2000 frames
-    # What is in flight at a moment differs by a few per cent; a leak of one small frame in every ten
-    # would add 3 % from half to half.
+    # What is in flight at a moment differs by a few per cent; a leak of one small frame in every
+    # ten would add 3 % from half to half.
     assert sum(resident[5:]) <= 1.02 * sum(resident[:5]), resident
     assert max(resident) <= 1.08 * min(resident), resident

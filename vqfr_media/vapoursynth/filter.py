@@ -129,8 +129,8 @@ def vqfr(
             offline=offline,
         )
         _check_clips(clip, bg_clip, upscale)
-        if not 1 <= num_streams <= 32:
-            raise OptionError(f"num_streams must be between 1 and 32, got {num_streams}")
+        if not isinstance(num_streams, int) or not 1 <= num_streams <= 32:
+            raise OptionError(f"num_streams must be between 1 and 32, got {num_streams!r}")
         timing = timing_of(clip)
         faces_given = _read_tracks(clip, options.tracks)
         own_detector = None if isinstance(detector, str) else detector

@@ -1,5 +1,6 @@
 """VapourSynth frames as `Frame`s and back: planes without a copy, meaning from the properties."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -44,7 +45,7 @@ class Timing:
         if not self.variable:
             return index
         seconds = props.get("_AbsoluteTime")
-        if seconds is None:
+        if seconds is None or not math.isfinite(float(seconds)):
             raise InputError(
                 "the clip has a variable frame rate, and its frames do not say when they are shown "
                 "(_AbsoluteTime); give it a constant one with std.AssumeFPS"
@@ -66,6 +67,11 @@ def timing_of(clip: "vs.VideoNode") -> Timing:
     for index in (0, clip.num_frames - 1):
         with clip.get_frame(index) as frame:
             ends.append(timing.pts(index, frame.props))
+    if clip.num_frames > 1 and ends[1] <= ends[0]:
+        raise InputError(
+            "the clip has a variable frame rate, and its last frame is not shown after its first "
+            "(_AbsoluteTime); give it a constant one with std.AssumeFPS"
+        )
     spacing = max(1, ends[1] - ends[0]) * timing.time_base
     rate = max(1, clip.num_frames - 1) / spacing if clip.num_frames > 1 else Fraction(25)
     return Timing(time_base=MICROSECOND, frame_rate=rate, variable=True)
