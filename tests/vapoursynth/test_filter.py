@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tests.stand_ins import IdentityEngine, InvertingEngine, MarkerDetector
 from vqfr_media import weights
-from vqfr_media.errors import EngineError
+from vqfr_media.errors import EngineError, InputError
 from vqfr_media.faces.detect import detect
 from vqfr_media.faces.track import track
 from vqfr_media.frames import PixelFormat
@@ -52,6 +52,18 @@ def test_every_property_is_kept_and_ours_are_added(scene_clip: Make) -> None:
     del before["VqfrFaces"]
     assert after == before
     assert restored(source).get_frame(0).props["VqfrSkipped"] == ""
+
+
+def test_a_clip_must_be_a_clip() -> None:
+    with pytest.raises(vs.Error, match=r"^vqfr: clip must be a video clip, got None"):
+        vqfr(None)
+
+
+@pytest.mark.parametrize("name", ["_Matrix", "_SARNum", "_SceneChangePrev"])
+def test_a_property_that_is_a_list_is_named(scene_clip: Make, name: str) -> None:
+    source = yuv(scene_clip(2)).std.SetFrameProps(**{name: [1, 1]})
+    with source.get_frame(0) as frame, pytest.raises(InputError, match=name):
+        to_frame(frame, 0, timing_of(source))
 
 
 @pytest.mark.parametrize("ends_before", [False, True])
@@ -166,6 +178,9 @@ def test_a_background_at_the_final_scale(scene_clip: Make) -> None:
         ({"min_face": -1}, "min_face must be between 0 and"),
         ({"upscale": 5}, "upscale must be between 1 and 4"),
         ({"num_streams": 0}, "num_streams must be between 1 and 32, got 0"),
+        ({"num_streams": "2"}, "num_streams must be between 1 and 32, got '2'"),
+        ({"weights": 5}, "a file must be given as a text, got 5"),
+        ({"bg_clip": 5}, "bg_clip must be a video clip, got 5"),
         ({"device_index": 7}, "device 'cuda:7' is not here"),
         ({"model": "lite", "device_index": -1, "fidelity": 0.5}, "only v2 has this knob"),
         ({"model": "v1", "offline": True}, "the v1 weights are not here and offline is set"),

@@ -148,6 +148,8 @@ def vqfr(
 
 
 def _path(value: str | Path | None) -> Path | None:
+    if not isinstance(value, str | Path | None):
+        raise OptionError(f"a file must be given as a text, got {value!r}")
     return None if value is None else Path(value)
 
 
@@ -163,6 +165,9 @@ def _device(index: int) -> str:
 
 def _check_clips(clip: vs.VideoNode, background: vs.VideoNode | None, upscale: int) -> None:
     """Raises InputError where the clips are not for us, or not for each other."""
+    for name, node in (("clip", clip), ("bg_clip", background)):
+        if not isinstance(node, vs.VideoNode) and (node is not None or name == "clip"):
+            raise InputError(f"{name} must be a video clip, got {node!r}")
     check_format(clip, "clip")
     if background is None:
         return

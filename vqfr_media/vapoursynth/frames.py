@@ -93,7 +93,7 @@ def check_format(clip: "vs.VideoNode", name: str) -> None:
 
 def display_of(props: Mapping[str, Any]) -> Display:
     """How a frame is shown; a rotation is the script's affair."""
-    width, height = int(props.get("_SARNum", 0)), int(props.get("_SARDen", 0))
+    width, height = _integer(props, "_SARNum", 0), _integer(props, "_SARDen", 0)
     return Display(Fraction(width, height) if width > 0 < height else Fraction(1))
 
 
@@ -111,19 +111,31 @@ def format_of(kind: "vs.VideoFormat", height: int, props: Mapping[str, Any]) -> 
         sample="float" if floats else "int",
         subsampling=(kind.subsampling_w, kind.subsampling_h),
         height=height,
-        matrix=int(props.get("_Matrix", 2)),
-        primaries=int(props.get("_Primaries", 2)),
+        matrix=_integer(props, "_Matrix", 2),
+        primaries=_integer(props, "_Primaries", 2),
         # Limited where nothing is said, grey too: VapourSynth's own default. (R81 turns the older
         # _ColorRange, which counts the other way round, into _Range by itself.)
-        full_range=int(props.get("_Range", 0)) == 1,
-        chroma_location=int(props.get("_ChromaLocation", -1)) + 1,
+        full_range=_integer(props, "_Range", 0) == 1,
+        chroma_location=_integer(props, "_ChromaLocation", -1) + 1,
     )
+
+
+def _integer(props: Mapping[str, Any], name: str, default: int) -> int:
+    """A property that is one whole number, `default` where it is absent.
+
+    Raises:
+        InputError: it is something else, such as a list.
+    """
+    value = props.get(name, default)
+    if not isinstance(value, int):
+        raise InputError(f"the frame property {name} must be one whole number, got {value!r}")
+    return value
 
 
 def cuts_of(props: Mapping[str, Any]) -> tuple[bool | None, bool | None]:
     """What a scene detector has said of a frame; see `Frame.cuts`."""
-    said = [props.get(name) for name in ("_SceneChangePrev", "_SceneChangeNext")]
-    begins, ends = (None if value is None else bool(value) for value in said)
+    names = ("_SceneChangePrev", "_SceneChangeNext")
+    begins, ends = (bool(_integer(props, name, 0)) if name in props else None for name in names)
     return begins, ends
 
 
