@@ -68,7 +68,7 @@ class Restorer:
 
     def frames_within(self, seconds: float) -> int:
         """Frames that a radius of `seconds` reaches to each side."""
-        return frames_within(seconds, self.frame_rate)
+        return math.ceil(seconds * self.frame_rate - 1e-6)
 
     @property
     def track_radius(self) -> int:
@@ -255,11 +255,6 @@ class Restorer:
         """(S, S, 3) crops -> (N, 3, S, S) in [0, 1] on the engine's device."""
         batch = torch.from_numpy(np.stack(crops)).clamp(0, 1)
         return batch.permute(0, 3, 1, 2).to(self.engine.spec.device)
-
-
-def frames_within(seconds: float, frame_rate: Fraction) -> int:
-    """Frames that a radius of `seconds` reaches to each side."""
-    return math.ceil(seconds * frame_rate - 1e-6)
 
 
 def frames_in_gap(seconds: float, frame_rate: Fraction) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vqfr_media.network.blocks import BilinearUp, Branches, ResidualBlock, group_norm
 from vqfr_media.network.config import VqfrV1Config, lite_config, vqfr_v1_config
 from vqfr_media.network.deform import TextureWarp
-from vqfr_media.network.vqgan import Encoder, Quantizer, TextureDecoder, embed, nearest_codes
+from vqfr_media.network.vqgan import Encoder, NearestCoder, Quantizer, TextureDecoder
 
 __all__ = ["VqfrV1", "VqfrV1Config", "lite_config", "vqfr_v1_config"]
 
@@ -126,7 +126,7 @@ class MainDecoder(nn.Module):
         return image + output if self._predict_residual else output
 
 
-class VqfrV1(nn.Module):
+class VqfrV1(NearestCoder):
     """Face restoration network v1, the paper's; also our lite edition, by its config."""
 
     def __init__(self, config: VqfrV1Config) -> None:
@@ -140,18 +140,6 @@ class VqfrV1(nn.Module):
         self.decoder = TextureDecoder(config)
         self.main_decoder = MainDecoder(config)
         self.quantizer = Quantizer(config)
-
-    def encode(self, image: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` RGB in [-1, 1] -> latent before the look-up ``(N, C, S/f, S/f)``."""
-        return self.quantizer.before(self.encoder(image))
-
-    def codes(self, latent: Tensor) -> Tensor:
-        """Nearest codes ``(N, h, w)`` int64 of a latent ``(N, C, h, w)`` (equation 1)."""
-        return nearest_codes(latent, self.quantizer.codebook)
-
-    def quantize(self, latent: Tensor) -> Tensor:
-        """Nearest code vectors ``(N, C, h, w)``, without straight-through gradients."""
-        return embed(self.codes(latent), self.quantizer.codebook)
 
     def decode_quantized(self, image: Tensor, quantized: Tensor) -> Branches:
         """Decode code vectors ``(N, C, h, w)`` beside their input ``(N, 3, S, S)`` in [-1, 1]."""

@@ -181,7 +181,26 @@ class TextureDecoder(nn.Module):
         return image, features
 
 
-class Vqgan(nn.Module):
+class NearestCoder(nn.Module):
+    """What the stage-1 network and v1 share: an encoder and the look-up of the nearest codes."""
+
+    encoder: Encoder
+    quantizer: Quantizer
+
+    def encode(self, image: Tensor) -> Tensor:
+        """``(N, 3, S, S)`` RGB in [-1, 1] -> latent before the look-up ``(N, C, S/f, S/f)``."""
+        return self.quantizer.before(self.encoder(image))
+
+    def codes(self, latent: Tensor) -> Tensor:
+        """Nearest codes ``(N, h, w)`` int64 of a latent ``(N, C, h, w)`` (equation 1)."""
+        return nearest_codes(latent, self.quantizer.codebook)
+
+    def quantize(self, latent: Tensor) -> Tensor:
+        """Nearest code vectors ``(N, C, h, w)``, without straight-through gradients."""
+        return embed(self.codes(latent), self.quantizer.codebook)
+
+
+class Vqgan(NearestCoder):
     """The stage-1 autoencoder of v1 (equation 2), built from the restoration network's config."""
 
     def __init__(self, config: VqfrV1Config) -> None:
@@ -190,18 +209,6 @@ class Vqgan(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = TextureDecoder(config)
         self.quantizer = Quantizer(config)
-
-    def encode(self, image: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` RGB in [-1, 1] -> latent before the look-up ``(N, C, S/f, S/f)``."""
-        return self.quantizer.before(self.encoder(image))
-
-    def codes(self, latent: Tensor) -> Tensor:
-        """Nearest codes ``(N, h, w)`` int64 of a latent ``(N, C, h, w)``."""
-        return nearest_codes(latent, self.quantizer.codebook)
-
-    def quantize(self, latent: Tensor) -> Tensor:
-        """Nearest code vectors ``(N, C, h, w)``, without straight-through gradients."""
-        return embed(self.codes(latent), self.quantizer.codebook)
 
     def decode_quantized(self, quantized: Tensor) -> Tensor:
         """Code vectors ``(N, C, h, w)`` -> image ``(N, 3, S, S)``, about [-1, 1]."""
