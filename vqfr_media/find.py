@@ -14,9 +14,7 @@ from vqfr_media.prepare import load_detector
 from vqfr_media.restore import frames_in_gap
 from vqfr_media.tracks import Tracks, TracksSource, collect
 from vqfr_media.values import Detected, Stage, TrackedFace
-from vqfr_media.windows import Window, prefetch, sliding
-
-READ_AHEAD = 4
+from vqfr_media.windows import READ_AHEAD, Window, prefetch, sliding
 
 
 def find_tracks(

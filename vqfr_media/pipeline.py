@@ -18,10 +18,7 @@ from vqfr_media.restore import Restorer
 from vqfr_media.summary import Summary, Tally
 from vqfr_media.values import AlignedFace, EncodedFace, RestoredFace, Stage
 from vqfr_media.weights import Progress
-from vqfr_media.windows import in_batches, prefetch, sliding
-
-# Frames that the reader and the worker may be ahead of who comes next. More would only cost memory.
-READ_AHEAD = 4
+from vqfr_media.windows import READ_AHEAD, in_batches, prefetch, sliding
 
 
 def restore_frames(

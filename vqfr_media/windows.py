@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from queue import Full, Queue
 from threading import Event, Thread
 
+# Frames that a reader or a worker may be ahead of who comes next. More would only cost memory.
+READ_AHEAD = 4
+
 _END = object()
 
 
