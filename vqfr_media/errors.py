@@ -9,7 +9,8 @@
     ├── MachineError (also OSError)              exit code 3: this machine lacks something
     │   ├── OutputError                          folder missing, not writable, disk full
     │   ├── WeightsError                         weights absent, offline, or with the wrong hash
-    │   └── BackendError                         a backend or device that is not here
+    │   ├── BackendError                         a backend or device that is not here
+    │   └── EngineFileError                      an engine on disk: damaged, or another machine's
     └── EngineError (also RuntimeError)          exit code 1: the network failed on this machine
         └── SkippedFaceError                     a face was skipped while `strict` was asked for
 
@@ -21,6 +22,7 @@ __all__ = [
     "CheckpointError",
     "CodecError",
     "EngineError",
+    "EngineFileError",
     "InputError",
     "MachineError",
     "MediaError",
@@ -70,6 +72,10 @@ class WeightsError(MachineError):
 
 class BackendError(MachineError):
     """A backend, an extra or a device that this machine does not have."""
+
+
+class EngineFileError(MachineError):
+    """An engine on disk that is damaged, or was built for another machine, version or network."""
 
 
 class EngineError(VqfrMediaError, RuntimeError):

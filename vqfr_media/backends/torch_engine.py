@@ -1,11 +1,11 @@
 """The reference backend: PyTorch in float32, on a CPU or an NVIDIA GPU."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from vqfr_media.errors import BackendError, EngineError
+from vqfr_media.backends.runs import run_full
+from vqfr_media.errors import BackendError
+from vqfr_media.network.halves import DecoderHalf, EncoderHalf
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 from vqfr_media.values import EngineSpec
@@ -41,16 +41,13 @@ class TorchEngine:
     ) -> None:
         """Moves `network` to `device` and takes possession of it."""
         # Two calls: the overload that takes both at once is not in PyTorch's type stubs.
-        self._network = network.eval().to(device).to(memory_format=torch.channels_last)
-        self._device = device
+        network = network.eval().to(device).to(memory_format=torch.channels_last)
+        self._encoder, self._decoder = EncoderHalf(network), DecoderHalf(network)
         config = network.config
-        with torch.inference_mode():
-            blank = torch.zeros(1, 3, config.image_size, config.image_size, device=device)
-            latent_shape = tuple(self._network.encode(blank).shape[1:])
         self.spec = EngineSpec(
             model=model,
             size=config.image_size,
-            latent_shape=(latent_shape[0], latent_shape[1], latent_shape[2]),
+            latent_shape=config.latent_shape,
             max_batch=batch_size,
             precision="float32",
             device=str(device),
@@ -59,47 +56,19 @@ class TorchEngine:
 
     def encode(self, crops: Tensor) -> Tensor:
         """See `Engine.encode`."""
-        return self._run(self._encode, crops)
+        return run_full(lambda part: self._encoder(_laid_out(part)), self.spec, crops)
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
+        knob = [torch.tensor([fidelity], device=self.spec.device)] if self.spec.has_fidelity else []
+        return run_full(
+            lambda part, codes: self._decoder(_laid_out(part), codes, *knob),
+            self.spec,
+            crops,
+            latents,
+        )
 
-        def work(images: Tensor, codes: Tensor) -> Tensor:
-            if isinstance(self._network, VqfrV2):
-                branches = self._network.decode(images, codes, fidelity=fidelity)
-            else:
-                branches = self._network.decode(images, codes)
-            image: Tensor = branches.main.float() / 2 + 0.5
-            return image.clamp(0, 1)
 
-        return self._run(work, crops, latents)
-
-    def _encode(self, images: Tensor) -> Tensor:
-        latents: Tensor = self._network.encode(images)
-        return latents.float()
-
-    def _run(self, work: Callable[..., Tensor], crops: Tensor, *more: Tensor) -> Tensor:
-        """Works in runs of exactly `max_batch`; the last one is filled up with blanks."""
-        size, batch = self.spec.size, self.spec.max_batch
-        if crops.ndim != 4 or crops.shape[1:] != (3, size, size) or not len(crops):
-            raise ValueError(
-                f"crops must be (N, 3, {size}, {size}) with N >= 1, got {tuple(crops.shape)}"
-            )
-        results = []
-        try:
-            with torch.inference_mode():
-                for start in range(0, len(crops), batch):
-                    parts = [x[start : start + batch].to(self._device) for x in (crops, *more)]
-                    count = len(parts[0])
-                    if count < batch:
-                        parts = [
-                            torch.cat([x, x.new_zeros(batch - count, *x.shape[1:])]) for x in parts
-                        ]
-                    images = (parts[0] * 2 - 1).contiguous(memory_format=torch.channels_last)
-                    results.append(work(images, *parts[1:])[:count])
-        except RuntimeError as error:  # PyTorch raises nothing narrower, out of memory included
-            raise EngineError(
-                f"{self.spec.model} failed on {self.spec.device} "
-                f"with {batch} faces of {size} px: {error}"
-            ) from error
-        return torch.cat(results)
+def _laid_out(crops: Tensor) -> Tensor:
+    """Channels last: PyTorch's convolutions are faster in it, on CPUs and GPUs alike."""
+    return crops.contiguous(memory_format=torch.channels_last)

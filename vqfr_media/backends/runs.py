@@ -1,0 +1,51 @@
+"""Feeding a network that always runs exactly `max_batch` faces; what all backends share."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vqfr_media.errors import EngineError
+from vqfr_media.values import EngineSpec
+
+
+def run_full(work: Callable[..., Tensor], spec: EngineSpec, crops: Tensor, *more: Tensor) -> Tensor:
+    """Applies `work` to runs of exactly `spec.max_batch` faces; the last is filled with blanks.
+
+    A face's result then does not depend on what else is in the batch.
+
+    Args:
+        work: takes `crops` and `more`, cut to one run and on `spec.device`; its result's first
+            dimension is that of the run. It must not be reused by the next call.
+        spec: of the engine.
+        crops: (N, 3, S, S) with N >= 1.
+        more: further tensors of N rows.
+
+    Returns:
+        (N, ...) on `spec.device`.
+
+    Raises:
+        ValueError: `crops` has another shape.
+        EngineError: `work` failed.
+    """
+    size, batch = spec.size, spec.max_batch
+    if crops.ndim != 4 or crops.shape[1:] != (3, size, size) or not len(crops):
+        raise ValueError(
+            f"crops must be (N, 3, {size}, {size}) with N >= 1, got {tuple(crops.shape)}"
+        )
+    results = []
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(crops), batch):
+                parts = [x[start : start + batch].to(spec.device) for x in (crops, *more)]
+                count = len(parts[0])
+                if count < batch:
+                    parts = [
+                        torch.cat([x, x.new_zeros(batch - count, *x.shape[1:])]) for x in parts
+                    ]
+                results.append(work(*parts)[:count])
+    except RuntimeError as error:  # PyTorch raises nothing narrower, out of memory included
+        raise EngineError(
+            f"{spec.model} failed on {spec.device} with {batch} faces of {size} px: {error}"
+        ) from error
+    return torch.cat(results)

@@ -1,0 +1,119 @@
+"""The command line: parsed, run, and ended with an exit code.
+
+Exit codes: 0 done, 1 our own failure, 2 the input or an option is at fault, 3 the machine lacks
+something, 130 stopped by Ctrl-C.
+"""
+
+import io
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from importlib.metadata import version
+from types import FrameType
+from typing import assert_never
+
+import tyro
+
+from vqfr_media.cli.models import doctor, fetch_weights, list_weights, verify_weights
+from vqfr_media.cli.restore import find_tracks, restore
+from vqfr_media.cli.say import complain, say
+from vqfr_media.commands import (
+    Command,
+    Doctor,
+    FindTracks,
+    Restore,
+    Weights,
+    WeightsFetch,
+    WeightsList,
+    WeightsVerify,
+)
+from vqfr_media.errors import InputError, MachineError, OptionError, VqfrMediaError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command line and exits with its code."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _stop)
+    logging.basicConfig(level=logging.WARNING, format="vqfr-media: %(message)s")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words == ["--version"]:
+            say(f"vqfr-media {version('vqfr-media')}")
+            raise SystemExit(0)
+        code = run(_parse(words))
+        sys.stdout.flush()
+    except VqfrMediaError as error:
+        complain(str(error))
+        code = exit_code(error)
+    except KeyboardInterrupt:
+        complain("stopped; nothing was written under the output's name")
+        code = 130
+    except BrokenPipeError:  # whoever read our words has gone: they are not missed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    raise SystemExit(code)
+
+
+def _parse(arguments: Sequence[str]) -> Restore | FindTracks | Weights | Doctor:
+    """The command; a value out of range is told in our own words, without the parser's box."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(
+                Command,
+                prog="vqfr-media",
+                description="Restores the faces of a video with VQFR; "
+                "nothing else in the file is touched.",
+                args=arguments,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit:
+        words = " ".join(re.sub("[─│╭╮╰╯|]|-{3,}", " ", said.getvalue()).split())
+        refused = re.search(r"Error parsing \S+?: (.*?)(?: For full helptext|$)", words)
+        if refused and "Value error" in words:
+            raise OptionError(refused[1]) from None
+        sys.stderr.write(said.getvalue())
+        raise
+
+
+def exit_code(error: VqfrMediaError) -> int:
+    """2 where the input is at fault, 3 where the machine lacks something, 1 where we are."""
+    match error:
+        case InputError():
+            return 2
+        case MachineError():
+            return 3
+        case _:
+            return 1
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    # Once is enough: stopping takes a second, and a second signal must not cut it short.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def run(command: Restore | FindTracks | Weights | Doctor) -> int:
+    """Runs one parsed command; returns its exit code."""
+    match command:
+        case Restore():
+            return restore(command)
+        case FindTracks():
+            return find_tracks(command)
+        case Weights(WeightsList()):
+            return list_weights()
+        case Weights(WeightsFetch(names)):
+            return fetch_weights(names)
+        case Weights(WeightsVerify()):
+            return verify_weights()
+        case Doctor():
+            return doctor()
+        case _:
+            assert_never(command)  # type: ignore[arg-type]

@@ -1,0 +1,57 @@
+"""How the commands speak: lines on stdout, complaints and progress bars on stderr."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from vqfr_media import weights
+from vqfr_media.frames import Frame, VideoInfo
+
+
+def say(*lines: str) -> None:
+    """Prints lines; a file name that the terminal cannot show is escaped, not an error."""
+    for line in lines:
+        encoding = sys.stdout.encoding or "utf-8"
+        print(line.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def complain(message: str) -> None:
+    """Prints one line to stderr."""
+    text = message.encode("utf-8", "backslashreplace").decode("utf-8")
+    print(f"vqfr-media: {text}", file=sys.stderr)
+
+
+@contextmanager
+def frame_progress(
+    quiet: bool,
+) -> Iterator[tuple[Callable[[VideoInfo], None], Callable[[Frame], None]]]:
+    """Yields what to call at the start, and at each frame."""
+    with tqdm(unit="frame", disable=quiet, dynamic_ncols=True) as bar:
+
+        def start(info: VideoInfo) -> None:
+            bar.total = info.frame_count_from_header
+            bar.unpause()
+
+        def step(_frame: Frame) -> None:
+            bar.update()
+
+        yield start, step
+
+
+@contextmanager
+def fetch_progress(quiet: bool) -> Iterator[weights.Progress]:
+    """Yields what to call while a download goes on; the bar appears with its first bytes."""
+    bars: list[tqdm] = []  # type: ignore[type-arg]
+
+    def show(done: int, total: int | None) -> None:
+        if not bars or bars[-1].total != total:
+            bars.append(tqdm(total=total, unit="B", unit_scale=True, disable=quiet, desc="weights"))
+        bars[-1].update(done - bars[-1].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars:
+            bar.close()

@@ -1,0 +1,54 @@
+"""The two halves of a restoration network, as the engine calls them and as exporters see them.
+
+Both take and give what the engine's contract says (RGB in [0, 1], float32 at the borders), so that
+scaling and clamping are part of every exported graph and no backend repeats them. Inside, the
+arithmetic is that of the network's own parameters.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from vqfr_media.network.vqfr_v1 import VqfrV1
+from vqfr_media.network.vqfr_v2 import VqfrV2
+
+
+class EncoderHalf(nn.Module):
+    """Crops to latents, before the look-up."""
+
+    def __init__(self, network: VqfrV1 | VqfrV2) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """``(N, 3, S, S)`` RGB in [0, 1] float32 -> latents ``(N, C, h, w)`` float32."""
+        latents: Tensor = self.network.encode(crops * 2 - 1)
+        return latents.float()
+
+
+class DecoderHalf(nn.Module):
+    """Crops and their latents to restored crops; v2 has a third input, the fidelity."""
+
+    def __init__(self, network: VqfrV1 | VqfrV2) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, crops: Tensor, latents: Tensor, fidelity: Tensor | None = None) -> Tensor:
+        """Decode.
+
+        Args:
+            crops: ``(N, 3, S, S)`` RGB in [0, 1] float32.
+            latents: ``(N, C, h, w)`` float32.
+            fidelity: one float32 value ``(1,)`` in [0, 1] for v2; v1 and lite have no such input.
+
+        Returns:
+            ``(N, 3, S, S)`` RGB in [0, 1] float32.
+        """
+        images = crops * 2 - 1
+        if isinstance(self.network, VqfrV2):
+            assert fidelity is not None
+            branches = self.network.decode(images, latents, fidelity=fidelity)
+        else:
+            branches = self.network.decode(images, latents)
+        restored: Tensor = branches.main.float() / 2 + 0.5
+        return restored.clamp(0, 1)
