@@ -24,7 +24,9 @@ LAYERS = (
         "network",
         "download",
         "weights",
+        "weights_table",
         "manifest",
+        "openvino_library",
         "summary",
         "tracks",
         "tracks_file",
@@ -32,8 +34,9 @@ LAYERS = (
     {"backends", "plugins"},
     {"engines"},
     {"engine"},
-    {"restore", "prepare", "sharing"},
-    {"pipeline", "find", "random_access", "doctor"},
+    {"restore", "prepare", "sharing", "stream"},
+    {"segments", "identity", "work_folder", "resume"},
+    {"pipeline", "find", "random_access", "doctor", "demo"},
     {"commands", "cli", "vapoursynth", "__init__", "__main__"},
 )
 

@@ -1,11 +1,11 @@
-"""From a path to a path: the stages of a restoration, streamed."""
+"""From a path to a path: a whole restoration of a video, short or long, or of an image."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
-from vqfr_media.engine import ChosenModel, Engine
+from vqfr_media.engine import Engine
 from vqfr_media.faces.detect import Detector
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media.image import check_image_output, read_image, write_image
@@ -13,36 +13,16 @@ from vqfr_media.media.output import refuse_same
 from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import RestoreOptions
-from vqfr_media.prepare import load_tracks, prepare
+from vqfr_media.prepare import Prepared, load_tracks, prepare
 from vqfr_media.restore import Restorer
+from vqfr_media.resume import may_be_long, restore_in_segments
+from vqfr_media.segments import Job, segment_length, work
+from vqfr_media.stream import num_faces, restore_frames
 from vqfr_media.summary import Summary, Tally
-from vqfr_media.values import AlignedFace, EncodedFace, RestoredFace, Stage
 from vqfr_media.weights import Progress
-from vqfr_media.windows import READ_AHEAD, in_batches, prefetch, sliding
+from vqfr_media.windows import READ_AHEAD, prefetch
 
-
-def restore_frames(
-    frames: Iterable[Frame], restorer: Restorer
-) -> Iterator[tuple[Frame, Stage[RestoredFace]]]:
-    """Yields every frame restored, and what was done to it; holds a few windows, never the film."""
-    size = restorer.engine.spec.max_batch
-    if restorer.tracks is None:
-        detected = map(restorer.detect, frames)
-        tracked = map(restorer.track, sliding(detected, restorer.track_radius))
-    else:
-        tracked = map(restorer.tracks.stage, frames)
-    chosen = map(restorer.choose, sliding(tracked, restorer.choose_radius))
-    aligned = map(restorer.align, sliding(chosen, restorer.align_radius))
-    encoded = in_batches(aligned, restorer.encode, size_of=num_faces, batch_size=size)
-    settled = map(restorer.settle, sliding(encoded, restorer.latent_radius))
-    decoded = in_batches(settled, restorer.decode, size_of=num_faces, batch_size=size)
-    steadied = map(restorer.steady, sliding(decoded, restorer.pixel_radius))
-    return ((restorer.blend(stage), stage) for stage in steadied)
-
-
-def num_faces(stage: Stage[AlignedFace] | Stage[EncodedFace]) -> int:
-    """What a frame adds to a batch."""
-    return len(stage.faces)
+__all__ = ["num_faces", "restore_frames", "restore_image", "restore_video"]
 
 
 def restore_video(
@@ -55,8 +35,12 @@ def restore_video(
     on_start: Callable[[VideoInfo], None] | None = None,
     on_frame: Callable[[Frame], None] | None = None,
     on_fetch: Progress | None = None,
+    on_resume: Callable[[int], None] | None = None,
 ) -> Summary:
     """Restores the faces of a video; everything else in the file is carried over.
+
+    A long video is worked in segments, which are kept in a folder beside the output until that is
+    there: whatever ends this call, the same call goes on from them, to the same bits.
 
     Args:
         source: Video to read.
@@ -67,6 +51,7 @@ def restore_video(
         on_start: Called once, with what is known of the source.
         on_frame: Called with each frame handed to the encoder, for progress and inspection.
         on_fetch: Called with bytes done and bytes in all while weights are downloaded.
+        on_resume: Called with how many frames an earlier call has finished, if any.
 
     Raises:
         InputError: the source, an option or the weights are at fault.
@@ -76,15 +61,41 @@ def restore_video(
     options = options or RestoreOptions()
     source, output = Path(source), Path(output)
     started = time.monotonic()
-    tally = Tally()
     with open_video(source) as reader:
         info = reader.info
+        ready = None
+        length = segment_length(options, info)
+        if length and may_be_long(info, length):
+            refuse_same(output, source)
+            tracks = load_tracks(options.tracks, info.width, info.height, info.display)
+            if tracks is not None:
+                tracks.check_claim(info.frame_count_from_header)
+            ready = prepare(options, engine, detector, on_fetch=on_fetch)
+            if on_start is not None:
+                on_start(info)
+            outcome = restore_in_segments(
+                source,
+                output,
+                options,
+                info=info,
+                ready=ready,
+                length=length,
+                worker=_worker(ready, on_frame),
+                on_resume=on_resume,
+                check=tracks.check_count if tracks is not None else None,
+            )
+            if outcome is not None:
+                return _summarise(outcome.tally, ready, source, output, started, outcome.warnings)
+            on_start = None
+        tally = Tally()
         with open_writer(output, source, info, options.encode, upscale=options.upscale) as writer:
             tracks = load_tracks(options.tracks, info.width, info.height, info.display)
             if tracks is not None:
                 tracks.check_claim(info.frame_count_from_header)
-            engine, detector, chosen = prepare(options, engine, detector, on_fetch=on_fetch)
-            restorer = Restorer(engine, detector, options, info.time_base, info.frame_rate, tracks)
+            ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
+            restorer = Restorer(
+                ready.engine, ready.detector, options, info.time_base, info.frame_rate, tracks
+            )
             if on_start is not None:
                 on_start(info)
             with (
@@ -98,7 +109,20 @@ def restore_video(
                         on_frame(frame)
             if tracks is not None:
                 tracks.check_count(tally.frames)
-    return _summarise(tally, chosen, engine, source, output, started, tuple(writer.warnings))
+    return _summarise(tally, ready, source, output, started, tuple(writer.warnings))
+
+
+def _worker(
+    ready: Prepared, on_frame: Callable[[Frame], None] | None
+) -> Callable[[Job, range, Path], Iterator[int]]:
+    """What works segments in this process."""
+
+    def work_here(job: Job, numbers: range, folder: Path) -> Iterator[int]:
+        return work(
+            job, numbers, folder, engine=ready.engine, detector=ready.detector, on_frame=on_frame
+        )
+
+    return work_here
 
 
 def restore_image(
@@ -121,18 +145,17 @@ def restore_image(
     tracks = load_tracks(options.tracks, frame.width, frame.height, frame.display)
     if tracks is not None:
         tracks.check_count(1)
-    engine, detector, chosen = prepare(options, engine, detector, on_fetch=on_fetch)
-    restorer = Restorer(engine, detector, options, Fraction(1), Fraction(1), tracks)
+    ready = prepare(options, engine, detector, on_fetch=on_fetch)
+    restorer = Restorer(ready.engine, ready.detector, options, Fraction(1), Fraction(1), tracks)
     for restored, stage in restore_frames([frame], restorer):
         write_image(output, restored, extras, options.encode)
         tally.add(stage)
-    return _summarise(tally, chosen, engine, source, output, started, ())
+    return _summarise(tally, ready, source, output, started, ())
 
 
 def _summarise(
     tally: Tally,
-    chosen: ChosenModel,
-    engine: Engine,
+    ready: Prepared,
     source: Path,
     output: Path,
     started: float,
@@ -141,9 +164,16 @@ def _summarise(
     return Summary(
         source=source,
         output=output,
-        model=chosen.name,
-        why=chosen.why,
-        device=engine.spec.device,
+        model=ready.model.name,
+        why=ready.model.why,
+        device=ready.engine.spec.device,
+        backend=ready.model.backend,
+        backend_why=ready.model.backend_why,
+        precision=ready.engine.spec.precision,
+        engine=ready.model.engine,
+        engine_identity=ready.model.identity,
+        detector=ready.chosen_detector.name,
+        detector_why=ready.chosen_detector.why,
         frames=tally.frames,
         seconds=time.monotonic() - started,
         restored=tally.restored,

@@ -140,14 +140,7 @@ class Restorer:
             if tracked.skip is not None
         )
         if self.options.strict:
-            for skip in skipped:
-                # A face that the caller chose not to restore is no failure.
-                if skip.reason not in (NOT_CHOSEN, DISABLED):
-                    raise SkippedFaceError(
-                        f"frame {stage.frame.index}: a face of {skip.face.size:.0f} px at "
-                        f"({skip.face.box[0]:.0f}, {skip.face.box[1]:.0f}) is not restored "
-                        f"({skip.reason}); leave out --strict to go on without it"
-                    )
+            refuse_skipped(stage.frame.index, skipped)
         return Stage(stage.frame, tuple(faces), stage.new_shot, skipped)
 
     def encode(self, stages: Sequence[Stage[AlignedFace]]) -> list[Stage[EncodedFace]]:
@@ -255,6 +248,17 @@ class Restorer:
         """(S, S, 3) crops -> (N, 3, S, S) in [0, 1] on the engine's device."""
         batch = torch.from_numpy(np.stack(crops)).clamp(0, 1)
         return batch.permute(0, 3, 1, 2).to(self.engine.spec.device)
+
+
+def refuse_skipped(index: int, skipped: Sequence[Skipped]) -> None:
+    """Raises SkippedFaceError if a face of frame `index` is left alone though none chose that."""
+    for skip in skipped:
+        if skip.reason not in (NOT_CHOSEN, DISABLED):
+            raise SkippedFaceError(
+                f"frame {index}: a face of {skip.face.size:.0f} px at "
+                f"({skip.face.box[0]:.0f}, {skip.face.box[1]:.0f}) is not restored "
+                f"({skip.reason}); leave out --strict to go on without it"
+            )
 
 
 def frames_in_gap(seconds: float, frame_rate: Fraction) -> int:

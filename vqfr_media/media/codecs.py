@@ -132,8 +132,15 @@ def choose_codec(
     )
 
 
-def encoder_options(name: str, options: EncodeOptions) -> dict[str, str]:
+def encoder_options(
+    name: str, options: EncodeOptions, *, repeatable: bool = False
+) -> dict[str, str]:
     """FFmpeg's options for the encoder.
+
+    Args:
+        name: FFmpeg's name of the encoder.
+        options: What the caller chose.
+        repeatable: Give the same bits every time, on every processor.
 
     Raises:
         OptionError: the encoder has no preset or no quality, or not the one that was asked for.
@@ -156,6 +163,10 @@ def encoder_options(name: str, options: EncodeOptions) -> dict[str, str]:
         if name == "libx265":
             # It writes to the terminal by itself, past every log.
             result["x265-params"] = "log-level=none"
+        if repeatable and name.startswith("libx264"):
+            # Its vector code for the macroblock tree rounds differently from processor to
+            # processor, and even from run to run.
+            result["x264-params"] = "cpu-independent=1"
     elif options.quality is not None:
         if name in _QUANTISER:
             _check_quality(name, options.quality, 1, 31)

@@ -8,6 +8,8 @@ import av
 from av.container import InputContainer, OutputContainer
 
 from vqfr_media.errors import CodecError
+from vqfr_media.frames import VideoInfo
+from vqfr_media.media.source import has_running_clock
 
 # Metadata that describes the bytes of an MP4 rather than its content.
 BRANDS = {"major_brand", "minor_version", "compatible_brands"}
@@ -68,8 +70,11 @@ def open_output(
     *,
     container: str | None,
     time_base: Fraction,
+    repeatable: bool = False,
 ) -> OutputContainer:
     """A muxer that writes to `temporary`, of the kind that `container` or the name `path` says.
+
+    With `repeatable` it puts no random numbers into the file, as Matroska's and Ogg's do.
 
     Raises:
         CodecError: the kind is unknown, writes several files, or cannot hold exact times (AVI).
@@ -81,6 +86,8 @@ def open_output(
         if flags & _OPENS_ITS_OWN:
             raise CodecError(f"{path}: {name} writes several files; use .mp4, .mkv or .mov")
         settings = _mov_settings(inputs, time_base) if name in _MOV else {}
+        if repeatable:
+            settings["fflags"] = "+bitexact"
         output = av.open(f"file:{temporary}", "w", format=name, container_options=settings)
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, CodecError):
@@ -106,3 +113,22 @@ def _mov_settings(inputs: InputContainer, time_base: Fraction) -> dict[str, str]
     if not inputs.metadata.keys() <= _MP4_TAGS | BRANDS:
         settings["movflags"] = "use_metadata_tags"
     return settings
+
+
+def start_offset(
+    output: OutputContainer, inputs: InputContainer, info: VideoInfo, warnings: list[str]
+) -> Fraction:
+    """Seconds to take off: broadcast clocks start anywhere, and a file would start empty."""
+    if has_running_clock(output):
+        warnings.append(
+            f"{output.format.name} has no time 0: all times may be shifted by the same fraction of "
+            "a second"
+        )
+        return Fraction(0)
+    if not has_running_clock(inputs):
+        return Fraction(0)
+    base = info.time_base
+    start = math.floor(Fraction(inputs.start_time or 0, av.time_base) / base) * base
+    if start:
+        warnings.append(f"the source's clock starts at {float(start):.3f} s, the output's at 0")
+    return start

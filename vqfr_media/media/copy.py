@@ -5,20 +5,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 from av.container import InputContainer, OutputContainer
-from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 
 from vqfr_media.errors import CodecError, MediaError, VqfrMediaError
 from vqfr_media.media.containers import is_mov, takes_codec
 from vqfr_media.media.output import is_medium_error, output_error
+from vqfr_media.media.seek import AnyPacket
 from vqfr_media.media.source import open_container, reason_of
-
-# PyAV declares packets as generic, but only to type checkers.
-type AnyPacket = Packet[Any]
 
 # Containers named in advice, by FFmpeg's name.
 _ADVISED = {"matroska": ".mkv", "mov": ".mov", "mp4": ".mp4"}

@@ -32,11 +32,13 @@ def add_encoder(
     options: EncodeOptions,
     *,
     upscale: int,
+    threads: int | None,
     warnings: list[str],
 ) -> VideoStream:
     """A started encoder in `output` for frames of `info`, enlarged, with the tags of `video`.
 
-    Takes a `warnings` list for what will be lost.
+    Takes a `warnings` list for what will be lost. With a number of `threads` it gives the same bits
+    every time, on every processor; with None it may not, and takes what the machine has.
 
     Raises:
         CodecError: encoder or container cannot hold the pictures, or the encoder cannot start.
@@ -51,12 +53,14 @@ def add_encoder(
         container=container,
         takes=lambda name: takes_encoder(output, name),
     )
-    settings = encoder_options(codec, options)
+    settings = encoder_options(codec, options, repeatable=threads is not None)
     stream = output.add_stream(codec, rate=info.frame_rate, options=settings)
     if not isinstance(stream, VideoStream):
         raise CodecError(f"{codec} is not a video encoder")
     context = stream.codec_context
     context.width, context.height = size
+    if threads is not None:
+        context.thread_count = threads
     context.pix_fmt = pixel_format
     # MP4 counts in whole fractions of a second: 1001/30000 becomes 1/30000, exactly.
     mov = is_mov(output)

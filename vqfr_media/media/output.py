@@ -63,17 +63,18 @@ def check_place(path: Path) -> None:
 
 
 @contextmanager
-def atomic_output(path: Path) -> Iterator[Path]:
+def atomic_output(path: Path, *, folder: Path | None = None) -> Iterator[Path]:
     """Yields a new temporary file beside `path`, which takes its name when the block succeeds.
 
-    A symbolic link stays; what it points to is replaced. On any exception the temporary file is
-    removed and `path` is left as it was.
+    With `folder` the temporary file lies in that one, which must be on the same disk. A symbolic
+    link stays; what it points to is replaced. On any exception the temporary file is removed and
+    `path` is left as it was.
 
     Raises:
         OutputError: the folder is missing or not writable, `path` is a folder, a pipe or a device,
             or the disk is full.
     """
-    temporary, target = _make_temporary(path)
+    temporary, target = _make_temporary(path, folder)
     try:
         yield temporary
         try:
@@ -82,6 +83,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, target)
+            sync_folder(target.parent)
         except OSError as error:
             raise output_error(path, error) from error
     finally:
@@ -94,8 +96,32 @@ def _refuse_nul(path: Path) -> None:
         raise OutputError(f"{str(path)!r}: a file name cannot hold a NUL byte; give another name")
 
 
-def _make_temporary(path: Path) -> tuple[Path, Path]:
-    """An empty file, and the file whose name it is to take: `path` without symbolic links."""
+def sync_folder(folder: Path) -> None:
+    """Makes new names in `folder` outlive a crash, where the system can promise that.
+
+    Raises:
+        OSError: the medium fails.
+    """
+    if os.name != "posix":
+        return  # Windows opens no folders; it writes names through by itself
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        # A folder that can be written but not read, or a file system that promises nothing.
+        if error.errno not in (errno.EACCES, errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def target_of(path: Path) -> Path:
+    """The file that an output of this name will be: `path` without symbolic links.
+
+    Raises:
+        OutputError: the folder is missing, or `path` is a folder, a pipe or a device.
+    """
     _refuse_nul(path)
     try:
         if path.is_dir():
@@ -108,11 +134,22 @@ def _make_temporary(path: Path) -> tuple[Path, Path]:
         if not target.parent.is_dir():
             parent = target.parent if path.is_symlink() else path.parent
             raise OutputError(f"{path}: there is no folder {parent}; make it first")
-        temporary = target.with_name(f".{target.stem}.part-{secrets.token_hex(4)}{target.suffix}")
-        # Not tempfile: its files are readable by their owner only, and keep that when renamed.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OutputError:
         raise
+    except OSError as error:
+        raise output_error(path, error) from error
+    return target
+
+
+def _make_temporary(path: Path, folder: Path | None = None) -> tuple[Path, Path]:
+    """An empty file, and the file whose name it is to take: `path` without symbolic links."""
+    target = target_of(path)
+    temporary = target.with_name(f".{target.stem}.part-{secrets.token_hex(4)}{target.suffix}")
+    if folder is not None:
+        temporary = folder / temporary.name
+    try:
+        # Not tempfile: its files are readable by their owner only, and keep that when renamed.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise output_error(path, error) from error
     return temporary, target

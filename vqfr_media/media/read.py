@@ -17,6 +17,7 @@ from vqfr_media.errors import MediaError
 from vqfr_media.frames import Display, Frame, PixelFormat, StreamTags, VideoInfo
 from vqfr_media.media.colour import resolve_format
 from vqfr_media.media.formats import Layout, find_layout, unpack
+from vqfr_media.media.seek import AnyPacket, packets_from
 from vqfr_media.media.source import (
     find_stream,
     has_running_clock,
@@ -37,7 +38,8 @@ class VideoReader:
         self._container = container
         self._stream = stream
         stream.thread_type = "AUTO"
-        self._pictures = self._decode()
+        self._from: int | None = None  # pts of the key frame that was gone to
+        self._pictures = self._decode(container.demux(stream))
         self._last: tuple[int, int] | None = None  # index and pts of the last frame
         self._last_duration = 0
         self._first = next(self._pictures, None)
@@ -79,20 +81,44 @@ class VideoReader:
         Raises:
             MediaError: the stream is damaged, or its size or format changes.
         """
+        for frame, _ in self.marked():
+            yield frame
+
+    def marked(self) -> Iterator[tuple[Frame, bool]]:
+        """As by iteration, each with whether it is a key frame that `go_to` may find by its pts."""
         try:
             picture = self._first
             self._first = None
             while picture is not None:
-                yield self._frame(picture)
+                frame = self._frame(picture)
+                yield frame, bool(picture.key_frame) and picture.pts == frame.pts
                 picture = next(self._pictures, None)
         finally:
             self.close()
 
-    def _decode(self) -> Generator[av.VideoFrame]:
+    def go_to(self, pts: int, index: int) -> bool:
+        """Makes the key frame at `pts` the next one, and `index` its number.
+
+        False where it cannot be reached; the reader is of no use then. Once only.
+
+        Raises:
+            MediaError: the stream is damaged there.
+        """
+        self._pictures.close()
+        packets = packets_from(self._container, self._stream, pts)
+        if packets is None:
+            return False
+        self._from = pts
+        self._last = (index - 1, pts - 1)
+        self._pictures = self._decode(packets)
+        self._first = next(self._pictures, None)
+        return self._first is not None and self._first.pts == pts
+
+    def _decode(self, packets: Iterator[AnyPacket]) -> Generator[av.VideoFrame]:
         """Decoded pictures; every failure below becomes a MediaError here."""
         num_packets = 0
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in packets:
                 if packet.is_corrupt and not has_running_clock(self._container):
                     # Only part of it could be read: give out what the decoder still holds. In a
                     # transport stream this may be a mere splice, which the decoder must judge.
@@ -102,12 +128,14 @@ class VideoReader:
                 yield from self._checked(packet.decode())
         except (av.FFmpegError, OSError) as error:
             raise self._damaged(reason_of(error)) from error
-        claimed = _matroska_frame_count(self._stream)
-        if claimed is not None and num_packets < claimed:
+        claimed = matroska_frame_count(self._stream)
+        if claimed is not None and num_packets < claimed and self._from is None:
             raise self._damaged(f"{claimed - num_packets} of {claimed} frames cannot be found")
 
     def _checked(self, pictures: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         for picture in pictures:
+            if self._from is not None and picture.pts is not None and picture.pts < self._from:
+                continue  # shown before the key frame, made of pictures that were not read
             if picture.is_corrupt:
                 raise self._damaged("the decoder had to guess parts of the next frame")
             yield picture
@@ -188,7 +216,7 @@ class VideoReader:
             ),
             time_base=_fraction(stream.time_base),
             frame_rate=_frame_rate(stream),
-            frame_count_from_header=stream.frames or _matroska_frame_count(stream),
+            frame_count_from_header=stream.frames or matroska_frame_count(stream),
             duration_seconds_from_header=_duration(self._container, stream),
             tags=tags,
         )
@@ -219,7 +247,7 @@ def _frame_rate(stream: VideoStream) -> Fraction:
     return Fraction(25)
 
 
-def _matroska_frame_count(stream: VideoStream) -> int | None:
+def matroska_frame_count(stream: VideoStream) -> int | None:
     """The number of frames that a Matroska statistics tag claims."""
     for key, value in stream.metadata.items():
         if key.startswith("NUMBER_OF_FRAMES") and value.isdecimal():

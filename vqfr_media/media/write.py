@@ -1,6 +1,6 @@
 """Restored frames into a file that is otherwise the source: same times, tags and other streams."""
 
-import math
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -10,15 +10,16 @@ from typing import Any, Self
 import av
 from av.container import InputContainer
 
-from vqfr_media.errors import CodecError, VqfrMediaError
+from vqfr_media.errors import VqfrMediaError
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media import copy
 from vqfr_media.media.codecs import can_encode
-from vqfr_media.media.containers import BRANDS, holds_chapters, open_output
+from vqfr_media.media.containers import BRANDS, holds_chapters, open_output, start_offset
 from vqfr_media.media.encoder import add_encoder
-from vqfr_media.media.formats import pack
+from vqfr_media.media.frame_encoder import FrameEncoder, fraction, refusal
 from vqfr_media.media.output import atomic_output, is_medium_error, output_error, refuse_same
-from vqfr_media.media.source import find_stream, has_running_clock, open_container, reason_of
+from vqfr_media.media.seek import AnyPacket
+from vqfr_media.media.source import find_stream, open_container
 from vqfr_media.options import EncodeOptions
 
 __all__ = ["VideoWriter", "can_encode", "open_writer"]
@@ -38,35 +39,41 @@ class VideoWriter:
     """Seconds per unit of time in the output."""
 
     def __init__(
-        self, output: Path, source: Path, info: VideoInfo, options: EncodeOptions, upscale: int
+        self,
+        output: Path,
+        source: Path,
+        info: VideoInfo,
+        options: EncodeOptions,
+        *,
+        upscale: int,
+        threads: int | None,
+        folder: Path | None,
     ) -> None:
         self.warnings = []
         self.codec = options.codec  # until it is known
         self._path = output
-        self._info = info
-        self._size = (info.width * upscale, info.height * upscale)
         self._moved: set[str] = set()
-        self._last_pts: int | None = None
-        self._durations: dict[int, int] = {}
         self._stack = ExitStack()
         with ExitStack() as stack:  # undone if anything below fails
-            temporary = stack.enter_context(atomic_output(output))
+            temporary = stack.enter_context(atomic_output(output, folder=folder))
             inputs = open_container(source)
             stack.callback(inputs.close)
             video = find_stream(inputs, source)
             self._output = open_output(
-                output, temporary, inputs, container=options.container, time_base=info.time_base
-            )
+                output, temporary, inputs,
+                container=options.container, time_base=info.time_base,
+                repeatable=threads is not None,
+            )  # fmt: skip
             stack.callback(self._abandon)
             self._name = self._output.format.name
-            self._offset = self._start_offset(inputs)
+            self._offset = start_offset(self._output, inputs, info, self.warnings)
             self._copier = copy.StreamCopier(inputs, source, output, self._offset)
             try:
                 for stream in inputs.streams:
                     if stream.index == video.index:
                         self._stream = add_encoder(
                             self._output, video, info, options,
-                            upscale=upscale, warnings=self.warnings,
+                            upscale=upscale, threads=threads, warnings=self.warnings,
                         )  # fmt: skip
                         self.codec = self._stream.codec_context.name
                     elif not copy.is_chapter_text(stream, inputs):
@@ -80,7 +87,8 @@ class VideoWriter:
                 if isinstance(error, VqfrMediaError):
                     raise
                 raise self._failure(error, self.codec) from error
-            self.time_base = _fraction(self._stream.time_base)
+            self.time_base = fraction(self._stream.time_base)
+            self._encoder = FrameEncoder(output, self._stream, info, self._offset, upscale=upscale)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -96,7 +104,7 @@ class VideoWriter:
             self._stack.__exit__(kind, error, trace)
             return
         with self._stack:
-            self._encode(None, self.codec)
+            self._mux_all(self._encoder.finish(), self.codec)
             self._copier.copy_until(None, self._output)
             try:
                 self._output.close()  # writes the index, so it fails when the disk is full
@@ -113,48 +121,36 @@ class VideoWriter:
             CodecError: the encoder or the container refuses it.
             OutputError: the disk is full or gone.
         """
-        if (frame.width, frame.height) != self._size or frame.format != self._info.format:
-            raise ValueError(
-                f"expected {self._size[0]}×{self._size[1]} {self._info.format}, "
-                f"got {frame.width}×{frame.height} {frame.format}"
-            )
-        name = self._stream.codec_context.pix_fmt
-        assert name is not None  # noqa: S101 - the encoder has started with one
-        picture = pack(frame.planes, name)
-        base, ticks = self._info.time_base, _fraction(self._stream.codec_context.time_base)
-        seconds = frame.pts * base - self._offset
-        if (seconds / self.time_base).denominator != 1:
-            self._moved.add("video")
-        picture.pts = round(seconds / ticks)
-        if self._last_pts is not None and picture.pts <= self._last_pts:
-            raise ValueError(f"frame {frame.index} ({frame.pts=}) must be later than the last one")
-        if self._last_pts in self._durations:
-            # Readers tell durations in decoding order, which is wrong where both vary.
-            self._durations[self._last_pts] = picture.pts - self._last_pts
-        self._last_pts = picture.pts
-        picture.duration = round(frame.duration * base / ticks)
-        picture.time_base = ticks
-        self._durations[picture.pts] = picture.duration
-        self._encode(picture, f"{self.codec} at frame {frame.index}")
+        packets = self._encoder.encode(frame)
+        self._mux_all(packets, f"{self.codec} at frame {frame.index}")
 
-    def _encode(self, picture: av.VideoFrame | None, what: str) -> None:
-        """Encodes a picture, or all that the encoder still holds, and writes what is ready."""
-        try:
-            packets = self._stream.encode(picture)
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise self._refusal(error, f"encoded as {what}") from error
+    def join(self, packets: Iterable[AnyPacket]) -> None:
+        """Writes what `FrameEncoder` made elsewhere, with the same settings, instead of frames.
+
+        Raises:
+            CodecError: the container refuses a packet.
+            OutputError: the disk is full or gone.
+        """
+        self._encoder.abandon()
+        self._mux_all(packets, self.codec)
+
+    @property
+    def extradata(self) -> bytes:
+        """What the encoder says of itself before its first packet."""
+        return self._encoder.extradata
+
+    def _mux_all(self, packets: Iterable[AnyPacket], what: str) -> None:
         for packet in packets:
             self._mux(packet, what)
 
-    def _mux(self, packet: copy.AnyPacket, what: str) -> None:
-        # Encoders guess durations from the frame rate, which a variable one makes wrong.
-        duration = self._durations.pop(packet.pts, 0) if packet.pts is not None else 0
-        if duration:
-            packet.duration = duration
+    def _mux(self, packet: AnyPacket, what: str) -> None:
+        packet.stream = self._stream
+        base = fraction(packet.time_base)
+        if packet.pts is not None and (packet.pts * base / self.time_base).denominator != 1:
+            self._moved.add("video")
         time = packet.dts if packet.dts is not None else packet.pts
         if time is not None:
-            seconds = time * _fraction(packet.time_base) + self._offset
-            self._copier.copy_until(seconds, self._output)
+            self._copier.copy_until(time * base + self._offset, self._output)
         try:
             self._output.mux(packet)
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -178,31 +174,7 @@ class VideoWriter:
     def _failure(self, error: Exception, what: str) -> VqfrMediaError:
         if is_medium_error(error):
             return output_error(self._path, error)
-        return self._refusal(error, f"written as {self._name} with {what}")
-
-    def _refusal(self, error: Exception, done: str) -> CodecError:
-        return CodecError(
-            f"{self._path}: cannot be {done}: "
-            f"{reason_of(error)}; try another codec or container, such as .mkv"
-        )
-
-    def _start_offset(self, inputs: InputContainer) -> Fraction:
-        """Seconds to take off: broadcast clocks start anywhere, and a file would start empty."""
-        if has_running_clock(self._output):
-            self.warnings.append(
-                f"{self._name} has no time 0: all times may be shifted by the same fraction of a "
-                "second"
-            )
-            return Fraction(0)
-        if not has_running_clock(inputs):
-            return Fraction(0)
-        base = self._info.time_base
-        start = math.floor(Fraction(inputs.start_time or 0, av.time_base) / base) * base
-        if start:
-            self.warnings.append(
-                f"the source's clock starts at {float(start):.3f} s, the output's at 0"
-            )
-        return start
+        return refusal(self._path, error, f"written as {self._name} with {what}")
 
     def _add_copy(self, stream: av.stream.Stream, source: Path, options: EncodeOptions) -> None:
         name = self._name
@@ -230,20 +202,32 @@ class VideoWriter:
             self.warnings.append(f"{self._name} has no chapters; they were left out")
             return []
         for chapter in chapters:
-            shift = round(self._offset / _fraction(chapter["time_base"]))
+            shift = round(self._offset / fraction(chapter["time_base"]))
             chapter["start"] -= shift
             chapter["end"] -= shift
         return chapters
 
 
-def _fraction(value: av.rational.AVRational) -> Fraction:
-    return Fraction(value.num, value.den)
-
-
 def open_writer(
-    output: Path, source: Path, info: VideoInfo, options: EncodeOptions, *, upscale: int = 1
+    output: Path,
+    source: Path,
+    info: VideoInfo,
+    options: EncodeOptions,
+    *,
+    upscale: int = 1,
+    threads: int | None = None,
+    folder: Path | None = None,
 ) -> VideoWriter:
     """Opens a writer for the restored frames of `source`; use it in a `with` block.
+
+    Args:
+        output: File to write; its suffix chooses the container.
+        source: File whose other streams are copied.
+        info: What is known of the source's video.
+        options: Encoder and container.
+        upscale: How much larger the frames will be.
+        threads: See `add_encoder`.
+        folder: Where the unfinished file lies; by default beside the output.
 
     Raises:
         InputError: the output is the input.
@@ -251,4 +235,6 @@ def open_writer(
         OutputError: the folder is missing or not writable.
     """
     refuse_same(output, source)
-    return VideoWriter(output, source, info, options, upscale)
+    return VideoWriter(
+        output, source, info, options, upscale=upscale, threads=threads, folder=folder
+    )

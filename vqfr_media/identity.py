@@ -1,0 +1,92 @@
+"""What a piece of finished work depends on, so that it is never taken for another's."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vqfr_media.errors import MediaError, WeightsError
+from vqfr_media.options import RestoreOptions
+from vqfr_media.prepare import Prepared
+
+_LIBRARIES = ("vqfr-media", "torch", "torchvision", "numpy", "opencv-python", "av", "openvino")
+# What changes no bit of the result, or is told by the content of what it names.
+_IDLE = {
+    "offline",
+    "segment_seconds",
+    "tracks",
+    "model.weights",
+    "model.device",
+    "face.detector_weights",
+    "encode.image_quality",
+}
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of all bytes of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def identity_of(source: Path, options: RestoreOptions, ready: Prepared) -> dict[str, str]:
+    """All that decides the bits of a restoration, by name: content, options, weights, versions.
+
+    An engine or a detector that the caller made is known by its kind only.
+
+    Raises:
+        MediaError: the source cannot be read.
+        WeightsError: a file of weights cannot be read.
+    """
+    try:
+        identity = {"source": content_hash(source)}
+    except OSError as error:
+        raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
+    chosen = {
+        name: str(value) for name, value in flattened(asdict(options)).items() if name not in _IDLE
+    }
+    identity |= {f"options.{name}": value for name, value in chosen.items()}
+    identity |= {f"engine.{n}": str(v) for n, v in asdict(ready.engine.spec).items()}
+    identity["engine.device"] = ready.engine.spec.device.split(":")[0]  # not which of equal ones
+    identity["engine.kind"] = type(ready.engine).__name__
+    if ready.model.identity:  # of an engine that was built: its files may have come without weights
+        identity["engine.identity"] = ready.model.identity
+    identity["detector"] = ready.chosen_detector.name
+    files = {
+        "model.weights": ready.model.weights,
+        "detector.weights": ready.chosen_detector.weights,
+        "tracks": options.tracks or Path(),
+    }
+    for name, path in files.items():
+        if path.is_file():
+            try:
+                identity[name] = content_hash(path)
+            except OSError as error:
+                raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    for library in _LIBRARIES:
+        try:
+            identity[f"version.{library}"] = version(library)
+        except PackageNotFoundError:
+            continue  # an extra that is not here decides nothing
+    identity["processor"] = torch.backends.cpu.get_cpu_capability()
+    if ready.engine.spec.device.startswith("cuda"):
+        identity["gpu"] = torch.cuda.get_device_name(ready.engine.spec.device)
+    return identity
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            result |= flattened(value, f"{prefix}{name}.")
+        else:
+            result[prefix + name] = value
+    return result

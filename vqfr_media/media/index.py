@@ -1,0 +1,173 @@
+"""Where every frame of a video is: its time, and at which frames a decoder can start."""
+
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from vqfr_media.errors import MediaError
+from vqfr_media.frames import Frame
+from vqfr_media.media.read import VideoReader, matroska_frame_count, open_video
+from vqfr_media.media.source import find_stream, has_running_clock, open_container, reason_of
+
+# A frame is shown at most so many places after the one at which its packet lies: more than any
+# codec allows (16), less than where a clock jumps.
+_REORDER = 32
+
+
+class IndexMismatchError(MediaError):
+    """The frames that the decoder gives are not those that the index says."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrameIndex:
+    """The frames of a video by number."""
+
+    times: npt.NDArray[np.int64]
+    """pts of each frame, in order."""
+    keys: npt.NDArray[np.int64]
+    """Numbers of the frames at which decoding can start; none where the file cannot be sought."""
+    decoded: bool
+    """Whether the frames were decoded to find this out, rather than taken for the packets."""
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def starts(self, first: int) -> list[int]:
+        """Key frames from which to read frame `first`: the nearest, then one that is surer."""
+        before: list[int] = self.keys[self.keys <= first].tolist()
+        return before[-1:] + before[-3:-2]
+
+
+def index_packets(path: Path) -> FrameIndex | None:
+    """The index by the packets, without decoding; None where packets are no measure of frames.
+
+    Reads the whole file, all streams of it, so that damage to it is told before hours of work.
+
+    Raises:
+        MediaError: the file is damaged.
+    """
+    with open_container(path) as container:
+        stream = find_stream(container, path)
+        if stream.codec_context is None:
+            return None
+        marks = _packet_marks(container, stream, path)
+        claimed = matroska_frame_count(stream)
+    if marks is not None and claimed is not None and len(marks) < claimed:
+        raise MediaError(
+            f"{path}: damaged, {claimed - len(marks)} of {claimed} frames cannot be found; "
+            "copy it again, or repair it with ffmpeg first"
+        )
+    if not marks or not marks[0][1]:
+        return None
+    times = np.array([time for time, _ in marks], np.int64)
+    order = np.argsort(times, kind="stable")
+    keys = np.array([key for _, key in marks], bool)[order]
+    times = times[order]
+    displaced = np.abs(order - np.arange(len(order))).max()
+    # Pictures before the first key frame are dropped by some decoders.
+    if order[0] != 0 or displaced > _REORDER or (np.diff(times) <= 0).any():
+        return None
+    return FrameIndex(times, np.flatnonzero(keys), decoded=False)
+
+
+def _packet_marks(
+    container: InputContainer, stream: VideoStream, path: Path
+) -> list[tuple[int, bool]] | None:
+    """Time and key flag of each packet of the stream; None if one has no time."""
+    marks: list[tuple[int, bool]] = []
+    whole = True
+    base = Fraction(stream.time_base.num, stream.time_base.den)
+    try:
+        for packet in container.demux():
+            if packet.is_corrupt and not has_running_clock(container):
+                raise _damaged(path, marks, base, "a packet is incomplete")
+            if packet.stream_index != stream.index or not packet.size or packet.is_discard:
+                continue
+            if packet.pts is None:
+                whole = False
+            else:
+                marks.append((packet.pts, packet.is_keyframe))
+    except (av.FFmpegError, OSError) as error:
+        if isinstance(error, MediaError):
+            raise
+        raise _damaged(path, marks, base, reason_of(error)) from error
+    return marks if whole else None
+
+
+def _damaged(path: Path, marks: list[tuple[int, bool]], base: Fraction, reason: str) -> MediaError:
+    where = f" after {float(marks[-1][0] * base):.3f} s" if marks else ""
+    return MediaError(
+        f"{path}: damaged{where}: {reason}; copy it again, or repair it with ffmpeg first"
+    )
+
+
+def index_by_decoding(path: Path) -> FrameIndex:
+    """The index by the frames themselves: always right, and as slow as the decoder.
+
+    Raises:
+        MediaError: the file is damaged.
+    """
+    times: list[int] = []
+    keys: list[int] = []
+    with open_video(path) as reader:
+        for frame, is_key in reader.marked():
+            times.append(frame.pts)
+            if is_key:
+                keys.append(frame.index)
+    return FrameIndex(np.array(times, np.int64), np.array(keys, np.int64), decoded=True)
+
+
+def read_frames(path: Path, index: FrameIndex, wanted: range) -> Iterator[Frame]:
+    """Yields the frames with these numbers, from a key frame before them or from the start.
+
+    Raises:
+        IndexMismatchError: the decoder gives other frames than the index says.
+        MediaError: the file is damaged.
+    """
+    for start in index.starts(wanted.start):
+        frames = _from_key(path, index, wanted, start)
+        first = None
+        # What fails on the way from a key frame is tried from earlier on, at last from the start.
+        with suppress(MediaError):
+            first = next(frames, None)
+        if first is not None:
+            yield first
+            yield from frames
+            return
+    with open_video(path) as reader:
+        yield from _checked(reader, path, index, wanted)
+
+
+def _from_key(path: Path, index: FrameIndex, wanted: range, start: int) -> Generator[Frame]:
+    """The wanted frames by way of key frame `start`; none where it cannot be reached."""
+    with open_video(path) as reader:
+        if start == 0 or reader.go_to(int(index.times[start]), start):
+            yield from _checked(reader, path, index, wanted)
+
+
+def _checked(reader: VideoReader, path: Path, index: FrameIndex, wanted: range) -> Generator[Frame]:
+    at = -1
+    for frame in reader:
+        at = frame.index
+        if at >= len(index) or frame.pts != index.times[at]:
+            raise IndexMismatchError(
+                f"{path}: frame {at} is not where the file's packets say; "
+                "restore it in one go with segment_seconds 0"
+            )
+        if at >= wanted.start:
+            yield frame
+        if at == wanted.stop - 1 < len(index) - 1:
+            return  # of the last frame it is also seen that nothing comes after it
+    if at < wanted.stop - 1:
+        raise IndexMismatchError(
+            f"{path}: ends after frame {at}, but its packets promise {len(index)} frames; "
+            "restore it in one go with segment_seconds 0"
+        )
