@@ -114,10 +114,12 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(N, channels, h, w)`` -> the same shape."""
         normed = self.norm(x)
+        # (N, heads, places, channels): exporters know no attention without the heads.
         query, key, value = (
-            conv(normed).flatten(2).transpose(1, 2) for conv in (self.q, self.k, self.v)
+            conv(normed).flatten(2).transpose(1, 2).unsqueeze(1)
+            for conv in (self.q, self.k, self.v)
         )
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value).squeeze(1)
         out: Tensor = self.proj_out(mixed.transpose(1, 2).reshape(x.shape))
         return x + out
 

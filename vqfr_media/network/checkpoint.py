@@ -134,6 +134,23 @@ def load_model(path: str | os.PathLike[str], *, model: str) -> VqfrV1 | VqfrV2:
     return network.eval()
 
 
+def read_config(path: str | os.PathLike[str], *, model: str) -> VqfrV1Config | VqfrV2Config:
+    """The configuration of the network that ``load_model`` would build, without building it.
+
+    Raises:
+        CheckpointError: the file is absent, damaged or does not say what it holds.
+    """
+    path = Path(path)
+    if model == "lite" or _describes_itself(path):
+        _check_file(path)
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                return _config(path, file.metadata() or {})
+        except (safetensors.SafetensorError, OSError) as error:
+            raise _unreadable(path, error) from error
+    return vqfr_v2_config() if model == "v2" else vqfr_v1_config()
+
+
 def _describes_itself(path: Path) -> bool:
     if path.suffix != ".safetensors":
         return False
@@ -146,6 +163,14 @@ def _describes_itself(path: Path) -> bool:
 
 
 def _build(path: Path, metadata: Mapping[str, str]) -> VqfrV1 | VqfrV2:
+    config = _config(path, metadata)
+    try:
+        return VqfrV2(config) if isinstance(config, VqfrV2Config) else VqfrV1(config)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its description cannot be used: {error}") from error
+
+
+def _config(path: Path, metadata: Mapping[str, str]) -> VqfrV1Config | VqfrV2Config:
     if _METADATA_KEY not in metadata:
         raise CheckpointError(f"{path} does not say which network it holds (no {_METADATA_KEY!r})")
     try:
@@ -155,9 +180,9 @@ def _build(path: Path, metadata: Mapping[str, str]) -> VqfrV1 | VqfrV2:
             raise ValueError(f"format version {version!r}, this program reads {_FORMAT_VERSION}")
         match kind:
             case "vqfr_v1":
-                return VqfrV1(VqfrV1Config.from_dict(description["config"]))
+                return VqfrV1Config.from_dict(description["config"])
             case "vqfr_v2":
-                return VqfrV2(VqfrV2Config.from_dict(description["config"]))
+                return VqfrV2Config.from_dict(description["config"])
             case _:
                 raise ValueError(f"unknown kind of network {kind!r}")
     except KeyError as error:

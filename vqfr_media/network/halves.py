@@ -43,10 +43,14 @@ class DecoderHalf(nn.Module):
 
         Returns:
             ``(N, 3, S, S)`` RGB in [0, 1] float32.
+
+        Raises:
+            ValueError: v2 without a fidelity.
         """
         images = crops * 2 - 1
         if isinstance(self.network, VqfrV2):
-            assert fidelity is not None
+            if fidelity is None:
+                raise ValueError("v2 needs a fidelity, a tensor of one value in [0, 1]")
             branches = self.network.decode(images, latents, fidelity=fidelity)
         else:
             branches = self.network.decode(images, latents)

@@ -136,7 +136,7 @@ class VqfrV2(nn.Module):
         main = self.main_branch(textures, self.inpfeat_extraction(image))
         return Branches(
             self.decoder.to_image(textures[-1]),
-            self.decoder.to_image(textures[-1] + fidelity * main),
+            self.decoder.to_image(textures[-1].float() + fidelity * main.float()),
         )
 
     def decode(self, image: Tensor, latent: Tensor, *, fidelity: float | Tensor) -> Branches:

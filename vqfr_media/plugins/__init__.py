@@ -1,0 +1,1 @@
+"""Our own operators, and how engines take them in."""
