@@ -1,4 +1,5 @@
-# make demo    restores a short clip into demo/ (CLIP=/path/to/video.mp4 for one of yours)
+# make demo    films a photograph badly, restores the film and compares, in demo/; needs nothing else
+#              (CLIP=/path/to/video.mp4 restores a video of yours instead)
 # make test    the tests that take seconds; make test-slow: those that take minutes
 # make check   format, lint, types
 #
@@ -7,22 +8,20 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-SHARED := ../shared
-CLIP ?= $(SHARED)/data/clips/duo_lq.mp4
+CLIP ?=
 PYTEST_ARGS ?=
 
 .PHONY: demo test test-slow check venv clean
 .DELETE_ON_ERROR:
 
 demo: $(INSTALLED)
-	@if [ ! -f "$(CLIP)" ]; then \
-	  echo "make demo: there is no $(CLIP); give a video of yours: CLIP=/path/to/video.mp4 make demo" >&2; exit 2; fi
+ifeq ($(CLIP),)
+	$(BIN)/vqfr-media demo --output demo
+else
 	@mkdir -p demo
-	@if [ -z "$$VQFR_MEDIA_WEIGHTS" ] && [ -d "$(SHARED)/weights" ]; then \
-	  VQFR_MEDIA_WEIGHTS="$(SHARED)/weights"; export VQFR_MEDIA_WEIGHTS; fi; \
-	set -x; \
-	$(BIN)/vqfr-media restore "$(CLIP)" --output demo/out.mp4 && \
+	$(BIN)/vqfr-media restore "$(CLIP)" --output demo/out.mp4
 	$(BIN)/python -m benchmarks.before_after "$(CLIP)" demo/out.mp4 demo/before_after.png
+endif
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -11,10 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.clip_quality import Picture, pictures
-from vqfr_media import weights
-from vqfr_media.faces.detect import Detector, RetinaFaceDetector
+from benchmarks.clip_quality import pictures
+from vqfr_media.faces.detect import Detector
+from vqfr_media.media.clip import Picture
 from vqfr_media.media.read import open_video
+from vqfr_media.options import FaceOptions
+from vqfr_media.prepare import choose_detector, load_detector
 
 SIDE = 320
 
@@ -51,7 +53,8 @@ def _cut(picture: Picture, left: int, top: int, side: int) -> Picture:
 def main() -> None:
     """Writes the picture."""
     source, restored, picture = map(Path, sys.argv[1:])
-    detector = RetinaFaceDetector(weights.find("mobilenet"), backbone="mobilenet", score=0.8)
+    face = FaceOptions()
+    detector = load_detector(choose_detector(face, offline=True), device="cpu", score=face.score)
     drawn = draw(source, restored, detector)
     cv2.imwrite(str(picture), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
     print(picture)

@@ -21,15 +21,12 @@ from vqfr_media import weights
 from vqfr_media.faces.affine import warp
 from vqfr_media.faces.align import similarity
 from vqfr_media.faces.detect import Detector, RetinaFaceDetector
-from vqfr_media.frames import Frame
-from vqfr_media.media.colour import to_rgb
-from vqfr_media.media.read import open_video
+from vqfr_media.media.clip import Picture, read_pictures
 from vqfr_media.values import Face
 
 SIZE = 256
 INNER = slice(28, 228)
 
-Picture = npt.NDArray[np.uint8]
 Crop = npt.NDArray[np.float32]
 
 
@@ -65,34 +62,15 @@ class _Seen:
 
 def pictures(path: Path, size: tuple[int, int] | None = None) -> Iterator[Picture]:
     """Every frame as (H, W, 3) uint8 RGB, enlarged by a cubic to `size` (width, height)."""
-    with open_video(path) as reader:
-        for frame in reader:
-            picture = _rgb(frame)
-            if size is not None and picture.shape[1::-1] != size:
-                yield _enlarged(picture, size)
-            else:
-                yield picture
+    for picture in read_pictures(path):
+        if size is not None and picture.shape[1::-1] != size:
+            yield _enlarged(picture, size)
+        else:
+            yield picture
 
 
 def _enlarged(picture: Picture, size: tuple[int, int]) -> Picture:
     return cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
-
-
-def _rgb(frame: Frame) -> Picture:
-    """The whole frame as 8-bit RGB, chroma enlarged with its siting."""
-    planes = [
-        plane.astype(np.float32)
-        if plane.shape == (frame.height, frame.width)
-        else cv2.warpAffine(
-            plane.astype(np.float32),
-            frame.format.luma_to_plane(number)[:2],
-            (frame.width, frame.height),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        ).astype(np.float32, copy=False)
-        for number, plane in enumerate(frame.planes[: frame.format.num_planes])
-    ]
-    return np.rint(to_rgb(planes, frame.format).clip(0, 1) * 255).astype(np.uint8)
 
 
 def _crop(picture: Picture, face: Face) -> Crop:

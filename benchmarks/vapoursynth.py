@@ -32,10 +32,10 @@ from vqfr_media.restore import Restorer
 from vqfr_media.windows import prefetch
 
 options = RestoreOptions(model=ModelOptions(model="lite", device="cpu"))
-engine, detector, _ = prepare(options, None, None)
+ready = prepare(options, None, None)
 with open_video(sys.argv[1]) as reader:
     info = reader.info
-    work = Restorer(engine, detector, options, info.time_base, info.frame_rate)
+    work = Restorer(ready.engine, ready.detector, options, info.time_base, info.frame_rate)
     started = time.perf_counter()
     with (
         prefetch(itertools.islice(reader, int(sys.argv[2])), READ_AHEAD) as frames,

@@ -40,9 +40,9 @@ def signals_as_before() -> Iterator[None]:
 
 
 @pytest.fixture
-def detector(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real detector's weights, found as a user would have them found."""
-    monkeypatch.setenv(weights.VARIABLE, str(shared / "weights"))
+def detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real detector as a user has it: this package's own, unless facexlib's is cached."""
+    monkeypatch.delenv(weights.VARIABLE, raising=False)
 
 
 def run(*arguments: object) -> int:
@@ -118,6 +118,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (["--weights", "x.pth"], 2, "--model"),
         (["--model", "v1", "--weights", "x.pth"], 2, "x.pth"),
         (["--report", "nowhere/report.json"], 3, "nowhere"),
+        (["--detector", "mobilenet", "--offline"], 3, "offline"),
     ],
 )
 def test_options_that_cannot_be_followed(
@@ -200,11 +201,14 @@ def test_disk_full(tmp_path: Path, small_disk: Path, capsys: pytest.CaptureFixtu
 def test_a_clip_without_faces_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_scene(tmp_path / "in.mkv", frames=4, discs=0)
     output, report = tmp_path / "out.mkv", tmp_path / "report.json"
-    assert run("restore", source, "-o", output, "--codec", "ffv1", "--report", report) == 0
+    options = ["--codec", "ffv1", "--detector", "bundled", "--report", report]
+    assert run("restore", source, "-o", output, *options) == 0
     printed = capsys.readouterr().out
     assert "no face was restored" in printed
     assert "model lite on cpu (no GPU" in printed
+    assert "detector bundled (asked for)" in printed
     told = json.loads(report.read_text())
+    assert (told["detector"], told["detector_why"]) == ("bundled", "asked for")
     assert (told["frames"], told["restored"], told["skipped"]) == (4, 0, {})
     with open_video(source) as before, open_video(output) as after:
         for wanted, got in zip(before, after, strict=True):
@@ -317,14 +321,13 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path: Path, shared: Path) -> None:
+@pytest.mark.usefixtures("detector")
+def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     source = write_scene(tmp_path / "in.mkv", frames=2, discs=0)
     output = os.fsencode(tmp_path) + b"/out\xfe.mkv"
-    environment = os.environ | {weights.VARIABLE: str(shared / "weights")}
     done = subprocess.run(
         [sys.executable, "-m", "vqfr_media", "restore", source, "-o", output],
         capture_output=True,
-        env=environment,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -356,7 +359,8 @@ def test_weights_list_and_verify_name_every_file(
         assert name in printed
         assert file.licence in printed
     assert run("weights", "verify") == 0
-    assert capsys.readouterr().out.count("missing") == len(weights.WEIGHTS) - 1
+    fetched = [file for file in weights.WEIGHTS.values() if file.url is not None]
+    assert capsys.readouterr().out.count("missing") == len(fetched)
     damaged = weights.cache_folder() / weights.WEIGHTS["mobilenet"].file_name
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"PK damaged")
@@ -414,6 +418,6 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_command_is_installed() -> None:
     command = Path(sys.executable).with_name("vqfr-media")
     done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
-    for name in ("restore", "weights", "doctor"):
+    for name in ("restore", "demo", "weights", "doctor"):
         assert name in done.stdout
     assert os.access(command, os.X_OK)

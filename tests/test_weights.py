@@ -246,6 +246,44 @@ def test_what_comes_with_the_package_goes_before_the_cache(tmp_path: Path) -> No
     assert weights.find("lite", environ={}, cache=tmp_path) == expected
 
 
+MODELS = Path(weights.__file__).parent / "models"
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in weights.WEIGHTS.values() if f.url is None], ids=lambda file: str(file.name)
+)
+def test_what_comes_with_the_package_is_what_the_table_says(
+    file: WeightFile, tmp_path: Path
+) -> None:
+    content = (MODELS / file.file_name).read_bytes()
+    assert (file.size, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    state = weights.verify(file, environ={}, cache=tmp_path)
+    assert (state.state, state.published) == ("bundled", True)
+    card = (MODELS / file.file_name).with_suffix(".md").read_text()
+    assert file.licence.replace("-", " ").rsplit(" ", 1)[0] in card.replace("-", " ")
+
+
+def test_a_damaged_file_of_the_package_is_not_used(tmp_path: Path) -> None:
+    # The bundled file is the same; what is expected of it is not.
+    file = replace(weights.WEIGHTS["lite"], sha256="0" * 64)
+    assert weights.locate(file, environ={}, cache=tmp_path) is None
+    state = weights.verify(file, environ={}, cache=tmp_path)
+    assert (state.state, state.published) == ("damaged", False)
+    with pytest.raises(WeightsError, match=r"lite\.safetensors has .* install vqfr-media again"):
+        weights.find(file, environ={}, cache=tmp_path)
+    cached = tmp_path / "lite.safetensors"
+    cached.write_bytes(BODY)
+    sound = replace(file, sha256=SHA256, size=None)
+    assert weights.find(sound, environ={}, cache=tmp_path) == cached
+
+
+def test_nothing_is_written_beside_the_package_s_own_files(tmp_path: Path) -> None:
+    before = set(MODELS.iterdir())
+    file = replace(weights.WEIGHTS["lite"], sha256=None, size=None)
+    assert weights.find(file, environ={}, cache=tmp_path) == MODELS / "lite.safetensors"
+    assert set(MODELS.iterdir()) == before
+
+
 def test_weights_without_an_address_that_are_missing(tmp_path: Path) -> None:
     file = WeightFile(name="own", what="", file_name="own.safetensors", licence="MIT")
     with pytest.raises(WeightsError, match=r"own\.safetensors is missing here"):
@@ -335,7 +373,8 @@ def test_a_full_disk(server: Server, tmp_path: Path) -> None:
 
 
 def test_the_table_holds_no_guess() -> None:
-    assert list(weights.WEIGHTS) == ["lite", "v1", "v2", "mobilenet", "resnet50"]
+    names = ["lite", "v1", "v2", "bundled", "mobilenet", "resnet50"]
+    assert list(weights.WEIGHTS) == names
     for file in weights.WEIGHTS.values():
         assert file.url is None or file.url.startswith("https://")
         assert file.url is None or file.url.endswith(file.file_name)

@@ -2,19 +2,25 @@
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from vqfr_media import weights
-from vqfr_media.engine import choose_model
-from vqfr_media.errors import VqfrMediaError
+from vqfr_media.engine import ChosenModel, choose_model
+from vqfr_media.engines.request import builder_of
+from vqfr_media.engines.store import engine_folders, engines_folder
+from vqfr_media.errors import BackendError, EngineFileError, VqfrMediaError
+from vqfr_media.manifest import BuiltBackend
 from vqfr_media.media.write import can_encode
-from vqfr_media.options import ModelOptions
+from vqfr_media.options import FaceOptions, ModelOptions
+from vqfr_media.prepare import ChosenDetector, choose_detector
 
 LIBRARIES = ("torch", "torchvision", "av", "numpy", "facexlib", "safetensors")
+HASH_DIGITS = 16  # shown of a SHA-256: enough to tell files apart
 ENCODERS = ("libx264", "libx264rgb", "libx265", "ffv1", "libsvtav1", "prores_ks")
 
 
@@ -37,15 +43,27 @@ def examine() -> list[Finding]:
         Finding("processor", "info", f"{os.cpu_count()} cores, {torch.get_num_threads()} used"),
         Finding("libraries", "info", ", ".join(f"{name} {version(name)}" for name in LIBRARIES)),
         *_devices(),
+        *(_backend(backend) for backend in get_args(BuiltBackend)),
+        _engines(),
         *_encoders(),
         *_weights(),
     ]
     has_gpu = torch.cuda.is_available()
+    return [
+        *findings,
+        _chosen(
+            "--model auto", lambda: choose_model(ModelOptions(), has_gpu=has_gpu, offline=True)
+        ),
+        _chosen("--detector auto", lambda: choose_detector(FaceOptions(), offline=True)),
+    ]
+
+
+def _chosen(option: str, choose: Callable[[], ChosenModel | ChosenDetector]) -> Finding:
     try:
-        chosen = choose_model(ModelOptions(), has_gpu=has_gpu, offline=True)
+        chosen = choose()
     except VqfrMediaError as error:
-        return [*findings, Finding("--model auto", "missing", str(error))]
-    return [*findings, Finding("--model auto", "ok", f"{chosen.name}: {chosen.why}")]
+        return Finding(option, "missing", str(error))
+    return Finding(option, "ok", f"{chosen.name}: {chosen.why}")
 
 
 def _devices() -> list[Finding]:
@@ -61,6 +79,29 @@ def _devices() -> list[Finding]:
     return found
 
 
+def _backend(backend: BuiltBackend) -> Finding:
+    """Whether engines of this backend can be built and run on the best device that is here."""
+    topic = f"backend {backend}"
+    builder = builder_of(backend)
+    on_gpu = backend != "openvino" and (torch.cuda.is_available() or backend == "tensorrt")
+    try:
+        builder.check("cuda:0" if on_gpu else "cpu")
+        versions = builder.versions()
+    except BackendError as error:
+        return Finding(topic, "missing", str(error))
+    told = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return Finding(topic, "ok", f"{told}, on the {'GPU' if on_gpu else 'CPU'}")
+
+
+def _engines() -> Finding:
+    """Where engines are kept and how many: whether they are sound, `engine list` says."""
+    try:
+        kept = engine_folders()
+    except EngineFileError as error:
+        return Finding("engines", "missing", str(error))
+    return Finding("engines", "info", f"{len(kept)} in {engines_folder()}")
+
+
 def _encoders() -> list[Finding]:
     here = [name for name in ENCODERS if can_encode(name)]
     missing = [name for name in ENCODERS if name not in here]
@@ -72,18 +113,27 @@ def _encoders() -> list[Finding]:
 
 
 def _weights() -> list[Finding]:
-    findings = []
+    """Every model file: where it is, which bytes it has, and under which licence."""
     try:
-        states = weights.status()
+        return [_weight(state) for state in weights.status()]
     except VqfrMediaError as error:  # the variable names a place that is not there
         return [Finding("weights", "missing", str(error))]
-    for state in states:
-        if state.state in ("missing", "damaged"):
-            can_fetch = weights.WEIGHTS[state.name].url is not None
-            way = f"`vqfr-media weights fetch {state.name}` gets it"
-            detail = f"{state.state}; {way if can_fetch else 'install vqfr-media again'}"
-            findings.append(Finding(f"weights {state.name}", "missing", detail))
-        else:
-            detail = f"{state.state}, {state.path} ({state.licence})"
-            findings.append(Finding(f"weights {state.name}", "ok", detail))
-    return findings
+
+
+def _weight(state: weights.WeightStatus) -> Finding:
+    known = state.file.sha256
+    match state.published:
+        case None if state.sha256 is None:
+            hashed = f"sha256 {known[:HASH_DIGITS]}" if known else "sha256 not known"
+        case False:
+            hashed = f"sha256 {(state.sha256 or '')[:HASH_DIGITS]}, not the published file"
+        case _:
+            hashed = f"sha256 {(state.sha256 or '')[:HASH_DIGITS]}"
+    told = f"{state.state}, {hashed}, {state.licence}, {state.path}"
+    topic = f"weights {state.name}"
+    if state.state not in ("missing", "damaged"):
+        return Finding(topic, "ok", told)
+    way = f"`vqfr-media weights fetch {state.name}` gets it"
+    if state.file.url is None:
+        way = "install vqfr-media again"
+    return Finding(topic, "missing", f"{told}; {way}")

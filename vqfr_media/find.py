@@ -10,7 +10,7 @@ from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media.image import is_image, read_image
 from vqfr_media.media.read import open_video
 from vqfr_media.options import RestoreOptions
-from vqfr_media.prepare import load_detector
+from vqfr_media.prepare import ChosenDetector, choose_detector, load_detector
 from vqfr_media.restore import frames_in_gap
 from vqfr_media.tracks import Tracks, TracksSource, collect
 from vqfr_media.values import Detected, Stage, TrackedFace
@@ -24,6 +24,7 @@ def find_tracks(
     detector: Detector | None = None,
     on_start: Callable[[VideoInfo], None] | None = None,
     on_frame: Callable[[Frame], None] | None = None,
+    on_detector: Callable[[ChosenDetector], None] | None = None,
 ) -> Tracks:
     """Finds the faces of a video or an image and follows them.
 
@@ -33,6 +34,7 @@ def find_tracks(
         detector: Used instead of the one that `options.face` asks for.
         on_start: Called once, with what is known of the video.
         on_frame: Called with each frame, for progress.
+        on_detector: Called once with which detector was chosen and why, where none is given.
 
     Raises:
         InputError: the source or an option is at fault.
@@ -49,7 +51,13 @@ def find_tracks(
                 on_frame(frame)
 
     def found() -> Detector:
-        return detector or load_detector(options, str(resolve_device(options.model.device)))
+        if detector is not None:
+            return detector
+        device = str(resolve_device(options.model.device))
+        chosen = choose_detector(options.face, offline=options.offline)
+        if on_detector is not None:
+            on_detector(chosen)
+        return load_detector(chosen, device=device, score=options.face.score)
 
     if is_image(source):
         frame, _ = read_image(source)

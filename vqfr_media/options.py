@@ -7,8 +7,9 @@ from typing import Literal, get_args
 from vqfr_media.errors import OptionError
 
 ModelChoice = Literal["auto", "v1", "v2", "lite"]
-BackendChoice = Literal["auto", "torch"]
-DetectorChoice = Literal["mobilenet", "resnet50"]
+BackendChoice = Literal["auto", "torch", "openvino", "tensorrt", "inductor"]
+PrecisionChoice = Literal["auto", "float32", "float16", "bfloat16"]
+DetectorChoice = Literal["auto", "bundled", "mobilenet", "resnet50"]
 FaceChoice = Literal["all", "largest", "center"]
 
 
@@ -36,10 +37,11 @@ class FaceOptions:
     """Largest face that is restored, in display pixels."""
     score: float = 0.8
     """Lowest detector score of a face; weaker ones count where a neighbouring frame vouches."""
-    detector: DetectorChoice = "mobilenet"
-    """RetinaFace backbone: mobilenet is fast, resnet50 finds more."""
+    detector: DetectorChoice = "auto"
+    """RetinaFace with the weights in this package (bundled), or with facexlib's: mobilenet is as
+    fast, resnet50 finds more. auto takes facexlib's mobilenet where it is already, else bundled."""
     detector_weights: Path | None = None
-    """File with the detector's weights, instead of the known places."""
+    """File with the weights for detector mobilenet or resnet50 (auto: mobilenet)."""
     proxy: int = 640
     """Longer side, in pixels, of the small picture that the detector sees."""
 
@@ -50,6 +52,11 @@ class FaceOptions:
         _within("max_face", self.max_face, 1, 100_000)
         _within("score", self.score, 0.05, 1)
         _within("proxy", self.proxy, 64, 4096, whole=True)
+        if self.detector == "bundled" and self.detector_weights is not None:
+            raise OptionError(
+                f"detector_weights ({self.detector_weights}) cannot be used with detector bundled, "
+                "which has its own; choose mobilenet or resnet50, whichever the file is for"
+            )
         if self.min_face > self.max_face:
             raise OptionError(
                 f"min_face ({self.min_face:g}) must not exceed max_face ({self.max_face:g})"
@@ -85,7 +92,11 @@ class ModelOptions:
     fidelity: float | None = None
     """0 = most detail, 1 = closest to the input. Only v2 has this knob (default 0.5)."""
     backend: BackendChoice = "auto"
-    """What runs the network."""
+    """What runs the network; auto takes openvino on a CPU, on a GPU an engine that was built."""
+    precision: PrecisionChoice = "auto"
+    """Arithmetic of an engine; auto is float32 on a CPU and float16 on a GPU."""
+    engine: Path | None = None
+    """Directory of an engine made by `vqfr-media engine build`, not to find or build one."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     batch_size: int | None = None
@@ -94,10 +105,35 @@ class ModelOptions:
     def __post_init__(self) -> None:
         _among("model", self.model, get_args(ModelChoice))
         _among("backend", self.backend, get_args(BackendChoice))
+        _among("precision", self.precision, get_args(PrecisionChoice))
         if self.fidelity is not None:
             _within("fidelity", self.fidelity, 0, 1)
         if self.batch_size is not None:
             _within("batch_size", self.batch_size, 1, 256, whole=True)
+        self._refuse_contradictions()
+
+    def _refuse_contradictions(self) -> None:
+        if self.engine is not None:
+            settled = ("weights", "batch_size", "backend", "precision")
+            for name in (name for name in settled if getattr(self, name) not in (None, "auto")):
+                raise OptionError(
+                    f"{name} ({getattr(self, name)}) is settled by the engine in {self.engine}; "
+                    f"leave out one of the two"
+                )
+        if self.backend == "torch" and self.precision not in ("auto", "float32"):
+            raise OptionError(
+                f"backend torch computes in float32, not in {self.precision}; "
+                "choose openvino, tensorrt or inductor, or leave precision out"
+            )
+        if self.backend == "openvino" and self.device.startswith("cuda"):
+            raise OptionError(
+                f"backend openvino runs on the CPU, not on {self.device}; "
+                "choose torch, tensorrt or inductor, or device cpu"
+            )
+        if self.backend == "tensorrt" and self.device == "cpu":
+            raise OptionError(
+                "backend tensorrt runs on NVIDIA GPUs, not on device cpu; choose openvino or torch"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +173,13 @@ class RestoreOptions:
     """Enlarges the picture by this factor (background by Lanczos), 1 to 4."""
     strict: bool = False
     """Makes a face that is left alone, because it is too small or too large, an error."""
+    segment_seconds: float | None = None
+    """Long videos are worked, and kept until the end, in pieces of so many seconds, so that the
+    same command goes on where it was stopped; by default about 20, 0 works all in one go."""
     offline: bool = False
     """Never fetches weights from the network."""
 
     def __post_init__(self) -> None:
+        if self.segment_seconds is not None:
+            _within("segment_seconds", self.segment_seconds, 0, 86_400)
         _within("upscale", self.upscale, 1, 4, whole=True)

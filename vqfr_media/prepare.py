@@ -1,14 +1,47 @@
 """What a restoration needs before its first frame: engine, detector and, where given, tracks."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vqfr_media import weights
 from vqfr_media.engine import ChosenModel, Engine, load_engine
 from vqfr_media.faces.detect import Detector, RetinaFaceDetector
 from vqfr_media.frames import Display
-from vqfr_media.options import RestoreOptions
+from vqfr_media.options import FaceOptions, RestoreOptions
 from vqfr_media.tracks import Tracks
 from vqfr_media.tracks_file import read_tracks
+
+
+@dataclass(frozen=True)
+class ChosenDetector:
+    """The outcome of `--detector auto`, or of an explicit choice."""
+
+    name: str
+    """bundled, mobilenet or resnet50; else the kind that the caller gave, or none."""
+    weights: Path
+    """File that holds its weights."""
+    why: str
+    """One clause for the summary."""
+
+    @property
+    def backbone(self) -> Literal["mobilenet", "resnet50"]:
+        """What its weights were trained with."""
+        return "resnet50" if self.name == "resnet50" else "mobilenet"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What runs, and what was chosen."""
+
+    engine: Engine
+    """Runs the network."""
+    detector: Detector | None
+    """Finds the faces; None where there are tracks."""
+    model: ChosenModel
+    """The network of `engine`, and why this one."""
+    chosen_detector: ChosenDetector
+    """The name of `detector`, and why this one."""
 
 
 def prepare(
@@ -17,7 +50,7 @@ def prepare(
     detector: Detector | None,
     *,
     on_fetch: weights.Progress | None = None,
-) -> tuple[Engine, Detector | None, ChosenModel]:
+) -> Prepared:
     """What the caller gave, or what the options ask for; no detector where there are tracks.
 
     Raises:
@@ -28,28 +61,48 @@ def prepare(
         engine, chosen = load_engine(options.model, offline=options.offline, progress=on_fetch)
     else:
         chosen = ChosenModel(engine.spec.model, Path(), "given by the caller")
-    if detector is None and options.tracks is None:
-        detector = load_detector(options, engine.spec.device, on_fetch=on_fetch)
-    return engine, detector, chosen
+    if detector is not None:
+        finder = ChosenDetector(type(detector).__name__, Path(), "given by the caller")
+    elif options.tracks is not None:
+        finder = ChosenDetector("none", Path(), f"the faces are those of {options.tracks}")
+    else:
+        finder = choose_detector(options.face, offline=options.offline, progress=on_fetch)
+        detector = load_detector(finder, device=engine.spec.device, score=options.face.score)
+    return Prepared(engine, detector, chosen, finder)
 
 
-def load_detector(
-    options: RestoreOptions, device: str, *, on_fetch: weights.Progress | None = None
-) -> RetinaFaceDetector:
-    """The detector that `options.face` asks for.
+def choose_detector(
+    face: FaceOptions, *, offline: bool, progress: weights.Progress | None = None
+) -> ChosenDetector:
+    """Settles which detector runs and where its weights are; `auto` fetches nothing.
+
+    Raises:
+        InputError: `face.detector_weights` does not exist.
+        WeightsError: the chosen detector's weights cannot be had.
+    """
+    given = face.detector_weights
+    if face.detector == "auto" and given is None:
+        if (here := weights.locate("mobilenet")) is not None:
+            return ChosenDetector("mobilenet", here, f"its weights are on this machine: {here}")
+        bundled = weights.find("bundled", offline=True)
+        return ChosenDetector("bundled", bundled, "facexlib's mobilenet is not on this machine")
+    name = "mobilenet" if face.detector == "auto" else face.detector
+    path = weights.find(name, explicit=given, offline=offline, progress=progress)
+    return ChosenDetector(name, path, "asked for" if given is None else f"weights of {given}")
+
+
+def load_detector(chosen: ChosenDetector, *, device: str, score: float) -> RetinaFaceDetector:
+    """The detector that was chosen.
+
+    Args:
+        chosen: what `choose_detector` gave.
+        device: where it runs.
+        score: lowest score of a face that counts by itself.
 
     Raises:
         CheckpointError: its weights are damaged or another network's.
-        WeightsError: its weights cannot be had.
     """
-    face = options.face
-    path = weights.find(
-        face.detector,
-        explicit=face.detector_weights,
-        offline=options.offline,
-        progress=on_fetch,
-    )
-    return RetinaFaceDetector(path, backbone=face.detector, device=device, score=face.score)
+    return RetinaFaceDetector(chosen.weights, backbone=chosen.backbone, device=device, score=score)
 
 
 def load_tracks(path: Path | None, width: int, height: int, display: Display) -> Tracks | None:

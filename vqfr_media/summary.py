@@ -44,6 +44,20 @@ class Summary:
     """Why this one."""
     device: str
     """Where it ran."""
+    backend: str
+    """What ran it: torch, openvino, tensorrt, inductor; empty for an engine of the caller's own."""
+    backend_why: str
+    """Why this one."""
+    precision: str
+    """Its arithmetic."""
+    engine: Path | None
+    """Directory of the engine that ran it, where it was one on disk."""
+    engine_identity: str
+    """SHA-256 of that engine's origin, else empty."""
+    detector: str
+    """What found the faces."""
+    detector_why: str
+    """Why this one."""
     frames: int
     """Frames written."""
     seconds: float
@@ -66,6 +80,12 @@ class Summary:
             f"{self.output}: {_count(self.frames, 'frame')} in {self.seconds:.1f} s{speed}, "
             f"{_count(len(self.shots), 'shot')}",
             f"model {self.model} on {self.device} ({self.why})",
+            *(
+                [f"backend {self.backend}, {self.precision} ({self.backend_why})"]
+                if self.backend
+                else []
+            ),
+            f"detector {self.detector} ({self.detector_why})",
             f"{_count(self.restored, 'face')} restored in {_count(len(self.tracks), 'track')}",
         ]
         if self.skipped:
@@ -78,7 +98,47 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dumps`."""
         values = asdict(self)
-        return {**values, "source": str(self.source), "output": str(self.output)}
+        engine = None if self.engine is None else str(self.engine)
+        return {**values, "source": str(self.source), "output": str(self.output), "engine": engine}
+
+
+@dataclass(frozen=True)
+class FaceCounts:
+    """What is counted of a restored face."""
+
+    previous: int | None
+    """Position of the same face among those restored in the frame before."""
+    filled: bool
+    """Whether the detector had lost it."""
+    size: float
+    """In display pixels."""
+    score: float
+    """Of the detector."""
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """What is counted of a frame: a segment's can be kept, and counted in order later."""
+
+    index: int
+    """Number of the frame."""
+    new_shot: bool
+    """Whether a shot begins with it."""
+    faces: tuple[FaceCounts, ...]
+    """Those that were restored."""
+    skipped: tuple[str, ...]
+    """Why others were left alone."""
+
+
+def counts_of(stage: Stage[RestoredFace]) -> FrameCounts:
+    """What `Tally` counts of a finished frame."""
+    tracked = [face.aligned.tracked for face in stage.faces]
+    return FrameCounts(
+        stage.frame.index,
+        stage.new_shot,
+        tuple(FaceCounts(t.previous, t.filled, t.face.size, t.face.score) for t in tracked),
+        tuple(skipped.reason for skipped in stage.skipped),
+    )
 
 
 @dataclass
@@ -93,14 +153,18 @@ class Tally:
     _ids: list[int] = field(default_factory=list)
 
     def add(self, stage: Stage[RestoredFace]) -> None:
+        """Counts one frame."""
+        self.count(counts_of(stage))
+
+    def count(self, frame: FrameCounts) -> None:
         """Counts one frame; a face continues the track of the face it is linked to."""
-        index = stage.frame.index
+        index = frame.index
         self.frames += 1
-        if stage.new_shot:
+        if frame.new_shot:
             self.shots.append(index)
         ids = []
-        for face in stage.faces:
-            if face.previous is not None and not stage.new_shot:
+        for face in frame.faces:
+            if face.previous is not None and not frame.new_shot:
                 track = self.tracks[self._ids[face.previous]]
             else:
                 track = TrackRecord(
@@ -110,20 +174,15 @@ class Tally:
                     last_frame=index,
                 )
                 self.tracks.append(track)
-            self._count(track, face, index)
+            track.last_frame = index
+            track.restored += 1
+            track.filled += face.filled
+            track.mean_size += (face.size - track.mean_size) / track.restored
+            track.mean_score += (face.score - track.mean_score) / track.restored
             ids.append(track.id)
         self._ids = ids
-        self.restored += len(stage.faces)
-        self.skipped.update(skipped.reason for skipped in stage.skipped)
-
-    @staticmethod
-    def _count(track: TrackRecord, restored: RestoredFace, index: int) -> None:
-        tracked = restored.aligned.tracked
-        track.last_frame = index
-        track.restored += 1
-        track.filled += tracked.filled
-        track.mean_size += (tracked.face.size - track.mean_size) / track.restored
-        track.mean_score += (tracked.face.score - track.mean_score) / track.restored
+        self.restored += len(frame.faces)
+        self.skipped.update(frame.skipped)
 
 
 def _count(number: int, noun: str) -> str:

@@ -174,7 +174,7 @@ def test_a_background_at_the_final_scale(scene_clip: Make) -> None:
         ({"model": "v3"}, "model must be one of auto, v1, v2, lite, got 'v3'"),
         ({"backend": "magic"}, "backend must be one of auto"),
         ({"faces": "both"}, "faces must be one of all, largest, center"),
-        ({"detector": "dlib"}, "detector must be one of mobilenet, resnet50"),
+        ({"detector": "dlib"}, "detector must be one of auto, bundled, mobilenet, resnet50"),
         ({"min_face": -1}, "min_face must be between 0 and"),
         ({"upscale": 5}, "upscale must be between 1 and 4"),
         ({"num_streams": 0}, "num_streams must be between 1 and 32, got 0"),

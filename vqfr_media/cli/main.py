@@ -18,12 +18,16 @@ from typing import assert_never
 
 import tyro
 
+from vqfr_media.cli.demo import demo
+from vqfr_media.cli.engine import engine
 from vqfr_media.cli.models import doctor, fetch_weights, list_weights, verify_weights
 from vqfr_media.cli.restore import find_tracks, restore
 from vqfr_media.cli.say import complain, say
 from vqfr_media.commands import (
     Command,
+    Demo,
     Doctor,
+    Engine,
     FindTracks,
     Restore,
     Weights,
@@ -48,10 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = run(_parse(words))
         sys.stdout.flush()
     except VqfrMediaError as error:
-        complain(str(error))
+        complain("; ".join([str(error), *getattr(error, "__notes__", ())]))
         code = exit_code(error)
-    except KeyboardInterrupt:
-        complain("stopped; nothing was written under the output's name")
+    except KeyboardInterrupt as stopped:
+        notes = getattr(stopped, "__notes__", ())
+        complain("; ".join(["stopped; nothing was written under the output's name", *notes]))
         code = 130
     except BrokenPipeError:  # whoever read our words has gone: they are not missed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     raise SystemExit(code)
 
 
-def _parse(arguments: Sequence[str]) -> Restore | FindTracks | Weights | Doctor:
+def _parse(arguments: Sequence[str]) -> Restore | FindTracks | Demo | Weights | Engine | Doctor:
     """The command; a value out of range is told in our own words, without the parser's box."""
     said = io.StringIO()
     try:
@@ -100,19 +105,23 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def run(command: Restore | FindTracks | Weights | Doctor) -> int:
+def run(command: Restore | FindTracks | Demo | Weights | Engine | Doctor) -> int:
     """Runs one parsed command; returns its exit code."""
     match command:
         case Restore():
             return restore(command)
         case FindTracks():
             return find_tracks(command)
+        case Demo():
+            return demo(command)
         case Weights(WeightsList()):
             return list_weights()
         case Weights(WeightsFetch(names)):
             return fetch_weights(names)
         case Weights(WeightsVerify()):
             return verify_weights()
+        case Engine(action):
+            return engine(action)
         case Doctor():
             return doctor()
         case _:

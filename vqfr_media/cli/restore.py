@@ -2,7 +2,7 @@
 
 import json
 
-from vqfr_media.cli.say import fetch_progress, frame_progress, say
+from vqfr_media.cli.say import fetch_progress, frame_progress, resumable_progress, say
 from vqfr_media.commands import FindTracks, Restore
 from vqfr_media.errors import OptionError, OutputError
 from vqfr_media.options import FaceOptions, ModelOptions, RestoreOptions, TemporalOptions
@@ -27,7 +27,7 @@ def restore(command: Restore) -> int:
         if is_image(source):
             summary = restore_image(source, output, command.options, on_fetch=fetch)
         else:
-            with frame_progress(command.quiet) as (start, step):
+            with resumable_progress(command.quiet) as (start, step, skip):
                 summary = restore_video(
                     source,
                     output,
@@ -35,6 +35,7 @@ def restore(command: Restore) -> int:
                     on_start=start,
                     on_frame=step,
                     on_fetch=fetch,
+                    on_resume=skip,
                 )
     if report is not None:
         with atomic_output(report) as temporary:
@@ -59,17 +60,22 @@ def find_tracks(command: FindTracks) -> int:
     )
     from vqfr_media.find import find_tracks as find
     from vqfr_media.media.output import refuse_same
+    from vqfr_media.prepare import ChosenDetector
     from vqfr_media.tracks_file import write_tracks
 
     refuse_same(command.output, command.source)
     if not command.output.parent.is_dir():  # said before the work, not after it
         raise OutputError(f"{command.output}: there is no folder {command.output.parent}")
+    chosen: list[ChosenDetector] = []
     with frame_progress(command.quiet) as (start, step):
-        tracks = find(command.source, options, on_start=start, on_frame=step)
+        tracks = find(
+            command.source, options, on_start=start, on_frame=step, on_detector=chosen.append
+        )
     write_tracks(command.output, tracks)
     if not command.quiet:
         say(
             f"{command.output}: {len(tracks.tracks)} tracks in {len(tracks.shots)} shots, "
-            f"{tracks.source.frame_count} frames"
+            f"{tracks.source.frame_count} frames",
+            *(f"detector {one.name} ({one.why})" for one in chosen),
         )
     return 0

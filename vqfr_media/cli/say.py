@@ -28,6 +28,15 @@ def frame_progress(
     quiet: bool,
 ) -> Iterator[tuple[Callable[[VideoInfo], None], Callable[[Frame], None]]]:
     """Yields what to call at the start, and at each frame."""
+    with resumable_progress(quiet) as (start, step, _):
+        yield start, step
+
+
+@contextmanager
+def resumable_progress(
+    quiet: bool,
+) -> Iterator[tuple[Callable[[VideoInfo], None], Callable[[Frame], None], Callable[[int], None]]]:
+    """Yields what to call at the start, at each frame, and with the number of those done before."""
     with tqdm(unit="frame", disable=quiet, dynamic_ncols=True) as bar:
 
         def start(info: VideoInfo) -> None:
@@ -37,7 +46,11 @@ def frame_progress(
         def step(_frame: Frame) -> None:
             bar.update()
 
-        yield start, step
+        def skip(count: int) -> None:
+            bar.initial = count  # they do not count for the speed
+            bar.update(count)
+
+        yield start, step, skip
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from vqfr_media.options import (
     FaceOptions,
     ModelChoice,
     ModelOptions,
+    PrecisionChoice,
     RestoreOptions,
     TemporalOptions,
 )
@@ -38,8 +39,9 @@ def vqfr(
     *,
     model: ModelChoice = ModelOptions.model,
     weights: str | Path | None = None,
-    engine: Engine | None = None,
+    engine: Engine | str | Path | None = None,
     backend: BackendChoice = ModelOptions.backend,
+    precision: PrecisionChoice = ModelOptions.precision,
     device_index: int = 0,
     num_streams: int = 1,
     batch_size: int | None = None,
@@ -69,8 +71,10 @@ def vqfr(
         clip: YUV, RGB or GRAY of 8 to 16 bits or of floats, constant in format and size.
         model: the network.
         weights: file with the network's weights.
-        engine: used instead of the one that the options ask for; streams share it.
+        engine: directory of an engine made by `vqfr-media engine build`, or an engine of your own,
+            which streams share; used instead of the one that the options ask for.
         backend: what runs the network.
+        precision: arithmetic of the engine.
         device_index: number of the GPU, where there is one; -1 is the CPU.
         num_streams: frames that are worked on at the same time, each with an engine of its own.
         batch_size: faces in one run of the network.
@@ -79,7 +83,7 @@ def vqfr(
         min_face: smallest face that is restored, in pixels.
         max_face: largest face that is restored, in pixels.
         score: lowest detector score.
-        detector: mobilenet, resnet50, or one of your own.
+        detector: auto, bundled, mobilenet, resnet50, or one of your own.
         detector_weights: file with the detector's weights.
         proxy: longer side of the small picture that the detector sees.
         landmarks_radius: seconds.
@@ -98,6 +102,7 @@ def vqfr(
     Raises:
         vs.Error: a clip or an option is at fault, or weights, backend or device are not here.
     """
+    built, own_engine = (engine, None) if isinstance(engine, str | Path) else (None, engine)
     try:
         options = RestoreOptions(
             model=ModelOptions(
@@ -105,6 +110,8 @@ def vqfr(
                 weights=_path(weights),
                 fidelity=fidelity,
                 backend=backend,
+                precision=precision,
+                engine=_path(built),
                 device=_device(device_index),
                 batch_size=batch_size,
             ),
@@ -135,7 +142,7 @@ def vqfr(
         faces_given = _read_tracks(clip, options.tracks)
         own_detector = None if isinstance(detector, str) else detector
         restorer = Restorer(
-            *_shared(options, engine, own_detector, num_streams),
+            *_shared(options, own_engine, own_detector, num_streams),
             options,
             timing.time_base,
             timing.frame_rate,
@@ -205,10 +212,10 @@ def _shared(
     """Engines and detectors, one for each stream but where the caller gave one."""
     engines, detectors = [], []
     for _ in range(num_streams):
-        one, finder, _ = prepare(options, engine, detector)
-        engines.append(one)
-        if finder is not None:
-            detectors.append(finder)
+        ready = prepare(options, engine, detector)
+        engines.append(ready.engine)
+        if ready.detector is not None:
+            detectors.append(ready.detector)
     if engine is not None:
         engines = [engine]
     if detector is not None:

@@ -1,0 +1,249 @@
+"""`vqfr-media engine`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, assert_never
+
+from vqfr_media.cli.say import fetch_progress, say
+from vqfr_media.commands import (
+    EngineBench,
+    EngineBuild,
+    EngineExport,
+    EngineList,
+    EngineRemove,
+    EngineSelftest,
+    EngineVerify,
+)
+from vqfr_media.errors import OptionError, VqfrMediaError
+from vqfr_media.options import ModelOptions
+
+if TYPE_CHECKING:
+    from vqfr_media.engines.bench import Bench
+    from vqfr_media.engines.selftest import CheckResult
+    from vqfr_media.engines.store import EngineStatus
+
+type Action = (
+    EngineBuild
+    | EngineList
+    | EngineVerify
+    | EngineBench
+    | EngineRemove
+    | EngineSelftest
+    | EngineExport
+)
+
+
+def engine(action: Action) -> int:
+    """Runs one of the commands under `engine`; returns its exit code."""
+    match action:
+        case EngineBuild():
+            return build(action)
+        case EngineList():
+            return list_kept()
+        case EngineVerify(name):
+            return verify(name)
+        case EngineBench():
+            return bench(action)
+        case EngineRemove():
+            return remove(action)
+        case EngineSelftest():
+            return selftest(action)
+        case EngineExport():
+            return export(action)
+        case _:
+            assert_never(action)
+
+
+def build(command: EngineBuild) -> int:
+    """Builds one engine, or finds it."""
+    from vqfr_media.engine import request_engine
+    from vqfr_media.engines.build import build_engine
+
+    options = ModelOptions(
+        model=command.model,
+        weights=command.weights,
+        backend=command.backend,
+        precision=command.precision,
+        device=command.device,
+        batch_size=command.batch_size,
+    )
+    with fetch_progress(quiet=False) as fetch:
+        request = request_engine(options, command.backend, progress=fetch)
+    built = build_engine(request, output=command.output)
+    took = f"built in {built.manifest.seconds:.1f} s" if built.fresh else "was here already"
+    say(f"{built.folder}: {took}", built.manifest.parity.line())
+    return 0
+
+
+def list_kept() -> int:
+    """Says of every engine that is kept whether it can be used."""
+    from vqfr_media.engines.store import engines_folder, list_engines
+
+    say(*status_lines(list_engines()) or [f"no engines in {engines_folder()}"])
+    return 0
+
+
+def status_lines(statuses: Sequence[EngineStatus]) -> list[str]:
+    """A line for each engine, and one more for what is wrong with it."""
+    lines = []
+    for status in statuses:
+        manifest = status.manifest
+        built = (
+            f"  built {manifest.built[:10]}  {manifest.parity.psnr_db:.1f} dB" if manifest else ""
+        )
+        lines.append(f"{status.state:8} {status.folder.name}{built}")
+        if status.why:
+            lines.append(f"{'':8} {status.why}")
+    return lines
+
+
+def verify(name: str) -> int:
+    """Says how exact an engine is; 3 where it can no longer be believed."""
+    from vqfr_media.engines.store import locate_engine
+    from vqfr_media.engines.verify import verify_engine
+
+    folder = locate_engine(name)
+    verified = verify_engine(folder)
+    say(f"{folder}: sound, and fits this machine", verified.parity.line())
+    return 0
+
+
+def bench(command: EngineBench) -> int:
+    """Says what an engine is worth."""
+    from vqfr_media.engines.bench import bench_engine
+    from vqfr_media.engines.store import locate_engine
+    from vqfr_media.media.output import atomic_output
+
+    if command.runs < 1:
+        raise OptionError(f"runs must be at least 1, got {command.runs}")
+    result = bench_engine(locate_engine(command.engine), runs=command.runs)
+    say(*bench_lines(result))
+    if command.json is not None:
+        with atomic_output(command.json) as temporary:
+            temporary.write_text(json.dumps(bench_json(result), indent=2) + "\n")
+    return 0
+
+
+def bench_lines(result: Bench) -> list[str]:
+    """The figures as a table."""
+    origin, spec = result.manifest.origin, result.manifest.spec
+    lines = [
+        f"{origin.model} on {spec.device}, {origin.precision}, batch {origin.batch_size}: "
+        f"ms per face, median of {result.runs}",
+        f"{'':8} {origin.backend:>10} {'torch':>10} {'faster':>8}",
+    ]
+    for timing in result.timings:
+        lines.append(
+            f"{timing.part:8} {timing.engine_ms:10.1f} {timing.torch_ms:10.1f} "
+            f"{timing.speedup:7.2f}×"
+        )
+    return lines
+
+
+def bench_json(result: Bench) -> dict[str, Any]:
+    """The figures, and what they were taken with, as plain values."""
+    origin = result.manifest.origin
+    return {
+        "identity": origin.identity,
+        "backend": origin.backend,
+        "model": origin.model,
+        "precision": origin.precision,
+        "batch_size": origin.batch_size,
+        "versions": dict(origin.versions),
+        "machine": dict(origin.machine),
+        "device": result.manifest.spec.device,
+        "torch_threads": result.threads,
+        "runs": result.runs,
+        "ms_per_face": {
+            timing.part: {"engine": timing.engine_ms, "torch": timing.torch_ms}
+            for timing in result.timings
+        },
+    }
+
+
+def remove(command: EngineRemove) -> int:
+    """Deletes engines; names each."""
+    from vqfr_media.engines.store import list_engines, locate_engine, remove_engine
+
+    if [bool(command.engines), command.every, command.stale].count(True) != 1:
+        raise OptionError("say which engines to remove: names or directories, --all, or --stale")
+    if command.engines:
+        folders = [locate_engine(name) for name in command.engines]
+    else:
+        kept = list_engines()
+        folders = [status.folder for status in kept if command.every or status.state != "ok"]
+    for folder in folders:
+        remove_engine(folder)
+        say(f"{folder}: removed")
+    return 0
+
+
+def selftest(command: EngineSelftest) -> int:
+    """Tries one point after the other; 3 where one fails."""
+    from vqfr_media.backends.torch_engine import resolve_device
+    from vqfr_media.engines.selftest import run
+
+    # Where there is no GPU, its points say so themselves.
+    home = {"openvino": "cpu", "tensorrt": "cuda:0"}.get(command.backend, "auto")
+    named = command.device if command.device != "auto" else home
+    device = named if named == "cuda:0" else str(resolve_device(named))
+    failed = False
+    for result in run(command.backend, device=device, model=command.model):
+        say(selftest_line(result))
+        failed = failed or result.outcome == "failed"
+    return 3 if failed else 0
+
+
+def selftest_line(result: CheckResult) -> str:
+    """One point."""
+    head = f"{result.number:2}  {result.outcome:8} {result.name} ({result.seconds:.1f} s)"
+    return f"{head}: {result.detail}" if result.detail else head
+
+
+def export(command: EngineExport) -> int:
+    """Writes a network for other programs, and says how near their results are to ours."""
+    from vqfr_media.backends.torch_engine import resolve_device
+    from vqfr_media.engine import choose_model
+    from vqfr_media.engines.onnx import Source, export_onnx
+    from vqfr_media.engines.request import sha256_of
+    from vqfr_media.media.output import output_error
+    from vqfr_media.network.checkpoint import load_model
+    from vqfr_media.weights import WEIGHTS
+
+    if not command.onnx:
+        raise OptionError("say what to write: --onnx")
+    if command.fidelity is not None and not command.whole:
+        raise OptionError("--fidelity is an input of the decoder; only --whole fixes it")
+    options = ModelOptions(
+        model=command.model,
+        weights=command.weights,
+        fidelity=command.fidelity,
+        batch_size=command.batch_size,
+    )
+    on_gpu = resolve_device("auto").type == "cuda"
+    with fetch_progress(quiet=False) as fetch:
+        chosen = choose_model(options, has_gpu=on_gpu, offline=False, progress=fetch)
+    ours = command.weights is None
+    licence = WEIGHTS[chosen.name].licence if ours else f"that of {command.weights}"
+    source = Source(model=chosen.name, weights_sha256=sha256_of(chosen.weights), licence=licence)
+    try:
+        command.output.mkdir(parents=True, exist_ok=True)
+        written = export_onnx(
+            load_model(chosen.weights, model=chosen.name),
+            command.output,
+            source=source,
+            batch_size=command.batch_size,
+            precision=command.precision,
+            whole=command.whole,
+            fidelity=0.5 if command.fidelity is None else command.fidelity,
+        )
+    except OSError as error:
+        if isinstance(error, VqfrMediaError):
+            raise
+        raise output_error(command.output, error) from error
+    say(*(str(path) for path in written.files))
+    if written.error is not None:
+        say(f"onnxruntime is within {written.error:.1e} of PyTorch")
+    return 0
