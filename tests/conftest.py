@@ -19,6 +19,15 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the tests' engines are kept: built once per session, never in the user's own cache."""
+    folder = tmp_path_factory.mktemp("engines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VQFR_MEDIA_ENGINES", str(folder))
+        yield folder
+
+
 @pytest.fixture(autouse=True)
 def leak_nothing() -> Iterator[None]:
     """Random state after a test is what it was before, so that tests do not depend on order."""

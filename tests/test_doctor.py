@@ -76,3 +76,11 @@ def test_a_variable_that_names_nothing_is_a_finding(
     for topic in ("weights", "--detector auto"):
         assert found[topic].verdict == "missing"
         assert f"{cache / 'nowhere'}, which does not exist" in found[topic].detail
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_compiler_that_is_missing_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    finding = by_topic()["backend inductor"]
+    assert finding.verdict == "missing"
+    assert "'no-such-compiler' is not here: install g++" in finding.detail

@@ -9,7 +9,7 @@ from torch import Tensor
 from training.recipes import smoke_stage1
 from vqfr_media import weights
 from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
-from vqfr_media.engine import choose_model, load_engine
+from vqfr_media.engine import ChosenModel, choose_model, load_engine, request_engine, request_for
 from vqfr_media.errors import (
     BackendError,
     CheckpointError,
@@ -136,6 +136,14 @@ def test_options_that_contradict_each_other_are_refused(cached: Path) -> None:
         ModelOptions(fidelity=1.2)
     with pytest.raises(OptionError, match="batch_size"):
         ModelOptions(batch_size=0)
+    with pytest.raises(OptionError, match="torch computes in float32, not in bfloat16"):
+        ModelOptions(backend="torch", precision="bfloat16")
+    with pytest.raises(OptionError, match="precision must be one of auto, float32"):
+        ModelOptions(precision="int8")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="openvino runs on the CPU, not on cuda:1"):
+        ModelOptions(backend="openvino", device="cuda:1")
+    with pytest.raises(OptionError, match="settled by the engine in somewhere"):
+        ModelOptions(engine=Path("somewhere"), batch_size=2)
 
 
 def test_weights_that_are_not_to_be_had_say_what_to_do(
@@ -165,3 +173,48 @@ def test_a_checkpoint_of_another_network_is_refused(cached: Path) -> None:
             ModelOptions(model="v2", weights=cached / "lite.safetensors", device="cpu"),
             offline=True,
         )
+
+
+def test_torch_is_run_where_it_is_asked_for(cached: Path) -> None:
+    engine, chosen = load_engine(
+        ModelOptions(model="lite", device="cpu", backend="torch"), offline=True
+    )
+    assert isinstance(engine, TorchEngine)
+    assert (chosen.backend, chosen.backend_why, chosen.engine) == ("torch", "asked for", None)
+    assert chosen.weights == cached / "lite.safetensors"
+
+
+def test_auto_on_a_cpu_is_an_engine_that_equals_torch(cached: Path, engines: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed here")
+    network = small_network()
+    with torch.no_grad():
+        for parameter in network.main_decoder.conv_out.parameters():
+            parameter.normal_(0, 0.05)  # zero before training: nothing else would matter
+    save_network(cached / "lite.safetensors", network)
+    engine, chosen = load_engine(ModelOptions(model="lite", device="cpu"), offline=True)
+    assert (chosen.backend, chosen.engine and chosen.engine.parent) == ("openvino", engines)
+    eager, _ = load_engine(ModelOptions(model="lite", device="cpu", backend="torch"), offline=True)
+    assert engine.spec == eager.spec
+    crops = torch.rand(2, 3, 64, 64)
+    latents = eager.encode(crops)
+    torch.testing.assert_close(engine.encode(crops), latents, atol=1e-4, rtol=1e-4)
+    images = eager.decode(crops, latents, fidelity=0.5)
+    torch.testing.assert_close(
+        engine.decode(crops, latents, fidelity=0.5), images, atol=1e-4, rtol=0
+    )
+    assert (images - crops).abs().max() > 0.01
+
+
+def test_what_is_left_open_is_settled_by_the_device(cached: Path) -> None:
+    chosen = ChosenModel("lite", cached / "lite.safetensors", "asked for")
+    cpu, gpu = torch.device("cpu"), torch.device("cuda:1")
+    request = request_for(ModelOptions(), "inductor", chosen, cpu)
+    assert (request.precision, request.batch_size, request.device) == ("float32", 1, "cpu")
+    request = request_for(ModelOptions(), "inductor", chosen, gpu)
+    assert (request.precision, request.batch_size, request.device) == ("float16", 8, "cuda:1")
+    options = ModelOptions(precision="bfloat16", batch_size=3)
+    request = request_for(options, "tensorrt", chosen, gpu)
+    assert (request.precision, request.batch_size) == ("bfloat16", 3)
+    # OpenVINO's place is the CPU, whatever else there is.
+    request = request_engine(ModelOptions(model="lite"), "openvino")
+    assert (request.device, request.model, request.weights) == ("cpu", "lite", chosen.weights)

@@ -85,7 +85,12 @@ def _backend(backend: BuiltBackend) -> Finding:
     builder = builder_of(backend)
     on_gpu = backend != "openvino" and (torch.cuda.is_available() or backend == "tensorrt")
     try:
-        builder.check("cuda:0" if on_gpu else "cpu")
+        device = "cuda:0" if on_gpu else "cpu"
+        builder.check(device)
+        if backend == "inductor":
+            from vqfr_media.engines.inductor import check_compiler
+
+            check_compiler(device)
         versions = builder.versions()
     except BackendError as error:
         return Finding(topic, "missing", str(error))

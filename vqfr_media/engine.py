@@ -1,15 +1,25 @@
 """The seam between the pipeline and whatever runs the network."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, assert_never
 
+import torch
 from torch import Tensor
 
 from vqfr_media import weights
-from vqfr_media.errors import OptionError, WeightsError
+from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
+from vqfr_media.engines.load import Loaded, load_automatically, load_built
+from vqfr_media.engines.request import EngineRequest, check_backend, open_engine
+from vqfr_media.engines.store import named_manifest, trusted
+from vqfr_media.errors import BackendError, OptionError, WeightsError
+from vqfr_media.manifest import BuiltBackend, Precision
+from vqfr_media.network.checkpoint import load_model
 from vqfr_media.options import ModelOptions
 from vqfr_media.values import EngineSpec
+
+logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -48,6 +58,14 @@ class ChosenModel:
     """File that holds its weights."""
     why: str
     """One clause for the summary."""
+    backend: str = ""
+    """What runs it: torch, openvino, tensorrt or inductor; empty while that is open."""
+    backend_why: str = ""
+    """One clause for the summary."""
+    engine: Path | None = None
+    """Directory of the engine that runs it, where there is one."""
+    identity: str = ""
+    """Identity of that engine, SHA-256 (`manifest.Origin`)."""
 
 
 def choose_model(
@@ -101,10 +119,16 @@ def load_engine(
     offline: bool = False,
     progress: weights.Progress | None = None,
 ) -> tuple[Engine, ChosenModel]:
-    """Builds the engine that `options` ask for, and says which model it runs and why.
+    """Finds or builds the engine that `options` ask for, and says what runs and why.
+
+    Backend `auto` is openvino on a CPU; it is built where it is not here yet. On a GPU, where that
+    takes minutes, it is an engine that somebody has built, tensorrt before inductor, else torch.
+    Where precision and batch size are left open, they are those of the newest engine that is kept
+    and fits. A stale or damaged engine is built again. Where `auto` cannot have an engine, torch
+    does the work in float32, and the log says why; another precision is refused then.
 
     Args:
-        options: Model, backend, device and batch size.
+        options: Model, backend, device, precision and batch size, or an engine's directory.
         offline: Never fetch weights.
         progress: Called with bytes done and bytes in all while weights are fetched.
 
@@ -112,20 +136,152 @@ def load_engine(
         OptionError: options that contradict each other.
         WeightsError: weights that cannot be had.
         CheckpointError: weights that do not fit.
-        BackendError: no such backend or device here.
+        BackendError: no such backend, device or precision here.
+        EngineFileError: `options.engine` is damaged, or of another machine or version.
+        EngineError: the engine cannot be built, or does not compute what PyTorch does.
+        OutputError: there is no room for an engine.
     """
-    from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
-    from vqfr_media.network.checkpoint import load_model
-
     options = options or ModelOptions()
-    device = resolve_device(options.device)
+    if options.engine is not None:
+        return _load_directory(options, options.engine)
+    device = _device(options)
     on_gpu = device.type == "cuda"
     chosen = choose_model(options, has_gpu=on_gpu, offline=offline, progress=progress)
-    batch_size = options.batch_size or (8 if on_gpu else 1)
     match options.backend:
-        case "auto" | "torch":
-            network = load_model(chosen.weights, model=chosen.name)
-            engine = TorchEngine(network, model=chosen.name, device=device, batch_size=batch_size)
+        case "auto":
+            return _load_automatically(options, chosen, device)
+        case "torch":
+            return _load_torch(options, chosen, device, why="asked for")
+        case "openvino" | "tensorrt" | "inductor":
+            request = request_for(options, options.backend, chosen, device)
+            return _described(load_built(request), chosen, why="asked for")
         case _:
             assert_never(options.backend)
+
+
+def request_for(
+    options: ModelOptions, backend: BuiltBackend, chosen: ChosenModel, device: torch.device
+) -> EngineRequest:
+    """What to build for `options`; what they leave open is settled by the device."""
+    return EngineRequest(
+        backend=backend,
+        model=chosen.name,
+        weights=chosen.weights,
+        precision=_precision(options, device),
+        batch_size=_batch_size(options, device),
+        device=str(device),
+    )
+
+
+def request_engine(
+    options: ModelOptions, backend: BuiltBackend, *, progress: weights.Progress | None = None
+) -> EngineRequest:
+    """What `load_engine` would build with `backend`; takes and raises what it does."""
+    device = _device(replace(options, backend=backend))
+    on_gpu = device.type == "cuda"
+    chosen = choose_model(options, has_gpu=on_gpu, offline=False, progress=progress)
+    return request_for(options, backend, chosen, device)
+
+
+def _device(options: ModelOptions) -> torch.device:
+    """Where the network runs; OpenVINO's is the CPU, whatever else there is.
+
+    A backend that was named is checked here, before weights are fetched for it.
+    """
+    backend = options.backend
+    device = resolve_device("cpu" if backend == "openvino" else options.device)
+    match backend:
+        case "openvino" | "tensorrt" | "inductor":
+            # Where nobody chose the CPU, it is not to blame: TensorRT says that there is no GPU.
+            is_open = backend == "tensorrt" and options.device == "auto"
+            place = "cuda" if is_open else str(device)
+            check_backend(backend, precision=_precision(options, device), device=place)
+        case "auto" | "torch":
+            pass
+        case _:
+            assert_never(backend)
+    return device
+
+
+def _precision(options: ModelOptions, device: torch.device) -> Precision:
+    if options.precision != "auto":
+        return options.precision
+    return "float16" if device.type == "cuda" else "float32"
+
+
+def _batch_size(options: ModelOptions, device: torch.device) -> int:
+    return options.batch_size or (8 if device.type == "cuda" else 1)
+
+
+def _load_torch(
+    options: ModelOptions, chosen: ChosenModel, device: torch.device, *, why: str
+) -> tuple[Engine, ChosenModel]:
+    network = load_model(chosen.weights, model=chosen.name)
+    batch_size = _batch_size(options, device)
+    engine = TorchEngine(network, model=chosen.name, device=device, batch_size=batch_size)
+    return engine, replace(chosen, backend="torch", backend_why=why)
+
+
+def _described(loaded: Loaded, chosen: ChosenModel, *, why: str) -> tuple[Engine, ChosenModel]:
+    origin = loaded.manifest.origin
+    return loaded.engine, replace(
+        chosen,
+        backend=origin.backend,
+        backend_why=why,
+        engine=loaded.folder,
+        identity=origin.identity,
+    )
+
+
+def _load_automatically(
+    options: ModelOptions, chosen: ChosenModel, device: torch.device
+) -> tuple[Engine, ChosenModel]:
+    """An engine without surprises: a CPU's is built in passing, a GPU's only on demand."""
+    backends: tuple[BuiltBackend, ...] = ("openvino",)
+    why = "the fastest on CPUs"
+    if device.type == "cuda":
+        backends, why = ("tensorrt", "inductor"), "an engine that was built for it is here"
+    found = load_automatically(
+        [request_for(options, backend, chosen, device) for backend in backends],
+        any_precision=options.precision == "auto",
+        any_batch_size=options.batch_size is None,
+    )
+    if isinstance(found, Loaded):
+        return _described(found, chosen, why=why)
+    if options.precision not in ("auto", "float32"):
+        raise BackendError(
+            f"--precision {options.precision} cannot be had: {found}; or leave out --precision, "
+            "then PyTorch computes in float32"
+        )
+    logger.warning("%s; PyTorch does the work, slower (--backend torch: no more of this)", found)
+    return _load_torch(options, chosen, device, why=found)
+
+
+def _load_directory(options: ModelOptions, folder: Path) -> tuple[Engine, ChosenModel]:
+    manifest = named_manifest(folder)
+    origin = manifest.origin
+    if options.model not in ("auto", origin.model):
+        raise OptionError(
+            f"--model {options.model} is not what the engine in {folder} holds: {origin.model}"
+        )
+    _check_knob(options, origin.model, why=f"the engine in {folder}")
+    device = resolve_device(
+        "cpu" if options.device == "auto" and manifest.spec.device == "cpu" else options.device
+    )
+    if device.type != torch.device(manifest.spec.device).type:
+        raise OptionError(
+            f"the engine in {folder} is for {manifest.spec.device}, not for {device}; "
+            "leave out --device, or build one for it"
+        )
+    trusted(folder, device=str(device))
+    engine = open_engine(folder, origin.backend, replace(manifest.spec, device=str(device)))
+    chosen = ChosenModel(
+        origin.model,
+        Path(manifest.weights),
+        f"what the engine in {folder} holds",
+        backend=origin.backend,
+        backend_why="asked for",
+        engine=folder,
+        identity=origin.identity,
+    )
     return engine, chosen

@@ -1,5 +1,6 @@
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import av
 import cv2
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vqfr_media.errors import CheckpointError
 from vqfr_media.faces.align import similarity
@@ -71,9 +73,12 @@ def facexlib_faces(weights: Path, picture: Picture, score: float) -> npt.NDArray
     return np.asarray(rows, dtype=np.float64)
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_faces_are_facexlibs(
-    pictures: list[Picture], weights: Path, detector: RetinaFaceDetector
+    pictures: list[Picture], weights: Path, backend: Literal["torch", "openvino"]
 ) -> None:
+    pytest.importorskip(backend)
+    detector = RetinaFaceDetector(weights, backbone="mobilenet", backend=backend)
     counts = []
     for picture in pictures:
         expected = facexlib_faces(weights, picture, WEAK * 0.8)
@@ -155,6 +160,36 @@ def test_weak_faces_are_kept_down_to_the_bound() -> None:
     assert [face.score for face in detected.faces] == [0.9, 0.4]
     # Pixel centre 0 of the proxy lies between pixels 0 and 1 of the frame.
     np.testing.assert_array_equal(detected.faces[0].box, [0.5, 0.5, 2.5, 2.5])
+
+
+def test_openvino_is_refused_on_a_gpu(weights: Path) -> None:
+    with pytest.raises(ValueError, match="openvino runs on the CPU, not on 'cuda:0'"):
+        RetinaFaceDetector(weights, backbone="mobilenet", device="cuda:0", backend="openvino")
+
+
+def test_many_sizes_of_pictures_are_kept_apart(
+    pictures: list[Picture], detector: RetinaFaceDetector
+) -> None:
+    (expected,) = detector(pictures[0])
+    for side in (64, 72, 80, 88, 96):  # more shapes than one detector keeps compiled
+        assert detector(np.full((side, 64, 3), 127, np.uint8)) == []
+    (again,) = detector(pictures[0])
+    np.testing.assert_array_equal(again.landmarks, expected.landmarks)
+
+
+def test_half_precision_weights_find_the_same_faces(
+    pictures: list[Picture], weights: Path, detector: RetinaFaceDetector, tmp_path: Path
+) -> None:
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    # Convolutions alone: a variance of the first batch norm, 131248, is infinite in float16.
+    half = {key: t.half() if t.ndim == 4 else t for key, t in state.items()}
+    save_file(half, tmp_path / "half.safetensors")
+    halved = RetinaFaceDetector(tmp_path / "half.safetensors", backbone="mobilenet")
+    for picture in pictures:
+        faces, expected = halved(picture), detector(picture)
+        assert len(faces) == len(expected) > 0
+        for one, other in zip(faces, expected, strict=True):
+            np.testing.assert_allclose(one.landmarks, other.landmarks, atol=0.05)
 
 
 def test_pictures_without_a_face_have_none(detector: RetinaFaceDetector) -> None:

@@ -14,7 +14,7 @@ import triton.language as tl
 from triton.runtime import interpreter
 
 from tests.plugins.deform_cases import Case, assert_as_expected, draw, expected
-from vqfr_media.plugins.deform_conv.operator import by_kernel, lay_out_weights
+from vqfr_media.plugins.deform_conv.operator import by_kernel
 from vqfr_media.plugins.deform_conv.tiling import TACTICS, Tile, tiles
 
 LAYOUTS = [pytest.param(False, id="nchw"), pytest.param(True, id="nhwc")]
@@ -188,14 +188,3 @@ def test_an_empty_batch_gives_an_empty_one() -> None:
     case = draw()
     empty = case.changed(x=case.x[:0], offset=case.offset[:0], mask=case.mask[:0])
     assert run(empty).shape == (0, 6, 7, 9)
-
-
-def test_weights_laid_out_for_the_kernel_give_the_same() -> None:
-    from vqfr_media.network.deform import ModulatedDeformConv
-
-    conv = ModulatedDeformConv(8, guide_channels=1, offset_groups=2)
-    case = draw(outputs=8).changed(weight=conv.weight.detach().clone())
-    lay_out_weights(conv)
-    assert conv.weight.permute(2, 3, 1, 0).is_contiguous()
-    assert torch.equal(conv.weight, case.weight)
-    assert torch.equal(run(case.changed(weight=conv.weight.detach())), run(case))

@@ -9,6 +9,11 @@ from vqfr_media.errors import EngineError
 from vqfr_media.values import EngineSpec
 
 
+def channels_last(crops: Tensor) -> Tensor:
+    """``crops`` with channels last in memory: convolutions are faster in it, on CPUs and GPUs."""
+    return crops.contiguous(memory_format=torch.channels_last)
+
+
 def run_full(work: Callable[..., Tensor], spec: EngineSpec, crops: Tensor, *more: Tensor) -> Tensor:
     """Applies `work` to runs of exactly `spec.max_batch` faces; the last is filled with blanks.
 

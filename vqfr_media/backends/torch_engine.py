@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from vqfr_media.backends.runs import run_full
+from vqfr_media.backends.exact import exact_float32
+from vqfr_media.backends.runs import channels_last, run_full
 from vqfr_media.errors import BackendError
 from vqfr_media.network.halves import DecoderHalf, EncoderHalf
 from vqfr_media.network.vqfr_v1 import VqfrV1
@@ -41,6 +42,7 @@ class TorchEngine:
     ) -> None:
         """Moves `network` to `device` and takes possession of it."""
         # Two calls: the overload that takes both at once is not in PyTorch's type stubs.
+        self._device = device
         network = network.eval().to(device).to(memory_format=torch.channels_last)
         self._encoder, self._decoder = EncoderHalf(network), DecoderHalf(network)
         config = network.config
@@ -56,19 +58,16 @@ class TorchEngine:
 
     def encode(self, crops: Tensor) -> Tensor:
         """See `Engine.encode`."""
-        return run_full(lambda part: self._encoder(_laid_out(part)), self.spec, crops)
+        with exact_float32(self._device):
+            return run_full(lambda part: self._encoder(channels_last(part)), self.spec, crops)
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
         knob = [torch.tensor([fidelity], device=self.spec.device)] if self.spec.has_fidelity else []
-        return run_full(
-            lambda part, codes: self._decoder(_laid_out(part), codes, *knob),
-            self.spec,
-            crops,
-            latents,
-        )
-
-
-def _laid_out(crops: Tensor) -> Tensor:
-    """Channels last: PyTorch's convolutions are faster in it, on CPUs and GPUs alike."""
-    return crops.contiguous(memory_format=torch.channels_last)
+        with exact_float32(self._device):
+            return run_full(
+                lambda part, codes: self._decoder(channels_last(part), codes, *knob),
+                self.spec,
+                crops,
+                latents,
+            )

@@ -146,6 +146,7 @@ def bench_json(result: Bench) -> dict[str, Any]:
     """The figures, and what they were taken with, as plain values."""
     origin = result.manifest.origin
     return {
+        "date": result.date,
         "identity": origin.identity,
         "backend": origin.backend,
         "model": origin.model,
@@ -165,7 +166,8 @@ def bench_json(result: Bench) -> dict[str, Any]:
 
 def remove(command: EngineRemove) -> int:
     """Deletes engines; names each."""
-    from vqfr_media.engines.store import list_engines, locate_engine, remove_engine
+    from vqfr_media.engines.remove import remove_engine
+    from vqfr_media.engines.store import list_engines, locate_engine
 
     if [bool(command.engines), command.every, command.stale].count(True) != 1:
         raise OptionError("say which engines to remove: names or directories, --all, or --stale")
@@ -173,7 +175,8 @@ def remove(command: EngineRemove) -> int:
         folders = [locate_engine(name) for name in command.engines]
     else:
         kept = list_engines()
-        folders = [status.folder for status in kept if command.every or status.state != "ok"]
+        unfit = ("stale", "damaged")  # what cannot be judged here now is kept
+        folders = [status.folder for status in kept if command.every or status.state in unfit]
     for folder in folders:
         remove_engine(folder)
         say(f"{folder}: removed")
@@ -181,7 +184,7 @@ def remove(command: EngineRemove) -> int:
 
 
 def selftest(command: EngineSelftest) -> int:
-    """Tries one point after the other; 3 where one fails."""
+    """Tries one point after the other; 1 where one fails, 3 where nothing could be tried."""
     from vqfr_media.backends.torch_engine import resolve_device
     from vqfr_media.engines.selftest import run
 
@@ -189,11 +192,13 @@ def selftest(command: EngineSelftest) -> int:
     home = {"openvino": "cpu", "tensorrt": "cuda:0"}.get(command.backend, "auto")
     named = command.device if command.device != "auto" else home
     device = named if named == "cuda:0" else str(resolve_device(named))
-    failed = False
+    outcomes = set()
     for result in run(command.backend, device=device, model=command.model):
         say(selftest_line(result))
-        failed = failed or result.outcome == "failed"
-    return 3 if failed else 0
+        outcomes.add(result.outcome)
+    if "failed" in outcomes:
+        return 1
+    return 0 if "passed" in outcomes else 3
 
 
 def selftest_line(result: CheckResult) -> str:

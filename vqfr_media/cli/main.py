@@ -22,7 +22,7 @@ from vqfr_media.cli.demo import demo
 from vqfr_media.cli.engine import engine
 from vqfr_media.cli.models import doctor, fetch_weights, list_weights, verify_weights
 from vqfr_media.cli.restore import find_tracks, restore
-from vqfr_media.cli.say import complain, say
+from vqfr_media.cli.say import complain, hushed, say
 from vqfr_media.commands import (
     Command,
     Demo,
@@ -49,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if words == ["--version"]:
             say(f"vqfr-media {version('vqfr-media')}")
             raise SystemExit(0)
-        code = run(_parse(words))
+        command = _parse(words)
+        with hushed(getattr(command, "quiet", False)):
+            code = run(command)
         sys.stdout.flush()
     except VqfrMediaError as error:
         complain("; ".join([str(error), *getattr(error, "__notes__", ())]))

@@ -1,5 +1,6 @@
 """How the commands speak: lines on stdout, complaints and progress bars on stderr."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,19 @@ def complain(message: str) -> None:
     """Prints one line to stderr."""
     text = message.encode("utf-8", "backslashreplace").decode("utf-8")
     print(f"vqfr-media: {text}", file=sys.stderr)
+
+
+@contextmanager
+def hushed(quiet: bool) -> Iterator[None]:
+    """Where `quiet`, our log says errors only, for as long as this is open."""
+    ours = logging.getLogger("vqfr_media")
+    before = ours.level
+    if quiet:
+        ours.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ours.setLevel(before)
 
 
 @contextmanager

@@ -8,11 +8,10 @@ AOTInductor take the kernel into their graphs, torch.export and TensorRT see one
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.library import triton_op, wrap_triton
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
-from vqfr_media.network.deform import ModulatedDeformConv
 from vqfr_media.plugins.deform_conv.kernel import deform_conv_kernel
 from vqfr_media.plugins.deform_conv.tiling import INT32, Convolution, Tile, tile
 
@@ -53,18 +52,6 @@ def deform_conv2d(
         x, offset, mask, weight, bias, stride, padding, dilation, offset_groups
     )
     return result
-
-
-def lay_out_weights(network: nn.Module) -> None:
-    """Keeps the weights of ``network``'s deformable convolutions as the kernel reads them.
-
-    Only their order in memory changes, and each call is spared a copy. To be called last: a later
-    ``to(memory_format=...)`` undoes it.
-    """
-    for module in network.modules():
-        if isinstance(module, ModulatedDeformConv):
-            weight = module.weight.data
-            module.weight.data = weight.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
 
 
 def by_kernel(

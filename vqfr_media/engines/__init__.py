@@ -1,0 +1,1 @@
+"""Engines on disk: built from weights, kept, compared with PyTorch, measured."""

@@ -1,0 +1,89 @@
+"""OpenVINO as the rest of the package gets it: imported late, and without its telemetry."""
+
+import importlib
+import importlib.metadata
+import sys
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from vqfr_media.errors import BackendError
+
+_TELEMETRY = "openvino_telemetry"
+
+
+def openvino() -> ModuleType:
+    """The library.
+
+    Importing it sends an event over the network unless `openvino_telemetry` is absent; it is, as
+    far as that import can see. Where a caller has imported OpenVINO before, nothing is changed.
+
+    Raises:
+        BackendError: it is not installed, or does not load.
+    """
+    hide = _TELEMETRY not in sys.modules
+    if hide:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # import then fails, as documented
+    try:
+        import openvino as library  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise BackendError(
+            f"the openvino backend needs OpenVINO, which does not load here ({error}): "
+            "pip install openvino, or use --backend torch"
+        ) from error
+    finally:
+        if hide:
+            sys.modules.pop(_TELEMETRY, None)
+    module: ModuleType = library
+    return module
+
+
+def version() -> str:
+    """Of the installed library."""
+    return importlib.metadata.version("openvino")
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What its calls raise; the errors of its front ends derive from nothing but Exception."""
+    openvino()
+    front_ends = vars(importlib.import_module("openvino.frontend")).values()
+    own = (kind for kind in front_ends if isinstance(kind, type) and issubclass(kind, Exception))
+    # A damaged file can hold sizes that no number of its own type takes.
+    return (RuntimeError, OverflowError, *own)
+
+
+def reason_of(error: Exception) -> str:
+    """What `error` says in one line, without the places in OpenVINO's source where it was raised.
+
+    A conversion's summary names the operators; it is taken where there is one.
+    """
+    lines = [line.strip().removeprefix("-- ") for line in str(error).splitlines()]
+    if "Summary:" in lines:
+        return "; ".join(line for line in lines[lines.index("Summary:") + 1 :] if line)
+    told = [line for line in lines if line and not _is_place(line)]
+    return told[0] if told else type(error).__name__
+
+
+def _is_place(line: str) -> bool:
+    """Whether a line of an error only says where in the source it comes from."""
+    return line.startswith(("Exception from ", "FrontEnd API failed with ")) or (
+        line.startswith("Check '") and " failed at " in line
+    )
+
+
+def compile_settings(precision: str) -> dict[str, Any]:
+    """How the CPU plugin runs a model: one request at a time, its threads those of PyTorch.
+
+    Args:
+        precision: arithmetic inside, float32 or bfloat16.
+    """
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        # One knob for both libraries: OMP_NUM_THREADS, or torch.set_num_threads.
+        "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
+        # Pinned threads of two processes, or of decoder and network, would share one core.
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+    }
