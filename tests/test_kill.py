@@ -54,7 +54,8 @@ def test_killed_at_random_moments(tmp_path: Path, frames: int, kills: int, seed:
         assert process.communicate()[0].endswith("done\n")
     rng = random.Random(seed)
     output = tmp_path / "killed.mp4"
-    done, resumed = 0, []
+    done = 0
+    resumed: list[int] = []
     for kill in range(kills):
         with start(source, output) as process:
             assert process.stdout is not None

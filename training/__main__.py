@@ -1,17 +1,26 @@
-"""`python -m training RECIPE --data DIR --out DIR [--init RUN] [--resume] [--threads N]`."""
+"""`python -m training RECIPE --data DIR --out DIR [--init RUN] [--resume] [--threads N]`.
+
+`python -m training evaluate-detector` and `label-faces` serve the face detector.
+"""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import torch
 
+from training.detector_report import Contender, write_report
+from training.finding import Finder
+from training.labels import write_labels
 from training.loop import run
-from training.recipes import RECIPES, find_recipe
+from training.recipes import RECIPES, detector, find_recipe
+
+logger = logging.getLogger("training")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -29,26 +38,97 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def make_evaluation_parser() -> argparse.ArgumentParser:
+    """Of `evaluate-detector`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training evaluate-detector", description="Measure a face detector."
+    )
+    parser.add_argument("--weights", type=Path, required=True, help="the detector in question")
+    parser.add_argument("--beside", type=Path, help="RetinaFace weights to compare with")
+    parser.add_argument("--data", type=Path, required=True, help="folder with val/ photographs")
+    parser.add_argument("--out", type=Path, required=True, help="where report.md goes")
+    parser.add_argument("--scenes", type=int, default=500, help="scenes with faces [500]")
+    parser.add_argument("--empty", type=int, default=200, help="scenes without faces [200]")
+    parser.add_argument("--clip", type=Path, action="append", default=[], help="video; repeatable")
+    parser.add_argument("--threads", type=int, help="CPU threads of the network [all]")
+    return parser
+
+
+def make_label_parser() -> argparse.ArgumentParser:
+    """Of `label-faces`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training label-faces",
+        description="Write training/labels.json: where the faces of the photographs are.",
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with train/ and val/ photographs"
+    )
+    parser.add_argument("--weights", type=Path, required=True, help="RetinaFace weights")
+    return parser
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0, or 2 for a mistake of the caller's."""
-    options = make_parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "evaluate-detector": _evaluate,
+        "label-faces": _label,
+    }
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     cv2.setNumThreads(1)  # samples are prepared side by side already
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     try:
-        run(
-            find_recipe(options.recipe),
-            data=options.data,
-            out=options.out,
-            init=options.init,
-            resume=options.resume,
-            workers=options.workers,
-        )
+        if arguments and arguments[0] in commands:
+            commands[arguments[0]](arguments[1:])
+        else:
+            _train(arguments)
     except ValueError as error:
-        logging.getLogger("training").error("%s", error)
+        logger.error("%s", error)
         return 2
     return 0
+
+
+def _train(arguments: list[str]) -> None:
+    options = make_parser().parse_args(arguments)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    run(
+        find_recipe(options.recipe),
+        data=options.data,
+        out=options.out,
+        init=options.init,
+        resume=options.resume,
+        workers=options.workers,
+    )
+
+
+def _evaluate(arguments: list[str]) -> None:
+    options = make_evaluation_parser().parse_args(arguments)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    paths = [options.weights, *([options.beside] if options.beside else [])]
+    report = write_report(
+        [Contender(path.stem, _finder(path)) for path in paths],
+        detector(),
+        data=options.data,
+        out=options.out,
+        scenes=options.scenes,
+        empty=options.empty,
+        clips=options.clip,
+    )
+    logger.info("%s", report)
+
+
+def _label(arguments: list[str]) -> None:
+    options = make_label_parser().parse_args(arguments)
+    count = write_labels(options.data, _finder(options.weights), made_by=options.weights.name)
+    logger.info("%d photographs labelled", count)
+
+
+def _finder(weights: Path) -> Finder:
+    """The package's own detector with these weights, down to a score of 0.05."""
+    from vqfr_media.faces.detect import RetinaFaceDetector
+
+    return RetinaFaceDetector(weights, backbone="mobilenet", score=0.1, backend="torch")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The loop that runs a recipe: one for both stages.
+"""The loop that runs a recipe: one for VQFR's stages and for the face detector.
 
 A run folder holds `run.json` (recipe, versions, commit), `log.jsonl` (one object a line),
-`samples_*.png` (poor, texture, main, good), `checkpoint.pt` (everything to go on exactly) and, at
-the end, `network.safetensors` (the averaged weights as `save_network` writes them).
+`samples_*.png`, `checkpoint.pt` (everything to go on exactly) and, at the end,
+`network.safetensors` (the averaged weights as the package loads them).
 """
 
 from __future__ import annotations
@@ -19,27 +19,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from training.data import Photographs, batches, validation_pairs
-from training.recipes import Recipe, Stage1
-from training.records import append_log, describe_run, save_samples, save_whole
-from training.stages import (
-    CodebookTraining,
-    RestorationTraining,
-    Training,
-    build,
-    reestimate_codebook,
-    restore,
-    step,
-)
-from vqfr_media.network.checkpoint import save_network
-from vqfr_media.network.vqfr_v1 import VqfrV1
-from vqfr_media.network.vqgan import Vqgan
+from training.detector import DetectorStage
+from training.recipes import Course, DetectorRecipe, Recipe
+from training.records import append_log, describe_run, save_whole
+from training.stage import Stage
+from training.vq_stage import VqStage
 
 logger = logging.getLogger(__name__)
 
 
 def run(
-    recipe: Recipe,
+    recipe: Recipe | DetectorRecipe,
     *,
     data: Path,
     out: Path,
@@ -53,52 +43,36 @@ def run(
     Args:
         data: folder with `train` and `val`, each of aligned 768 px photographs.
         out: run folder; must not hold a run unless `resume`.
-        init: stage-1 run folder or checkpoint whose averaged weights stage 2 begins from.
+        init: run folder or checkpoint whose averaged weights are the first; stage 2 needs it.
         resume: go on from `out`/checkpoint.pt; the rest is what an uninterrupted run would do.
         workers: threads that prepare samples.
         stop_after: leave after this many steps of the whole run, with a checkpoint.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    training = build(recipe, device, None if init is None else load_averaged(init))
-    parameters = [p for p in training.network.parameters() if p.requires_grad]
+    stage = _build(recipe, data=data, device=device, init=init)
+    parameters = [p for p in stage.network.parameters() if p.requires_grad]
     adam = torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=recipe.betas)
-    first_step = _open(out, training, adam, resume=resume, data=data, init=init)
-
-    size = recipe.network.image_size
-    degradation = None if isinstance(recipe.stage, Stage1) else recipe.degradation
-    validation = validation_pairs(
-        Photographs(data / "val", size=size), seed=7, degradation=degradation
-    )
-    stream = batches(
-        Photographs(data / "train", size=size),
-        first_step=first_step,
-        steps=recipe.steps,
-        batch=recipe.batch,
-        seed=recipe.seed,
-        augmentation=recipe.augmentation,
-        degradation=degradation,
-        workers=workers,
-    )
+    first_step = _open(out, stage, adam, resume=resume, data=data, init=init)
+    stream = stage.batches(first_step=first_step, workers=workers)
     measured: dict[str, float] = {}
     last = recipe.steps if stop_after is None else min(stop_after, recipe.steps)
     saved = began = time.monotonic()
     for number in tqdm(
         range(first_step, last), initial=first_step, total=recipe.steps, mininterval=10
     ):
-        if isinstance(training, CodebookTraining) and number in training.stage.reestimate_at:
-            distance = reestimate_codebook(training, number)
-            append_log(out, {"step": number, "kmeans_distance": distance})
-        poor, good = (_place(images, device) for images in next(stream))
+        if prepared := stage.prepare(number):
+            append_log(out, {"step": number, **prepared})
+        batch = next(stream)
         for group in adam.param_groups:
             group["lr"] = learning_rate(recipe, number)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            losses = step(training, poor, good, number)
+            losses = stage.step(batch, number)
         adam.zero_grad(set_to_none=True)
         torch.autograd.backward(losses["total"])
         norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm, error_if_nonfinite=True)
         adam.step()
         decay = min(recipe.ema, (1 + number) / (10 + number))
-        average(training.averaged, training.network, decay=decay)
+        average(stage.averaged, stage.network, decay=decay)
 
         done = number + 1
         if done % recipe.log_every == 0 or done == last:
@@ -107,20 +81,19 @@ def run(
             values |= {"norm": float(norm), "seconds_a_step": seconds}
             append_log(out, {"step": done, **values})
         if done % recipe.validate_every == 0 or done == recipe.steps:
-            measured, images = validate(training.averaged, *validation, device=device)
+            measured = stage.validate(out / f"samples_{done:06d}.png")
             append_log(out, {"step": done, **measured})
-            save_samples(out / f"samples_{done:06d}.png", images)
             logger.info("step %d: %s", done, json.dumps(measured))
         if done == last or time.monotonic() - saved > 60 * recipe.checkpoint_minutes:
-            save_whole(_state(training, adam, done), out / "checkpoint.pt")
+            save_whole(_state(stage, adam, done), out / "checkpoint.pt")
             saved = time.monotonic()
     stream.close()
-    if last == recipe.steps and isinstance(training, RestorationTraining):
-        export(training.averaged, out / "network.safetensors")
+    if last == recipe.steps:
+        stage.export(out / "network.safetensors")
     return measured
 
 
-def learning_rate(recipe: Recipe, number: int) -> float:
+def learning_rate(recipe: Course, number: int) -> float:
     """Of step `number`: a linear warm-up, then a half cosine that ends at 0 after the last step."""
     if number < recipe.warmup_steps:
         return recipe.learning_rate * (number + 1) / recipe.warmup_steps
@@ -130,47 +103,14 @@ def learning_rate(recipe: Recipe, number: int) -> float:
 
 @torch.no_grad()
 def average(averaged: torch.nn.Module, network: torch.nn.Module, *, decay: float) -> None:
-    """averaged ← decay · averaged + (1 − decay) · network, parameter by parameter."""
-    pairs = zip(averaged.parameters(), network.parameters(), strict=True)
-    for mean, current in pairs:
+    """averaged ← decay · averaged + (1 − decay) · network: parameters and batch statistics."""
+    for mean, current in zip(averaged.parameters(), network.parameters(), strict=True):
         mean.lerp_(current, 1 - decay)
-
-
-@torch.no_grad()
-def validate(
-    network: Vqgan | VqfrV1, poor: Tensor, good: Tensor, *, device: torch.device
-) -> tuple[dict[str, float], list[Tensor]]:
-    """Mean PSNR (dB, 8-bit peak) of input and branches, codes in use, and images for the grid.
-
-    Returns the figures and [poor, texture, main, good] of the first, evenly spaced four faces.
-    """
-    outputs, codes = [], []
-    for image in torch.split(poor, 4):
-        placed = _place(image, device)
-        outputs.append([branch.float().cpu() for branch in restore(network, placed)])
-        codes.append(network.codes(network.encode(placed)).flatten())
-    texture, main = (torch.cat([pair[branch] for pair in outputs]) for branch in (0, 1))
-    figures = {
-        "psnr_input": psnr(poor, good),
-        "psnr_texture": psnr(texture, good),
-        "psnr_main": psnr(main, good),
-        "codes_used": float(torch.unique(torch.cat(codes)).numel()),
-    }
-    shown = torch.linspace(0, len(poor) - 1, min(4, len(poor))).round().long()
-    return figures, [images[shown] for images in (poor, texture, main, good)]
-
-
-def psnr(images: Tensor, truth: Tensor) -> float:
-    """Mean over images (N, 3, H, W) in [-1, 1] of the peak signal-to-noise ratio in dB."""
-    squared = ((images.clamp(-1, 1) - truth) / 2).square().mean(dim=(1, 2, 3))
-    return float((-10 * squared.clamp_min(1e-10).log10()).mean())
-
-
-def export(averaged: VqfrV1, path: Path) -> None:
-    """Write the averaged weights as a self-describing fp16 file."""
-    plain = VqfrV1(averaged.config)  # without the twins that train faster
-    plain.load_state_dict({name: value.cpu() for name, value in averaged.state_dict().items()})
-    save_network(path, plain)
+    for kept, latest in zip(averaged.buffers(), network.buffers(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(latest, 1 - decay)
+        else:  # how many batches a norm has seen
+            kept.copy_(latest)
 
 
 def load_averaged(path: Path) -> dict[str, Tensor]:
@@ -184,9 +124,20 @@ def load_averaged(path: Path) -> dict[str, Tensor]:
     return averaged
 
 
+def _build(
+    recipe: Recipe | DetectorRecipe, *, data: Path, device: torch.device, init: Path | None
+) -> Stage[Any]:
+    weights = None if init is None else load_averaged(init)
+    match recipe:
+        case Recipe():
+            return VqStage(recipe, data=data, device=device, init=weights)
+        case DetectorRecipe():
+            return DetectorStage(recipe, data=data, device=device, init=weights)
+
+
 def _open(
     out: Path,
-    training: Training,
+    stage: Stage[Any],
     adam: torch.optim.Adam,
     *,
     resume: bool,
@@ -194,7 +145,7 @@ def _open(
     init: Path | None,
 ) -> int:
     """Make a new run folder, or load an old one's checkpoint; returns the first step to do."""
-    recipe = training.recipe
+    recipe = stage.recipe
     described = describe_run(recipe, data=data, init=init)
     record = out / "run.json"
     if not resume:
@@ -209,23 +160,18 @@ def _open(
     if recorded != json.loads(json.dumps(asdict(recipe))):
         raise ValueError(f"{out} was begun with another configuration of {recipe.name}")
     state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
-    training.network.load_state_dict(state["network"])
-    training.averaged.load_state_dict(state["averaged"])
+    stage.network.load_state_dict(state["network"])
+    stage.averaged.load_state_dict(state["averaged"])
     adam.load_state_dict(state["adam"])
-    if isinstance(training, CodebookTraining):
-        training.reservoir = state["reservoir"]
+    stage.load_extra_state(state)
     return int(state["step"])
 
 
-def _state(training: Training, adam: torch.optim.Adam, done: int) -> dict[str, Any]:
+def _state(stage: Stage[Any], adam: torch.optim.Adam, done: int) -> dict[str, Any]:
     return {
         "step": done,
-        "network": training.network.state_dict(),
-        "averaged": training.averaged.state_dict(),
+        "network": stage.network.state_dict(),
+        "averaged": stage.averaged.state_dict(),
         "adam": adam.state_dict(),
-        "reservoir": training.reservoir if isinstance(training, CodebookTraining) else None,
+        **stage.extra_state(),
     }
-
-
-def _place(images: Tensor, device: torch.device) -> Tensor:
-    return images.to(device=device, memory_format=torch.channels_last, non_blocking=True)

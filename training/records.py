@@ -17,10 +17,10 @@ import torch
 import torchvision
 from torch import Tensor
 
-from training.recipes import Recipe
+from training.recipes import Course
 
 
-def describe_run(recipe: Recipe, *, data: Path, init: Path | None) -> dict[str, Any]:
+def describe_run(recipe: Course, *, data: Path, init: Path | None) -> dict[str, Any]:
     """Everything needed to know how a run came about, as JSON values."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {

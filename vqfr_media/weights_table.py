@@ -71,7 +71,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
             file_name="detector.safetensors",
             licence="CC-BY-4.0",
             size=906_688,
-            sha256="0425fe509728da474d59d634c490b84e83d8bd43377cdbe85cf2615fbf75382b",
+            sha256="31c0aa94c68ae127106756c1a5c8ea9c4c7f3e5f734ca62aa159a6c39542f1c4",
         ),
         # These two hashes stand beside the same URLs in Arch Linux's recipe for facexlib 0.2.5.
         WeightFile(

@@ -14,9 +14,17 @@ import pytest
 import torch
 
 from training.__main__ import main, make_parser
-from training.loop import learning_rate, load_averaged, psnr, run
-from training.recipes import RECIPES, Stage1, find_recipe, smoke_stage1, smoke_stage2
+from training.loop import learning_rate, load_averaged, run
+from training.recipes import (
+    RECIPES,
+    DetectorRecipe,
+    Stage1,
+    find_recipe,
+    smoke_stage1,
+    smoke_stage2,
+)
 from training.stages import CodebookTraining, build, reestimate_codebook
+from training.vq_stage import psnr
 from vqfr_media.network.checkpoint import load_network
 from vqfr_media.network.vqfr_v1 import VqfrV1
 
@@ -177,6 +185,7 @@ def test_every_recipe_is_complete(name: str) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name
     assert isinstance(recipe.stage, Stage1) == name.endswith("stage1")
+    assert isinstance(recipe, DetectorRecipe) == name.endswith("detector")
 
 
 def test_mistakes_of_the_caller(drawn_faces: Path, stage1_run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""What the loop asks of whatever it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from training.recipes import Course
+
+
+class Stage[Batch](Protocol):
+    """A network with its data and losses; one object a run."""
+
+    @property
+    def recipe(self) -> Course:
+        """The run's configuration."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What the optimiser changes."""
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The exponential moving average of `network`: what a run is for."""
+
+    def batches(self, *, first_step: int, workers: int) -> Generator[Batch]:
+        """What the steps from `first_step` on see, the same however a run is cut."""
+
+    def prepare(self, number: int) -> dict[str, float]:
+        """Whatever must happen before step `number`; returns what is worth a line in the log."""
+
+    def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """The losses of step `number` by name; "total" is the one to go down."""
+
+    def validate(self, picture: Path) -> dict[str, float]:
+        """Figures of the averaged network on other people; writes a picture to look at."""
+
+    def export(self, path: Path) -> None:
+        """Write the averaged network as the package loads it, if it is one that is installed."""
+
+    def extra_state(self) -> Mapping[str, Any]:
+        """What a checkpoint must hold beside weights and optimiser."""
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take `extra_state` back out of a checkpoint."""
+
+
+def place(images: Tensor, device: torch.device) -> Tensor:
+    """Images where the network wants them, channels last."""
+    return images.to(device=device, memory_format=torch.channels_last, non_blocking=True)
