@@ -1,8 +1,8 @@
 """The demonstration: what it films is known exactly, and it needs nothing but this package."""
 
 import os
-import shutil
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
