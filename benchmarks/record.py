@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).parent / "results"
-LIBRARIES = ("torch", "av", "numpy", "opencv-python")
+LIBRARIES = ("torch", "torchvision", "openvino", "av", "numpy", "opencv-python")
 
 
 def _processor() -> str:

@@ -24,7 +24,13 @@ import vqfr_media.resume
 from tests.clips import packets, write_clip
 from tests.scenes import write_scene
 from tests.stand_ins import InvertingEngine, MarkerDetector
-from vqfr_media.errors import EngineError, MediaError, OptionError, OutputError
+from vqfr_media.errors import (
+    EngineError,
+    MediaError,
+    OptionError,
+    OutputError,
+    SkippedFaceError,
+)
 from vqfr_media.frames import Frame
 from vqfr_media.media.index import FrameIndex, index_packets
 from vqfr_media.media.read import open_video
@@ -448,3 +454,50 @@ def test_tracks_that_were_given_work_too(tmp_path: Path) -> None:
 def test_segment_seconds_out_of_range() -> None:
     with pytest.raises(OptionError, match="segment_seconds must be between 0 and 86400"):
         RestoreOptions(segment_seconds=-1)
+
+
+def stop_at_frame(source: Path, output: Path, options: RestoreOptions, number: int) -> None:
+    """Leaves a job unfinished, whatever faces are in it."""
+
+    def stop(frame: Frame) -> None:
+        if frame.index == number:
+            raise EngineError("stopped by the test")
+
+    with pytest.raises(EngineError, match="stopped by the test"):
+        restore(source, output, options, on_frame=stop)
+
+
+def test_strictness_is_no_reason_to_begin_anew(tmp_path: Path, film: Film) -> None:
+    """`--strict` refuses a face and says to leave it out: what was finished must still count."""
+    output = tmp_path / "out.mp4"
+    lenient = replace(SHORT, face=FaceOptions(min_face=1000))
+    stop_at_frame(film.source, output, lenient, 50)
+    with pytest.raises(SkippedFaceError, match="leave out --strict"):
+        restore(film.source, output, replace(lenient, strict=True))
+    resumed: list[int] = []
+    restore(film.source, output, lenient, resumed=resumed)
+    assert resumed == [40]
+
+
+def test_work_in_one_go_takes_the_old_segments_away(tmp_path: Path, film: Film) -> None:
+    output = tmp_path / "out.mp4"
+    stop_at_frame(film.source, output, SHORT, 50)
+    assert names(tmp_path) == [".out.mp4.work"]
+    restore(film.source, output, replace(SHORT, segment_seconds=0))
+    assert names(tmp_path) == ["out.mp4"]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_encoders_start_however_many_cores_there_are(
+    tmp_path: Path, film: Film, codec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(96)))
+    options = replace(SHORT, encode=EncodeOptions(preset="ultrafast", codec=codec))
+    assert restore(film.source, tmp_path / "out.mkv", options).frames == 60
+
+
+def test_an_output_that_cannot_be_is_told_before_the_work(tmp_path: Path, film: Film) -> None:
+    engine = SmallEngine()
+    with pytest.raises(OutputError, match="there is no folder"):
+        restore(film.source, tmp_path / "none" / "out.mp4", engine=engine)
+    assert engine.decoded == 0

@@ -18,6 +18,7 @@ _LIBRARIES = ("vqfr-media", "torch", "torchvision", "numpy", "opencv-python", "a
 _IDLE = {
     "offline",
     "segment_seconds",
+    "strict",
     "tracks",
     "model.weights",
     "model.device",

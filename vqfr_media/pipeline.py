@@ -9,7 +9,7 @@ from vqfr_media.engine import Engine
 from vqfr_media.faces.detect import Detector
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media.image import check_image_output, read_image, write_image
-from vqfr_media.media.output import refuse_same
+from vqfr_media.media.output import check_place, refuse_same
 from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import RestoreOptions
@@ -21,6 +21,7 @@ from vqfr_media.stream import num_faces, restore_frames
 from vqfr_media.summary import Summary, Tally
 from vqfr_media.weights import Progress
 from vqfr_media.windows import READ_AHEAD, prefetch
+from vqfr_media.work_folder import open_work_folder, work_folder_of
 
 __all__ = ["num_faces", "restore_frames", "restore_image", "restore_video"]
 
@@ -67,6 +68,7 @@ def restore_video(
         length = segment_length(options, info)
         if length and may_be_long(info, length):
             refuse_same(output, source)
+            check_place(output)  # before a network is fetched or built for it
             tracks = load_tracks(options.tracks, info.width, info.height, info.display)
             if tracks is not None:
                 tracks.check_claim(info.frame_count_from_header)
@@ -109,6 +111,9 @@ def restore_video(
                         on_frame(frame)
             if tracks is not None:
                 tracks.check_count(tally.frames)
+    if work_folder_of(output).is_dir():  # of an earlier run in segments, which this one replaces
+        with open_work_folder(output) as folder:
+            folder.remove()
     return _summarise(tally, ready, source, output, started, tuple(writer.warnings))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vqfr_media.errors import MediaError
+from vqfr_media.faces.track import DISABLED, NOT_CHOSEN
 from vqfr_media.frames import VideoInfo
 from vqfr_media.identity import identity_of
 from vqfr_media.media.index import (
@@ -91,7 +92,10 @@ def restore_in_segments(
         identity = identity_of(source, options, ready) | {"segment_frames": str(length)}
         plan = folder.plan(identity)
         if plan is None:
-            index = index_packets(source) or index_by_decoding(source)
+            index = index_packets(source)
+            if index is None:
+                logger.warning("%s: its packets do not tell its frames; decoding it once", source)
+                index = index_by_decoding(source)
             if len(index) < 2 * length:
                 return None
             plan = _plan(source, output, options, info, index, folder)
@@ -126,15 +130,19 @@ def _plan(
     folder: WorkFolder,
 ) -> Plan:
     """How to cut; opens the output once, so that what it cannot hold is told before the work."""
-    # As x264 chooses by itself. Written down, because its bits depend on it.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = max(1, (cores or 1) * 3 // 2)
+    threads = encoder_threads()  # written down, because the encoder's bits depend on it
     try:
         with _writer(source, output, options, info, threads, folder) as writer:
             extradata = writer.extradata
             raise _OnlyATrialError
     except _OnlyATrialError:
         return Plan(index, threads, extradata)
+
+
+def encoder_threads() -> int:
+    """Three for two cores, as x264 has it; 16 at most, since x265 refuses to start with more."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(16, max(1, (cores or 1) * 3 // 2))
 
 
 class _OnlyATrialError(Exception):
@@ -165,6 +173,8 @@ def _work_all(
     """Works what is missing, until nothing speaks against the index; the job with the right one."""
     while True:
         done = folder.finished(job.count)
+        if job.options.strict:  # an earlier run may have been less strict
+            done = [number for number in done if not _has_refused(folder, number)]
         if on_resume is not None and done:
             on_resume(sum(len(job.frames(number)) for number in done))
         on_resume = None
@@ -174,13 +184,23 @@ def _work_all(
                     pass
             index = _index_without_seeking(job, folder)
         except IndexMismatchError:
-            if job.index.decoded:
+            if not job.index.decoded:
+                index = _index_by_decoding(job, folder)
+            elif len(job.index.keys):  # seeking itself leads astray: read it through
+                logger.warning("%s: seeking in it fails; reading it through", job.source)
+                index = replace(job.index, keys=np.array([], np.int64))
+            else:
                 raise
-            index = _index_by_decoding(job, folder)
         if index is None:
             return job
         job = replace(job, index=index)
         folder.begin(identity, Plan(index, job.threads, job.extradata))
+
+
+def _has_refused(folder: WorkFolder, number: int) -> bool:
+    """Whether a finished segment leaves a face alone that `strict` does not."""
+    reasons = (r for frame in folder.segment(number).notes["counts"] for r in frame["skipped"])
+    return any(reason not in (NOT_CHOSEN, DISABLED) for reason in reasons)
 
 
 def runs(numbers: Sequence[int]) -> list[range]:

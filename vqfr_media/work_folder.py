@@ -71,15 +71,17 @@ def open_work_folder(output: Path) -> Iterator["WorkFolder"]:
         yield folder
     finally:
         try:
-            keep = any(path.glob("[0-9]*.segment")) and not folder.removed
-            if not keep:
+            if folder.removed or not any(path.glob("[0-9]*.segment")):
                 folder.clear()
+                (path / LOCK).unlink(
+                    missing_ok=True
+                )  # while it is ours: another would be another's
+                if not any(path.iterdir()):
+                    path.rmdir()
+        except OSError as error:  # the output, or the error that ends the work, counts for more
+            logger.warning("%s: cannot be removed: %s", path, error.strerror or error)
         finally:
             lock.release()
-        if not keep:
-            (path / LOCK).unlink(missing_ok=True)
-            if not any(path.iterdir()):
-                path.rmdir()
 
 
 class WorkFolder:

@@ -11,7 +11,7 @@ from vqfr_media.options import FaceOptions, ModelOptions, RestoreOptions, Tempor
 def restore(command: Restore) -> int:
     """Restores one video or image."""
     from vqfr_media.media.image import is_image
-    from vqfr_media.media.output import atomic_output, refuse_same
+    from vqfr_media.media.output import atomic_output, check_place, output_error, refuse_same
     from vqfr_media.pipeline import restore_image, restore_video
 
     source, output, report = command.source, command.output, command.report
@@ -23,6 +23,7 @@ def restore(command: Restore) -> int:
             raise OptionError(f"the report and the output are both {report}; name another report")
         if report.is_dir() or not report.parent.is_dir():
             raise OutputError(f"the report {report} needs a file name in a folder that exists")
+        check_place(report)
     with fetch_progress(command.quiet) as fetch:
         if is_image(source):
             summary = restore_image(source, output, command.options, on_fetch=fetch)
@@ -39,7 +40,10 @@ def restore(command: Restore) -> int:
                 )
     if report is not None:
         with atomic_output(report) as temporary:
-            temporary.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
+            try:
+                temporary.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
+            except OSError as error:
+                raise output_error(report, error) from error
     if not command.quiet:
         say(*summary.lines())
     return 0
