@@ -1,12 +1,16 @@
 """What every test has: the data beside the checkout, and global state that no test leaks."""
 
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+# Whoever imports OpenVINO first: its telemetry forks this process, with the pipes of its children.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -22,9 +22,9 @@ def openvino() -> ModuleType:
     Raises:
         BackendError: it is not installed, or does not load.
     """
-    hide = _TELEMETRY not in sys.modules
-    if hide:
-        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # import then fails, as documented
+    # For good: modules of OpenVINO that are imported later look for it again, and what it starts are
+    # forked processes that keep all open files of this one.
+    sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]
     try:
         import openvino as library  # type: ignore[import-untyped]
     except ImportError as error:
@@ -32,9 +32,6 @@ def openvino() -> ModuleType:
             f"the openvino backend needs OpenVINO, which does not load here ({error}): "
             "pip install openvino, or use --backend torch"
         ) from error
-    finally:
-        if hide:
-            sys.modules.pop(_TELEMETRY, None)
     module: ModuleType = library
     return module
 

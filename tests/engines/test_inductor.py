@@ -88,6 +88,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TorchEngine]:
     return folder, reference
 
 
+@pytest.mark.slow
 def test_gives_pytorchs_numbers_for_any_number_of_faces(built: tuple[Path, TorchEngine]) -> None:
     folder, reference = built
     assert sorted(path.name for path in folder.iterdir()) == ["decoder.pt2", "encoder.pt2"]
@@ -105,6 +106,7 @@ def test_gives_pytorchs_numbers_for_any_number_of_faces(built: tuple[Path, Torch
     )
 
 
+@pytest.mark.slow
 def test_results_are_the_callers(built: tuple[Path, TorchEngine]) -> None:
     folder, reference = built
     engine = InductorEngine(folder, reference.spec)
@@ -120,6 +122,7 @@ def test_results_are_the_callers(built: tuple[Path, TorchEngine]) -> None:
     assert torch.equal(engine.encode(channels_last), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["absent", "empty", "half"])
 def test_a_damaged_engine_names_the_build_command(
     built: tuple[Path, TorchEngine], damage: str, tmp_path: Path
@@ -168,6 +171,7 @@ def test_says_that_the_compiler_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_says_that_compiling_failed(tmp_path: Path) -> None:
     import torch._inductor.config as compiler
@@ -204,6 +208,7 @@ def test_is_bound_to_this_machine() -> None:
     assert inductor.settings("float16") != inductor.settings("bfloat16")
 
 
+@pytest.mark.slow
 def test_is_bound_to_the_number_of_threads(built: tuple[Path, TorchEngine]) -> None:
     threads = torch.get_num_threads()
     before = inductor.machine("cpu")
