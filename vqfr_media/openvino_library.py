@@ -22,8 +22,8 @@ def openvino() -> ModuleType:
     Raises:
         BackendError: it is not installed, or does not load.
     """
-    # For good: modules of OpenVINO that are imported later look for it again, and what it starts are
-    # forked processes that keep all open files of this one.
+    # For good: modules of OpenVINO that are imported later look for it again, and what it starts
+    # are forked processes that keep all open files of this one.
     sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]
     try:
         import openvino as library  # type: ignore[import-untyped]
