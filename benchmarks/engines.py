@@ -12,8 +12,6 @@ or results/engines_GPU.json.
 import argparse
 import copy
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
@@ -24,16 +22,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import record
 from vqfr_media import weights
+from vqfr_media.backends.runs import spec_of
 from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.engine import Engine
 from vqfr_media.engines.request import builder_of, open_engine
+from vqfr_media.engines.timing import seconds
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.manifest import BuiltBackend, Precision
 from vqfr_media.network.checkpoint import load_network
 from vqfr_media.network.deform import ModulatedDeformConv
 from vqfr_media.network.vqfr_v1 import VqfrV1, vqfr_v1_config
 from vqfr_media.network.vqfr_v2 import VqfrV2, vqfr_v2_config
-from vqfr_media.values import EngineSpec
 
 type Network = VqfrV1 | VqfrV2
 
@@ -111,14 +110,12 @@ def engines_of(
             for precision in options.precisions:
                 place = folder / f"{model}-{backend}-{precision}-{batch_size}"
                 place.mkdir()
-                spec = EngineSpec(
+                spec = spec_of(
+                    network,
                     model=model,
-                    size=network.config.image_size,
-                    latent_shape=network.config.latent_shape,
-                    max_batch=batch_size,
+                    batch_size=batch_size,
                     precision=precision,
                     device=str(device),
-                    has_fidelity=isinstance(network, VqfrV2),
                 )
                 try:
                     builder_of(backend).check(str(device))
@@ -138,20 +135,6 @@ def engines_of(
 def backend_of(engine: Engine) -> str:
     """torch, openvino ..., by the engine's class."""
     return type(engine).__name__.removesuffix("Engine").lower()
-
-
-def seconds(work: Callable[[], Tensor], device: torch.device) -> float:
-    """One run of `work`, the GPU's part included."""
-    _finish(device)
-    started = time.perf_counter()
-    work()
-    _finish(device)
-    return time.perf_counter() - started
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def rows_of(

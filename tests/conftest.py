@@ -1,5 +1,6 @@
 """What every test has: the data beside the checkout, and global state that no test leaks."""
 
+import logging
 import random
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def leak_nothing() -> Iterator[None]:
     numpy_state = np.random.get_state()
     torch_state = torch.get_rng_state()
     threads = torch.get_num_threads()
+    logs = log_settings()
     yield
     random.setstate(state)
     np.random.set_state(numpy_state)
@@ -46,3 +48,12 @@ def leak_nothing() -> Iterator[None]:
     left = torch.get_num_threads()
     torch.set_num_threads(threads)
     assert left == threads, "a test changed torch's number of threads for the others"
+    assert log_settings() == logs, "a test changed for the others what is logged"
+
+
+def log_settings() -> set[tuple[str, int, bool, bool]]:
+    """Name, level, propagation and disabling of the root's logger and of ours that were changed."""
+    ours = [name for name in logging.Logger.manager.loggerDict if name.startswith("vqfr_media")]
+    loggers = [logging.getLogger(), *map(logging.getLogger, ours)]
+    settings = {(log.name, log.level, log.propagate, log.disabled) for log in loggers}
+    return {setting for setting in settings if setting[1:] != (logging.NOTSET, True, False)}

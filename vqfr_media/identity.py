@@ -1,6 +1,5 @@
 """What a piece of finished work depends on, so that it is never taken for another's."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from vqfr_media.errors import MediaError, WeightsError
+from vqfr_media.manifest import file_sha256
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import Prepared
 
@@ -27,16 +27,6 @@ _IDLE = {
 }
 
 
-def content_hash(path: Path) -> str:
-    """SHA-256 of all bytes of a file.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def identity_of(source: Path, options: RestoreOptions, ready: Prepared) -> dict[str, str]:
     """All that decides the bits of a restoration, by name: content, options, weights, versions.
 
@@ -47,7 +37,7 @@ def identity_of(source: Path, options: RestoreOptions, ready: Prepared) -> dict[
         WeightsError: a file of weights cannot be read.
     """
     try:
-        identity = {"source": content_hash(source)}
+        identity = {"source": file_sha256(source)}
     except OSError as error:
         raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
     chosen = {
@@ -68,7 +58,7 @@ def identity_of(source: Path, options: RestoreOptions, ready: Prepared) -> dict[
     for name, path in files.items():
         if path.is_file():
             try:
-                identity[name] = content_hash(path)
+                identity[name] = file_sha256(path)
             except OSError as error:
                 raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     for library in _LIBRARIES:

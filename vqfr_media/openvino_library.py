@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import logging
 import sys
 from types import ModuleType
 from typing import Any
@@ -16,8 +17,8 @@ _TELEMETRY = "openvino_telemetry"
 def openvino() -> ModuleType:
     """The library.
 
-    Importing it sends an event over the network unless `openvino_telemetry` is absent; it is, as
-    far as that import can see. Where a caller has imported OpenVINO before, nothing is changed.
+    Importing it sends events over the network unless `openvino_telemetry` is absent; from here on
+    it is, as far as imports can see. Where a caller has imported that before, nothing is changed.
 
     Raises:
         BackendError: it is not installed, or does not load.
@@ -34,6 +35,22 @@ def openvino() -> ModuleType:
         ) from error
     module: ModuleType = library
     return module
+
+
+def convert_model(model: Any, *, example: torch.Tensor | None = None) -> Any:
+    """The library's model of an exported program, or of a module traced with `example`.
+
+    Raises:
+        Exception: one of `failures()`.
+    """
+    root = logging.getLogger()
+    level, filters, handlers = root.level, root.filters.copy(), root.handlers.copy()
+    try:
+        return openvino().convert_model(model, example_input=example)
+    finally:
+        # The library quietens the program's own log meanwhile, and where it fails leaves it so.
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers
 
 
 def version() -> str:

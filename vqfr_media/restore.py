@@ -68,7 +68,7 @@ class Restorer:
 
     def frames_within(self, seconds: float) -> int:
         """Frames that a radius of `seconds` reaches to each side."""
-        return math.ceil(seconds * self.frame_rate - 1e-6)
+        return frames_within(seconds, self.frame_rate)
 
     @property
     def track_radius(self) -> int:
@@ -259,6 +259,11 @@ def refuse_skipped(index: int, skipped: Sequence[Skipped]) -> None:
                 f"({skip.face.box[0]:.0f}, {skip.face.box[1]:.0f}) is not restored "
                 f"({skip.reason}); leave out --strict to go on without it"
             )
+
+
+def frames_within(seconds: float, frame_rate: Fraction) -> int:
+    """Frames that a radius of `seconds` reaches to each side."""
+    return math.ceil(seconds * frame_rate - 1e-6)
 
 
 def frames_in_gap(seconds: float, frame_rate: Fraction) -> int:

@@ -23,7 +23,7 @@ from vqfr_media.media.index import FrameIndex, IndexMismatchError, read_frames
 from vqfr_media.media.segment_file import open_segment
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import load_tracks
-from vqfr_media.restore import Restorer, refuse_skipped
+from vqfr_media.restore import Restorer, frames_within, refuse_skipped
 from vqfr_media.stream import reach, restore_frames
 from vqfr_media.summary import counts_of
 from vqfr_media.windows import READ_AHEAD, prefetch
@@ -83,7 +83,7 @@ def segment_length(options: RestoreOptions, info: VideoInfo) -> int:
         return math.ceil(options.segment_seconds * info.frame_rate)
     temporal = options.temporal
     radius = sum(
-        math.ceil(seconds * info.frame_rate - 1e-6)
+        frames_within(seconds, info.frame_rate)
         for seconds in (temporal.latent_radius, temporal.pixel_radius)
     )
     return max(math.ceil(DEFAULT_SECONDS * info.frame_rate), math.ceil(2 * radius / OVERLAP_SHARE))

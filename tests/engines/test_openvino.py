@@ -1,6 +1,7 @@
 """OpenVINO engines: the same numbers as PyTorch, the same codes, and errors that say what to do."""
 
 import copy
+import logging
 import subprocess
 import sys
 from dataclasses import replace
@@ -231,6 +232,15 @@ def test_a_detector_that_openvino_cannot_convert_is_refused_in_one_line() -> Non
         EngineError, match=r"^OpenVINO cannot convert the face detector: .*aten::linalg_qr[^\n]*$"
     ):
         OpenvinoNetwork(Unconvertible())
+
+
+def test_a_failed_conversion_leaves_the_programs_log_as_it_was(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(EngineError):
+        OpenvinoNetwork(Unconvertible())
+    logging.getLogger("anyone").warning("still heard")
+    assert caplog.messages == ["still heard"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

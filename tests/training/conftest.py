@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 
 def draw_face(generator: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -32,3 +34,12 @@ def drawn_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(count):
             cv2.imwrite(str(folder / part / f"{number}.png"), draw_face(generator))
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: what is compared number by number must be summed in one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

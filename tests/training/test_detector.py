@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.training.logs import losses
 from training.__main__ import main
 from training.detections import find_faces
 from training.detector import DetectorStage
@@ -22,13 +21,7 @@ from training.retinaface import RetinaFace
 from training.scenes import Scene
 from vqfr_media.faces.detect import RetinaFaceDetector
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +29,6 @@ def whole_run(drawn_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("runs") / "detector"
     run(smoke_detector(), data=drawn_faces, out=out)
     return out
-
-
-def losses(out: Path) -> list[dict[str, Any]]:
-    """The log without what depends on the clock."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds_a_step"} for line in lines]
 
 
 def test_the_loss_falls(whole_run: Path) -> None:

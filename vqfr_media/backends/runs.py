@@ -6,12 +6,29 @@ import torch
 from torch import Tensor
 
 from vqfr_media.errors import EngineError
+from vqfr_media.network.vqfr_v1 import VqfrV1
+from vqfr_media.network.vqfr_v2 import VqfrV2
 from vqfr_media.values import EngineSpec
 
 
 def channels_last(crops: Tensor) -> Tensor:
     """``crops`` with channels last in memory: convolutions are faster in it, on CPUs and GPUs."""
     return crops.contiguous(memory_format=torch.channels_last)
+
+
+def spec_of(
+    network: VqfrV1 | VqfrV2, *, model: str, batch_size: int, precision: str, device: str
+) -> EngineSpec:
+    """What an engine that runs `network` says of itself."""
+    return EngineSpec(
+        model=model,
+        size=network.config.image_size,
+        latent_shape=network.config.latent_shape,
+        max_batch=batch_size,
+        precision=precision,
+        device=device,
+        has_fidelity=isinstance(network, VqfrV2),
+    )
 
 
 def run_full(work: Callable[..., Tensor], spec: EngineSpec, crops: Tensor, *more: Tensor) -> Tensor:

@@ -4,12 +4,11 @@ import torch
 from torch import Tensor
 
 from vqfr_media.backends.exact import exact_float32
-from vqfr_media.backends.runs import channels_last, run_full
+from vqfr_media.backends.runs import channels_last, run_full, spec_of
 from vqfr_media.errors import BackendError
 from vqfr_media.network.halves import DecoderHalf, EncoderHalf
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
-from vqfr_media.values import EngineSpec
 
 
 def resolve_device(name: str) -> torch.device:
@@ -45,15 +44,8 @@ class TorchEngine:
         self._device = device
         network = network.eval().to(device).to(memory_format=torch.channels_last)
         self._encoder, self._decoder = EncoderHalf(network), DecoderHalf(network)
-        config = network.config
-        self.spec = EngineSpec(
-            model=model,
-            size=config.image_size,
-            latent_shape=config.latent_shape,
-            max_batch=batch_size,
-            precision="float32",
-            device=str(device),
-            has_fidelity=isinstance(network, VqfrV2),
+        self.spec = spec_of(
+            network, model=model, batch_size=batch_size, precision="float32", device=str(device)
         )
 
     def encode(self, crops: Tensor) -> Tensor:

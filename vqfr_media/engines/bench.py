@@ -1,7 +1,5 @@
 """What an engine is worth: its time per face beside that of eager PyTorch, taken in turns."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -9,10 +7,10 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from torch import Tensor
 
 from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.engines.parity import FIDELITIES, fixed_crops
+from vqfr_media.engines.timing import seconds
 from vqfr_media.engines.verify import network_of, open_trusted
 from vqfr_media.manifest import Manifest
 
@@ -83,8 +81,8 @@ def bench_engine(folder: Path, *, runs: int) -> Bench:
         for side, one in (("engine", engine), ("torch", eager)):
             encode = partial(one.encode, crops)
             decode = partial(one.decode, crops, latents, fidelity=knob)
-            taken["encode", side].append(_seconds(encode, device))
-            taken["decode", side].append(_seconds(decode, device))
+            taken["encode", side].append(seconds(encode, device))
+            taken["decode", side].append(seconds(decode, device))
     ms = {key: 1000 * median(values) / spec.max_batch for key, values in taken.items()}
     timings = [
         Timing(part=part, engine_ms=ms[part, "engine"], torch_ms=ms[part, "torch"])
@@ -102,17 +100,3 @@ def bench_engine(folder: Path, *, runs: int) -> Bench:
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         timings=(*timings, both),
     )
-
-
-def _seconds(work: Callable[[], Tensor], device: torch.device) -> float:
-    _finish(device)
-    started = time.perf_counter()
-    work()
-    _finish(device)
-    return time.perf_counter() - started
-
-
-def _finish(device: torch.device) -> None:
-    """A GPU's work is done later than it is asked for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

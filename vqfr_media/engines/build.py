@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vqfr_media.backends.runs import spec_of
 from vqfr_media.engines.lock import locked
 from vqfr_media.engines.parity import Reference, faults
 from vqfr_media.engines.remove import refuse_foreign
@@ -31,8 +32,6 @@ from vqfr_media.errors import (
 )
 from vqfr_media.manifest import MANIFEST, Manifest, Origin
 from vqfr_media.network.checkpoint import load_model
-from vqfr_media.network.vqfr_v2 import VqfrV2
-from vqfr_media.values import EngineSpec
 
 # Less than this is left where a builder failed because it filled the disk: they say it unclearly.
 _FULL_BYTES = 2**20
@@ -146,15 +145,12 @@ def _build_into(folder: Path, request: EngineRequest, origin: Origin) -> Manifes
     started = time.monotonic()
     backend, precision, device = request.backend, request.precision, request.device
     network = load_model(request.weights, model=request.model)
-    config = network.config
-    spec = EngineSpec(
+    spec = spec_of(
+        network,
         model=request.model,
-        size=config.image_size,
-        latent_shape=config.latent_shape,
-        max_batch=request.batch_size,
+        batch_size=request.batch_size,
         precision=precision,
         device=device,
-        has_fidelity=isinstance(network, VqfrV2),
     )
     builder_of(backend).build(
         network, folder, precision=precision, batch_size=request.batch_size, device=device

@@ -19,7 +19,7 @@ from vqfr_media.manifest import Precision
 from vqfr_media.network.halves import DecoderHalf, EncoderHalf
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
-from vqfr_media.openvino_library import failures, openvino, reason_of, version
+from vqfr_media.openvino_library import convert_model, failures, openvino, reason_of, version
 
 # Part of an engine's identity: raised with every change of what the conversion computes.
 _CONVERSION = 1
@@ -142,10 +142,9 @@ def _check_precision(precision: Precision) -> None:
 
 def _converted(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Any:
     """The OpenVINO model of `module`, all shapes those of `inputs`."""
-    library = openvino()
     try:
         with torch.no_grad():
-            model = library.convert_model(torch.export.export(module, inputs))
+            model = convert_model(torch.export.export(module, inputs))
         # The front end leaves shapes open; closed, the plugin plans layouts once and folds more.
         model.reshape({place: list(given.shape) for place, given in enumerate(inputs)})
     except failures() as error:  # torch.export's among them: RuntimeErrors

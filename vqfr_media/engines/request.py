@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from vqfr_media.errors import CheckpointError
-from vqfr_media.manifest import BuiltBackend, Origin, Precision
+from vqfr_media.manifest import BuiltBackend, Origin, Precision, file_sha256
 from vqfr_media.network.checkpoint import read_config
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
@@ -181,8 +181,7 @@ def sha256_of(weights: Path) -> str:
         CheckpointError: it cannot be read.
     """
     try:
-        with weights.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(weights)
     except OSError as error:
         raise CheckpointError(f"{weights} cannot be read: {error.strerror}") from error
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vqfr_media.backends.runs import spec_of
 from vqfr_media.engines.parity import LIMITS, Reference, faults, fixed_crops
 from vqfr_media.engines.request import BuiltEngine, builder_of, open_engine
 from vqfr_media.engines.selftest import CheckFailedError, Point
+from vqfr_media.engines.timing import seconds
 from vqfr_media.manifest import BuiltBackend, Precision
 from vqfr_media.network.checkpoint import load_model
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
-from vqfr_media.values import EngineSpec
 
 FIDELITY = 0.7
 _TIMED_RUNS = 10
@@ -86,21 +87,6 @@ class EngineChecks:
         return open_engine(self._folder, self._backend, spec)
 
 
-def spec_of(
-    network: VqfrV1 | VqfrV2, *, model: str, batch_size: int, precision: Precision, device: str
-) -> EngineSpec:
-    """What an engine built from `network` would say of itself."""
-    return EngineSpec(
-        model=model,
-        size=network.config.image_size,
-        latent_shape=network.config.latent_shape,
-        max_batch=batch_size,
-        precision=precision,
-        device=device,
-        has_fidelity=isinstance(network, VqfrV2),
-    )
-
-
 def exactness(engine: BuiltEngine, network: VqfrV1 | VqfrV2) -> str:
     """How far `engine` is from `network`, which is used up.
 
@@ -142,17 +128,12 @@ def milliseconds_per_face(engine: BuiltEngine) -> tuple[float, float]:
     spec = engine.spec
     crops = torch.rand(spec.max_batch, 3, spec.size, spec.size, device=spec.device)
     latents = engine.encode(crops)
-    encode = _median_seconds(lambda: engine.encode(crops), spec.device)
-    decode = _median_seconds(lambda: engine.decode(crops, latents, fidelity=FIDELITY), spec.device)
+    device = torch.device(spec.device)
+    encode = _median_seconds(lambda: engine.encode(crops), device)
+    decode = _median_seconds(lambda: engine.decode(crops, latents, fidelity=FIDELITY), device)
     return 1e3 * encode / spec.max_batch, 1e3 * decode / spec.max_batch
 
 
-def _median_seconds(work: Callable[[], object], device: str) -> float:
-    taken = []
-    for _ in range(_TIMED_RUNS + 1):  # the first one warms up
-        started = time.perf_counter()
-        work()
-        if device != "cpu":
-            torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken[1:])
+def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
+    taken = [seconds(work, device) for _ in range(_TIMED_RUNS + 1)]
+    return statistics.median(taken[1:])  # the first one warms up

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vqfr_media.backends.cuda_driver import load_ptx
+from vqfr_media.backends.runs import spec_of
 from vqfr_media.backends.tensorrt_engine import (
     DECODER,
     ENCODER,
@@ -23,7 +24,6 @@ from vqfr_media.engines.selftest import CheckFailedError, Point
 from vqfr_media.engines.selftest_engine import (
     exactness,
     milliseconds_per_face,
-    spec_of,
     steadiness,
 )
 from vqfr_media.engines.selftest_plugin import (

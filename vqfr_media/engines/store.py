@@ -1,6 +1,5 @@
 """Where engines are kept, which are here, and whether they can be believed."""
 
-import hashlib
 import os
 import shlex
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from vqfr_media.manifest import (
     BuiltBackend,
     Manifest,
     Origin,
+    file_sha256,
     read_manifest,
 )
 
@@ -64,8 +64,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
     hashes = {}
     for path in sorted(folder.iterdir()):
         if path.name != MANIFEST and not path.name.startswith("."):
-            with path.open("rb") as file:
-                hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            hashes[path.name] = file_sha256(path)
     return hashes
 
 

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from vqfr_media.errors import EngineError
-from vqfr_media.openvino_library import compile_settings, failures, openvino, reason_of
+from vqfr_media.openvino_library import (
+    compile_settings,
+    convert_model,
+    failures,
+    openvino,
+    reason_of,
+)
 
 # A video's proxy pictures are of one shape, those of a folder of pictures of many.
 _SHAPES_KEPT = 4
@@ -33,9 +39,7 @@ class OpenvinoNetwork:
             # whose height and width stay open, and two seconds for every shape otherwise.
             warnings.filterwarnings("ignore", message=".*torch.jit.trace", category=FutureWarning)
             try:
-                self._model = library.convert_model(
-                    network, example_input=torch.zeros(1, 3, 64, 96)
-                )
+                self._model = convert_model(network, example=torch.zeros(1, 3, 64, 96))
             except failures() as error:
                 raise EngineError(
                     f"OpenVINO cannot convert the face detector: {reason_of(error)}"
