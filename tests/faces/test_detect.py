@@ -61,35 +61,68 @@ def rgb_frame(picture: Picture, display: Display | None = None) -> Frame:
     return Frame(0, 0, planes, RGB, display or Display())
 
 
-def facexlib_faces(weights: Path, picture: Picture, score: float) -> npt.NDArray[np.float64]:
-    """facexlib's own detection, rows of box, score and landmarks."""
+def facexlib_faces(
+    weights: Path, picture: Picture, score: float, *, overlap: float
+) -> list[list[float]]:
+    """facexlib's own detection: box, score and landmarks of anchors that overlap no better one."""
     from facexlib.detection.retinaface import RetinaFace
 
     network = RetinaFace("mobile0.25", half=False, device="cpu")
     state = torch.load(weights, map_location="cpu", weights_only=True)
     network.load_state_dict({key.removeprefix("module."): t for key, t in state.items()})
     with torch.no_grad():
-        rows = network.eval().detect_faces(np.ascontiguousarray(picture[..., ::-1]), score)
-    return np.asarray(rows, dtype=np.float64)
+        rows = network.eval().detect_faces(
+            np.ascontiguousarray(picture[..., ::-1]), score, nms_threshold=overlap
+        )
+    return [[float(value) for value in row] for row in rows]
+
+
+def intersection_over_union(one: list[float], other: list[float]) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return shared / (sum(areas) - shared)
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
-def test_faces_are_facexlibs(
+def test_faces_are_means_over_facexlibs_anchors(
     pictures: list[Picture], weights: Path, backend: Literal["torch", "openvino"]
 ) -> None:
     pytest.importorskip(backend)
     detector = RetinaFaceDetector(weights, backbone="mobilenet", backend=backend)
     counts = []
     for picture in pictures:
-        expected = facexlib_faces(weights, picture, WEAK * 0.8)
+        anchors = facexlib_faces(weights, picture, WEAK * 0.8, overlap=1.0)
+        best = facexlib_faces(weights, picture, WEAK * 0.8, overlap=0.4)
+        assert len(anchors) > 3 * len(best)
         faces = detector(picture)
         counts.append(len(faces))
-        assert len(faces) == len(expected)
-        for face, row in zip(faces, expected, strict=True):
-            np.testing.assert_allclose(face.box, row[:4], atol=1e-3)
-            np.testing.assert_allclose(face.landmarks.ravel(), row[5:], atol=1e-3)
+        for face, row in zip(faces, best, strict=True):
             assert face.score == pytest.approx(row[4], abs=1e-5)
+            shares = [intersection_over_union(row, other) - 0.5 for other in anchors]
+            votes = [
+                max(0.0, share) * other[4] ** 2
+                for share, other in zip(shares, anchors, strict=True)
+            ]
+            expected = np.average(anchors, axis=0, weights=votes)
+            np.testing.assert_allclose(face.box, expected[:4], atol=2e-3)
+            np.testing.assert_allclose(face.landmarks.ravel(), expected[5:], atol=2e-3)
     assert counts == [1, 2]
+
+
+def test_a_face_that_moves_evenly_does_not_tremble(
+    pictures: list[Picture], weights: Path, detector: RetinaFaceDetector
+) -> None:
+    # The picture, shifted by a pixel at a time; measured: 0.39 pixels, 0.64 of the best anchor.
+    offsets, singles = [], []
+    for shift in range(12):
+        shifted = np.roll(pictures[0], shift, axis=1)
+        (face,) = detector(shifted)
+        (row,) = facexlib_faces(weights, shifted, WEAK * 0.8, overlap=0.4)
+        offsets.append(face.landmarks - (shift, 0))
+        singles.append(np.reshape(row[5:], (5, 2)) - (shift, 0))
+    assert np.std(offsets, axis=0).mean() < 0.7 * np.std(singles, axis=0).mean()
 
 
 @pytest.mark.parametrize("size", [(360, 640), (299, 531), (33, 8)])
