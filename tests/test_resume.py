@@ -104,7 +104,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
 def told(summary: Summary) -> dict[str, object]:
     """What does not depend on the clock and on the output's name."""
     values = summary.to_json()
-    return {name: values[name] for name in values if name not in ("seconds", "output")}
+    return {name: values[name] for name in values if name not in ("seconds", "output", "resumed")}
 
 
 def digest(path: Path) -> str:
@@ -135,6 +135,11 @@ def test_a_stopped_job_goes_on_to_the_same_bits(tmp_path: Path, suffix: str) -> 
     assert engine.decoded == 2 * (30 + 3)
     assert digest(output) == digest(tmp_path / f"a.{suffix}")
     assert told(again) == told(whole)
+    assert (whole.resumed, again.resumed) == (0, 40)
+    speed = 30 / again.seconds
+    assert again.lines()[0].startswith(
+        f"{output}: 70 frames, 40 of them before, in {again.seconds:.1f} s ({speed:.1f} fps), "
+    )
     assert names(tmp_path) == [f"a.{suffix}", f"b.{suffix}", "in.mp4"]
 
 

@@ -75,6 +75,7 @@ def restore_video(
             ready = prepare(options, engine, detector, on_fetch=on_fetch)
             if on_start is not None:
                 on_start(info)
+            resumed: list[int] = []
             outcome = restore_in_segments(
                 source,
                 output,
@@ -83,11 +84,14 @@ def restore_video(
                 ready=ready,
                 length=length,
                 worker=_worker(ready, on_frame),
-                on_resume=on_resume,
+                on_resume=_both(resumed.append, on_resume),
                 check=tracks.check_count if tracks is not None else None,
             )
             if outcome is not None:
-                return _summarise(outcome.tally, ready, source, output, started, outcome.warnings)
+                return _summarise(
+                    outcome.tally, ready, source, output, started, outcome.warnings,
+                    resumed=sum(resumed),
+                )  # fmt: skip
             on_start = None
         tally = Tally()
         with open_writer(output, source, info, options.encode, upscale=options.upscale) as writer:
@@ -115,6 +119,19 @@ def restore_video(
         with open_work_folder(output) as folder:
             folder.remove()
     return _summarise(tally, ready, source, output, started, tuple(writer.warnings))
+
+
+def _both(
+    first: Callable[[int], None], second: Callable[[int], None] | None
+) -> Callable[[int], None]:
+    """Calls both, where there are two."""
+
+    def call(number: int) -> None:
+        first(number)
+        if second is not None:
+            second(number)
+
+    return call
 
 
 def _worker(
@@ -165,6 +182,8 @@ def _summarise(
     output: Path,
     started: float,
     warnings: tuple[str, ...],
+    *,
+    resumed: int = 0,
 ) -> Summary:
     return Summary(
         source=source,
@@ -180,6 +199,7 @@ def _summarise(
         detector=ready.chosen_detector.name,
         detector_why=ready.chosen_detector.why,
         frames=tally.frames,
+        resumed=resumed,
         seconds=time.monotonic() - started,
         restored=tally.restored,
         skipped=dict(tally.skipped),

@@ -60,6 +60,8 @@ class Summary:
     """Why this one."""
     frames: int
     """Frames written."""
+    resumed: int
+    """Those of them that an earlier, interrupted call had finished."""
     seconds: float
     """Wall time from the first frame read to the file's renaming."""
     restored: int
@@ -75,9 +77,13 @@ class Summary:
 
     def lines(self) -> list[str]:
         """What a user is told at the end."""
-        speed = f" ({self.frames / self.seconds:.1f} fps)" if self.frames > 1 else ""
+        worked = self.frames - self.resumed
+        speed = f" ({worked / self.seconds:.1f} fps)" if worked > 1 else ""
+        frames = _count(self.frames, "frame")
+        if self.resumed:
+            frames += f", {self.resumed} of them before,"
         lines = [
-            f"{self.output}: {_count(self.frames, 'frame')} in {self.seconds:.1f} s{speed}, "
+            f"{self.output}: {frames} in {self.seconds:.1f} s{speed}, "
             f"{_count(len(self.shots), 'shot')}",
             f"model {self.model} on {self.device} ({self.why})",
             *(
