@@ -1,6 +1,6 @@
 """From a path to the tracks of its faces, found and followed as a restoration would."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -61,33 +61,33 @@ def find_tracks(
 
     if is_image(source):
         frame, _ = read_image(source)
-        info = VideoInfo(
-            width=frame.width,
-            height=frame.height,
-            format=frame.format,
-            display=frame.display,
-            time_base=Fraction(1),
-            frame_rate=Fraction(1),
-        )
-        return _follow(seen([frame]), source, info, found(), options)
+        return _collected(seen([frame]), source, info_of_image(frame), found(), options)
     with open_video(source) as reader:
         detector_here = found()
         if on_start is not None:
             on_start(reader.info)
         with prefetch(reader, READ_AHEAD) as frames:
-            return _follow(seen(frames), source, reader.info, detector_here, options)
+            return _collected(seen(frames), source, reader.info, detector_here, options)
 
 
-def _follow(
-    frames: Iterable[Frame],
-    source: Path,
-    info: VideoInfo,
-    detector: Detector,
-    options: RestoreOptions,
-) -> Tracks:
-    """What `Restorer.detect` and `Restorer.track` do, without an engine."""
+def info_of_image(frame: Frame) -> VideoInfo:
+    """An image as a video of one frame that lasts a second."""
+    return VideoInfo(
+        width=frame.width,
+        height=frame.height,
+        format=frame.format,
+        display=frame.display,
+        time_base=Fraction(1),
+        frame_rate=Fraction(1),
+    )
+
+
+def follow_faces(
+    frames: Iterable[Frame], frame_rate: Fraction, detector: Detector, options: RestoreOptions
+) -> Iterator[Stage[TrackedFace]]:
+    """What `Restorer.detect` and `Restorer.track` give, without an engine; holds a window."""
     face = options.face
-    gap = frames_in_gap(options.temporal.max_gap, info.frame_rate)
+    gap = frames_in_gap(options.temporal.max_gap, frame_rate)
 
     def look(frame: Frame) -> Detected:
         return detect(frame, detector, proxy=face.proxy, score=face.score)
@@ -95,7 +95,17 @@ def _follow(
     def follow(window: Window[Detected]) -> Stage[TrackedFace]:
         return track(window, score=face.score, max_gap=gap)
 
-    count, shots, tracks = collect(map(follow, sliding(map(look, frames), gap + 1)))
+    return map(follow, sliding(map(look, frames), gap + 1))
+
+
+def _collected(
+    frames: Iterable[Frame],
+    source: Path,
+    info: VideoInfo,
+    detector: Detector,
+    options: RestoreOptions,
+) -> Tracks:
+    count, shots, tracks = collect(follow_faces(frames, info.frame_rate, detector, options))
     described = TracksSource(
         name=source.name,
         width=info.width,

@@ -97,6 +97,10 @@ class Tracks:
         """Whether a track asks for a fidelity of its own."""
         return any(track.fidelity is not None for track in self.tracks)
 
+    def faces_of(self, index: int) -> list[tuple[FaceTrack, Appearance]]:
+        """The faces of frame number `index`, in the order in which `stage` gives them."""
+        return self._by_frame.get(index, [])
+
     def stage(self, frame: Frame) -> Stage[TrackedFace]:
         """The faces of one frame, linked to those of the frame before.
 
@@ -105,9 +109,9 @@ class Tracks:
         """
         if frame.index >= self.source.frame_count:
             raise self.other_clip(f"{self.source.frame_count} frames", "more")
-        here = self._by_frame.get(frame.index, [])
+        here = self.faces_of(frame.index)
         new_shot = frame.index in self._shots
-        before = [] if new_shot else self._by_frame.get(frame.index - 1, [])
+        before = [] if new_shot else self.faces_of(frame.index - 1)
         positions = {track.id: position for position, (track, _) in enumerate(before)}
         return Stage(
             frame,

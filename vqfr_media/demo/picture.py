@@ -2,32 +2,21 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
+from vqfr_media.look import picture as look
+from vqfr_media.look.picture import resized, titled
 from vqfr_media.media.clip import Picture
 
+__all__ = ["contact_sheet", "face_tile", "side_by_side", "titled"]
+
 TILE = 240
-_BAR = 24
-
-
-def titled(picture: Picture, title: str) -> Picture:
-    """The picture under a bar with its name."""
-    bar = np.full((_BAR, picture.shape[1], 3), 24, np.uint8)
-    (width, height), _ = cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
-    place = ((bar.shape[1] - width) // 2, (_BAR + height) // 2)
-    cv2.putText(bar, title, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (230,) * 3, 1, cv2.LINE_AA)
-    return np.vstack([bar, picture])
 
 
 def side_by_side(before: Picture, after: Picture) -> Picture:
     """Both pictures at twice their size, named."""
     size = (2 * before.shape[1], 2 * before.shape[0])
-    parts = (
-        titled(_enlarged(picture, size), title)
-        for picture, title in ((before, "before"), (after, "after"))
-    )
-    return np.hstack(list(parts))
+    return look.side_by_side(resized(before, size), resized(after, size), ("before", "after"))
 
 
 def face_tile(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
@@ -36,7 +25,7 @@ def face_tile(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
     side = min(round(1.35 * max(x1 - x0, y1 - y0)), *picture.shape[:2])
     left = min(max((x0 + x1 - side) // 2, 0), picture.shape[1] - side)
     top = min(max((y0 + y1 - side) // 2, 0), picture.shape[0] - side)
-    return _enlarged(picture[top : top + side, left : left + side], (TILE, TILE))
+    return resized(picture[top : top + side, left : left + side], (TILE, TILE))
 
 
 def contact_sheet(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> Picture:
@@ -50,7 +39,3 @@ def contact_sheet(rows: Sequence[Sequence[Picture]], titles: Sequence[str]) -> P
     if any(len(row) != len(titles) for row in rest):
         raise ValueError(f"every row needs {len(titles)} tiles, got {[len(row) for row in rows]}")
     return np.vstack([np.hstack(row) for row in (named, *map(list, rest))])
-
-
-def _enlarged(picture: Picture, size: tuple[int, int]) -> Picture:
-    return cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)

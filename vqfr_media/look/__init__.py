@@ -1,0 +1,1 @@
+"""Looking at faces and at what became of them: previews, comparisons and a report."""
