@@ -1,0 +1,1 @@
+"""A package of its own name: another project installs its tests as `tests`."""
