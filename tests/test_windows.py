@@ -132,3 +132,29 @@ def test_a_failing_consumer_is_not_masked_when_nested() -> None:
     with pytest.raises(KeyError, match="mine"):
         consume()
     assert not _threads()
+
+
+def test_an_interruption_while_the_thread_is_being_started_leaves_none_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As Ctrl-C did: the thread ran on, in the decoder, until it tore the process down at exit."""
+    closed = threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    def endless() -> Iterator[int]:
+        try:
+            while True:
+                yield 0
+                time.sleep(0.001)
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), prefetch(endless(), 2):
+        pass
+    assert closed.is_set()
+    assert not [thread for thread in threading.enumerate() if thread.name == "vqfr-prefetch"]

@@ -6,15 +6,14 @@ from typing import Annotated, Literal
 
 import tyro
 
+from vqfr_media.commands_batch import Batch
+from vqfr_media.commands_look import Compare, FindTracks, Report
 from vqfr_media.manifest import BuiltBackend, Precision
 from vqfr_media.options import (
-    DetectorChoice,
-    FaceOptions,
     ModelChoice,
     ModelOptions,
     PrecisionChoice,
     RestoreOptions,
-    TemporalOptions,
 )
 
 
@@ -22,44 +21,15 @@ from vqfr_media.options import (
 class Restore:
     """Restore the faces of a video or an image; everything else in the file stays as it is."""
 
-    source: tyro.conf.Positional[Path]
-    """Video or image to read."""
+    sources: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH")]
+    """Video or image to read. Several are restored into a folder, as `batch` does."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """File to write; its suffix chooses the container. An existing file is replaced at the end."""
+    """File to write, whose suffix chooses the container, or the folder for the outputs of several
+    inputs. An existing file is replaced at the end."""
     options: RestoreOptions = field(default_factory=RestoreOptions)
     """How the whole is done."""
     report: Path | None = None
     """Also write what was done, with every track and skipped face, as JSON to this file."""
-    quiet: bool = False
-    """Print nothing but errors."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FindTracks:
-    """Find and follow the faces of a video or an image, and write them to a file for editing.
-
-    `restore --tracks` then restores what the file says: see docs/tracks.md.
-    """
-
-    source: tyro.conf.Positional[Path]
-    """Video or image to read."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """File to write, JSON. An existing file is replaced at the end."""
-    score: float = FaceOptions.score
-    """Lowest detector score of a face; weaker ones count where a neighbouring frame vouches."""
-    detector: DetectorChoice = FaceOptions.detector
-    """RetinaFace with the weights in this package (bundled), or with facexlib's: mobilenet is as
-    fast, resnet50 finds more. auto takes facexlib's mobilenet where it is already, else bundled."""
-    detector_weights: Path | None = None
-    """File with the weights for detector mobilenet or resnet50 (auto: mobilenet)."""
-    proxy: int = FaceOptions.proxy
-    """Longer side, in pixels, of the small picture that the detector sees."""
-    max_gap: float = TemporalOptions.max_gap
-    """Longest time for which a lost face is filled in between two detections."""
-    device: str = ModelOptions.device
-    """Where the detector runs: auto, cpu, cuda or cuda:N."""
-    offline: bool = False
-    """Never fetches weights from the network."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -221,9 +191,14 @@ class Doctor:
     """Say what this machine can do and what is missing."""
 
 
+AnyCommand = Restore | Batch | FindTracks | Compare | Report | Demo | Weights | Engine | Doctor
+# The same with the words by which they are called.
 Command = (
     Annotated[Restore, tyro.conf.subcommand("restore")]
+    | Annotated[Batch, tyro.conf.subcommand("batch")]
     | Annotated[FindTracks, tyro.conf.subcommand("tracks")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Weights, tyro.conf.subcommand("weights")]
     | Annotated[Engine, tyro.conf.subcommand("engine")]

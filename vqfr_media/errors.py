@@ -14,7 +14,8 @@
     └── EngineError (also RuntimeError)          exit code 1: the network failed on this machine
         └── SkippedFaceError                     a face was skipped while `strict` was asked for
 
-Each carries one line that names the value and the way out.
+Each carries one line that names the value and the way out. In a batch of files an error becomes a
+file's record and the others go on; exit code 4 says that there are such.
 """
 
 __all__ = [

@@ -27,23 +27,30 @@ _IDLE = {
 }
 
 
-def identity_of(source: Path, options: RestoreOptions, ready: Prepared) -> dict[str, str]:
-    """All that decides the bits of a restoration, by name: content, options, weights, versions.
+def content_of(source: Path) -> str:
+    """What tells a source from another: the SHA-256 of all its bytes.
+
+    Raises:
+        MediaError: the source cannot be read.
+    """
+    try:
+        return file_sha256(source)
+    except OSError as error:
+        raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
+
+
+def identity_of_settings(options: RestoreOptions, ready: Prepared) -> dict[str, str]:
+    """All that decides the bits of a restoration but its source, by name.
 
     An engine or a detector that the caller made is known by its kind only.
 
     Raises:
-        MediaError: the source cannot be read.
         WeightsError: a file of weights cannot be read.
     """
-    try:
-        identity = {"source": file_sha256(source)}
-    except OSError as error:
-        raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
     chosen = {
         name: str(value) for name, value in flattened(asdict(options)).items() if name not in _IDLE
     }
-    identity |= {f"options.{name}": value for name, value in chosen.items()}
+    identity = {f"options.{name}": value for name, value in chosen.items()}
     identity |= {f"engine.{n}": str(v) for n, v in asdict(ready.engine.spec).items()}
     identity["engine.device"] = ready.engine.spec.device.split(":")[0]  # not which of equal ones
     identity["engine.kind"] = type(ready.engine).__name__
@@ -61,15 +68,22 @@ def identity_of(source: Path, options: RestoreOptions, ready: Prepared) -> dict[
                 identity[name] = file_sha256(path)
             except OSError as error:
                 raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-    for library in _LIBRARIES:
-        try:
-            identity[f"version.{library}"] = version(library)
-        except PackageNotFoundError:
-            continue  # an extra that is not here decides nothing
+    identity |= {f"version.{name}": number for name, number in library_versions().items()}
     identity["processor"] = torch.backends.cpu.get_cpu_capability()
     if ready.engine.spec.device.startswith("cuda"):
         identity["gpu"] = torch.cuda.get_device_name(ready.engine.spec.device)
     return identity
+
+
+def library_versions() -> dict[str, str]:
+    """The versions, by name, of what decides bits."""
+    versions = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            continue  # an extra that is not here decides nothing
+    return versions
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -81,3 +95,15 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             result[prefix + name] = value
     return result
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """How two identities differ, in words, at most three; none if they do not."""
+    names = sorted({n for n in {*before, *now} if before.get(n) != now.get(n)})
+    said = [
+        f"another {name}"
+        if len(max(before.get(name, ""), now.get(name, ""), key=len)) > 40
+        else f"{name} was {before.get(name, 'not set')}, is {now.get(name, 'not set')}"
+        for name in names[:3]
+    ]
+    return said + [f"and {len(names) - 3} more"] * (len(names) > 3)

@@ -8,6 +8,7 @@ from pathlib import Path
 from vqfr_media.engine import Engine
 from vqfr_media.faces.detect import Detector
 from vqfr_media.frames import Frame, VideoInfo
+from vqfr_media.identity import identity_of_settings
 from vqfr_media.media.image import check_image_output, read_image, write_image
 from vqfr_media.media.output import check_place, refuse_same
 from vqfr_media.media.read import open_video
@@ -33,6 +34,7 @@ def restore_video(
     *,
     engine: Engine | None = None,
     detector: Detector | None = None,
+    ready: Prepared | None = None,
     on_start: Callable[[VideoInfo], None] | None = None,
     on_frame: Callable[[Frame], None] | None = None,
     on_fetch: Progress | None = None,
@@ -49,6 +51,7 @@ def restore_video(
         options: What to do; defaults are meant to be good.
         engine: Used instead of the one that `options.model` asks for.
         detector: Used instead of the one that `options.face` asks for.
+        ready: What `prepare` gave for these options, to be used for many files.
         on_start: Called once, with what is known of the source.
         on_frame: Called with each frame handed to the encoder, for progress and inspection.
         on_fetch: Called with bytes done and bytes in all while weights are downloaded.
@@ -64,7 +67,6 @@ def restore_video(
     started = time.monotonic()
     with open_video(source) as reader:
         info = reader.info
-        ready = None
         length = segment_length(options, info)
         if length and may_be_long(info, length):
             refuse_same(output, source)
@@ -72,7 +74,7 @@ def restore_video(
             tracks = load_tracks(options.tracks, info.width, info.height, info.display)
             if tracks is not None:
                 tracks.check_claim(info.frame_count_from_header)
-            ready = prepare(options, engine, detector, on_fetch=on_fetch)
+            ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
             if on_start is not None:
                 on_start(info)
             resumed: list[int] = []
@@ -81,14 +83,14 @@ def restore_video(
                 output,
                 options,
                 info=info,
-                ready=ready,
+                settings=identity_of_settings(options, ready),
                 length=length,
                 worker=_worker(ready, on_frame),
                 on_resume=_both(resumed.append, on_resume),
                 check=tracks.check_count if tracks is not None else None,
             )
             if outcome is not None:
-                return _summarise(
+                return summarise(
                     outcome.tally, ready, source, output, started, outcome.warnings,
                     resumed=sum(resumed),
                 )  # fmt: skip
@@ -118,7 +120,7 @@ def restore_video(
     if work_folder_of(output).is_dir():  # of an earlier run in segments, which this one replaces
         with open_work_folder(output) as folder:
             folder.remove()
-    return _summarise(tally, ready, source, output, started, tuple(writer.warnings))
+    return summarise(tally, ready, source, output, started, tuple(writer.warnings))
 
 
 def _both(
@@ -154,6 +156,7 @@ def restore_image(
     *,
     engine: Engine | None = None,
     detector: Detector | None = None,
+    ready: Prepared | None = None,
     on_fetch: Progress | None = None,
 ) -> Summary:
     """Restores the faces of an image; takes, returns and raises what `restore_video` does."""
@@ -167,15 +170,15 @@ def restore_image(
     tracks = load_tracks(options.tracks, frame.width, frame.height, frame.display)
     if tracks is not None:
         tracks.check_count(1)
-    ready = prepare(options, engine, detector, on_fetch=on_fetch)
+    ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
     restorer = Restorer(ready.engine, ready.detector, options, Fraction(1), Fraction(1), tracks)
     for restored, stage in restore_frames([frame], restorer):
         write_image(output, restored, extras, options.encode)
         tally.add(stage)
-    return _summarise(tally, ready, source, output, started, ())
+    return summarise(tally, ready, source, output, started, ())
 
 
-def _summarise(
+def summarise(
     tally: Tally,
     ready: Prepared,
     source: Path,
@@ -185,6 +188,7 @@ def _summarise(
     *,
     resumed: int = 0,
 ) -> Summary:
+    """What a restoration that began at `started` (`time.monotonic`) came to."""
     return Summary(
         source=source,
         output=output,

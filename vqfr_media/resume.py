@@ -5,7 +5,7 @@ Finished segments are kept beside the output (`work_folder.py`); at the end they
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -16,7 +16,7 @@ import numpy as np
 from vqfr_media.errors import MediaError
 from vqfr_media.faces.track import DISABLED, NOT_CHOSEN
 from vqfr_media.frames import VideoInfo
-from vqfr_media.identity import identity_of
+from vqfr_media.identity import content_of
 from vqfr_media.media.index import (
     FrameIndex,
     IndexMismatchError,
@@ -26,7 +26,6 @@ from vqfr_media.media.index import (
 from vqfr_media.media.segment_file import SegmentFile, joined
 from vqfr_media.media.write import VideoWriter, open_writer
 from vqfr_media.options import RestoreOptions
-from vqfr_media.prepare import Prepared
 from vqfr_media.segments import Job, check_encoder
 from vqfr_media.summary import FaceCounts, FrameCounts, Tally
 from vqfr_media.work_folder import Plan, WorkFolder, open_work_folder
@@ -61,7 +60,7 @@ def restore_in_segments(
     options: RestoreOptions,
     *,
     info: VideoInfo,
-    ready: Prepared,
+    settings: Mapping[str, str],
     length: int,
     worker: Worker,
     on_resume: Callable[[int], None] | None = None,
@@ -74,7 +73,7 @@ def restore_in_segments(
         output: File to write.
         options: What to do.
         info: What is known of the source.
-        ready: What will run; part of what the work is known by.
+        settings: What decides the bits but the source (`identity.identity_of_settings`).
         length: Frames in a segment.
         worker: Works segments; `segments.work` with an engine, or many of it.
         on_resume: Called with the number of frames that an earlier run has finished.
@@ -89,7 +88,7 @@ def restore_in_segments(
             stat = source.stat()  # before the content is looked at, to tell if it changes then
         except OSError as error:
             raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
-        identity = identity_of(source, options, ready) | {"segment_frames": str(length)}
+        identity = {"source": content_of(source), **settings, "segment_frames": str(length)}
         plan = folder.plan(identity)
         if plan is None:
             index = index_packets(source)

@@ -10,6 +10,9 @@ from threading import Event, Thread
 # Frames that a reader or a worker may be ahead of who comes next. More would only cost memory.
 READ_AHEAD = 4
 
+# A thread that has not begun after so long never will.
+_START_SECONDS = 5.0
+
 _END = object()
 
 
@@ -101,7 +104,7 @@ def prefetch[T](items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
     then closed in that thread, so that its own `finally` blocks have run on return.
     """
     buffer: Queue[object] = Queue(maxsize=depth)
-    stop = Event()
+    began, stop = Event(), Event()
     failure: list[BaseException] = []
 
     def put(item: object) -> bool:
@@ -114,6 +117,7 @@ def prefetch[T](items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
         return False
 
     def produce() -> None:
+        began.set()
         try:
             for item in items:
                 if not put(item):
@@ -136,9 +140,11 @@ def prefetch[T](items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
             raise failure[0]
 
     thread = Thread(target=produce, name="vqfr-prefetch", daemon=True)
-    thread.start()
     try:
+        thread.start()
         yield consume()
     finally:
         stop.set()
-        thread.join()
+        # Ctrl-C may come while it is being started: then it is there in a moment, or never.
+        if began.wait(_START_SECONDS):
+            thread.join()

@@ -12,6 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from vqfr_media.errors import OutputError
+from vqfr_media.identity import differences
 from vqfr_media.media.index import FrameIndex
 from vqfr_media.media.output import atomic_output, output_error, target_of
 from vqfr_media.media.segment_file import SegmentFile, read_segment
@@ -118,9 +119,9 @@ class WorkFolder:
             with suppress(ValueError, KeyError, TypeError):
                 values = json.loads(journal.read_text())
                 before = values["identity"] | {"journal": str(values["version"])}
-                differences = _differences(before, identity | {"journal": str(VERSION)})
-                why = "; ".join(differences)
-                plan = None if differences else _plan_of(values["plan"])
+                other = differences(before, identity | {"journal": str(VERSION)})
+                why = "; ".join(other)
+                plan = None if other else _plan_of(values["plan"])
             if plan is None:
                 logger.warning(
                     "%s: begins anew, what was finished of it is of no use: %s", self._output, why
@@ -199,15 +200,3 @@ def _plan_of(values: Mapping[str, Any]) -> Plan:
         bool(values["decoded"]),
     )
     return Plan(index, int(values["threads"]), bytes.fromhex(values["extradata"]))
-
-
-def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """In words, at most three."""
-    names = sorted({n for n in {*before, *now} if before.get(n) != now.get(n)})
-    said = [
-        f"another {name}"
-        if len(max(before.get(name, ""), now.get(name, ""), key=len)) > 40
-        else f"{name} was {before.get(name, 'not set')}, is {now.get(name, 'not set')}"
-        for name in names[:3]
-    ]
-    return said + [f"and {len(names) - 3} more"] * (len(names) > 3)

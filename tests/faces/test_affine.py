@@ -3,7 +3,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy import ndimage  # type: ignore[import-untyped]
+from scipy import ndimage
 
 from vqfr_media.faces.affine import apply, bounds, compose, invert, warp
 

@@ -17,7 +17,7 @@ from vqfr_media.media.image import (
     read_image,
     write_image,
 )
-from vqfr_media.media.output import atomic_output, check_place, refuse_same
+from vqfr_media.media.output import atomic_output, check_place, refuse_same, remove_leftovers
 from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import EncodeOptions
@@ -184,3 +184,16 @@ def test_the_largest_images(tmp_path: Path, suffix: str, side: int) -> None:
     with pytest.raises(CodecError, match=f"cannot hold {side + 1}×1 pixels"):
         write_image(path, image(1, side + 1), ImageExtras(), OPTIONS)
     assert read_image(path)[0].width == side
+
+
+def test_leftovers_of_one_output_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    others = [
+        ".a.part-0a1b2c3d.mp4", ".a [x].part-0a1b2c3.mp4", ".a [x].part-0a1b2c3d.mkv",
+        ".b [x].part-0a1b2c3d.mp4", "a [x].part-0a1b2c3d.mp4", ".a [x].part-0a1b2c3d.mp4.bak",
+    ]  # fmt: skip
+    for name in (*others, ".a [x].part-0a1b2c3d.mp4", ".a [x].part-ffffffff.mp4", "a [x].mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    remove_leftovers(tmp_path / "a [x].mp4")
+    assert names(tmp_path) == sorted([*others, "a [x].mp4"])
+    with pytest.raises(OutputError, match="no folder"):
+        remove_leftovers(tmp_path / "no" / "a.mp4")

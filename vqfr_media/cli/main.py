@@ -1,7 +1,7 @@
 """The command line: parsed, run, and ended with an exit code.
 
 Exit codes: 0 done, 1 our own failure, 2 the input or an option is at fault, 3 the machine lacks
-something, 130 stopped by Ctrl-C.
+something, 4 some of many files failed, 130 stopped by Ctrl-C.
 """
 
 import io
@@ -18,23 +18,27 @@ from typing import assert_never
 
 import tyro
 
+from vqfr_media.cli.batch import batch
 from vqfr_media.cli.demo import demo
 from vqfr_media.cli.engine import engine
+from vqfr_media.cli.look import compare, find_tracks, report
 from vqfr_media.cli.models import doctor, fetch_weights, list_weights, verify_weights
-from vqfr_media.cli.restore import find_tracks, restore
+from vqfr_media.cli.restore import restore
 from vqfr_media.cli.say import complain, hushed, say
 from vqfr_media.commands import (
+    AnyCommand,
     Command,
     Demo,
     Doctor,
     Engine,
-    FindTracks,
     Restore,
     Weights,
     WeightsFetch,
     WeightsList,
     WeightsVerify,
 )
+from vqfr_media.commands_batch import Batch
+from vqfr_media.commands_look import Compare, FindTracks, Report
 from vqfr_media.errors import InputError, MachineError, OptionError, VqfrMediaError
 
 
@@ -66,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     raise SystemExit(code)
 
 
-def _parse(arguments: Sequence[str]) -> Restore | FindTracks | Demo | Weights | Engine | Doctor:
+def _parse(arguments: Sequence[str]) -> AnyCommand:
     """The command; a value out of range is told in our own words, without the parser's box."""
     said = io.StringIO()
     try:
@@ -107,13 +111,19 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def run(command: Restore | FindTracks | Demo | Weights | Engine | Doctor) -> int:
+def run(command: AnyCommand) -> int:
     """Runs one parsed command; returns its exit code."""
     match command:
         case Restore():
             return restore(command)
+        case Batch():
+            return batch(command)
         case FindTracks():
             return find_tracks(command)
+        case Compare():
+            return compare(command)
+        case Report():
+            return report(command)
         case Demo():
             return demo(command)
         case Weights(WeightsList()):

@@ -1,20 +1,40 @@
-"""`vqfr-media restore` and `vqfr-media tracks`."""
+"""`vqfr-media restore`."""
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 
-from vqfr_media.cli.say import fetch_progress, frame_progress, resumable_progress, say
-from vqfr_media.commands import FindTracks, Restore
+from vqfr_media.cli.say import fetch_progress, resumable_progress, say
+from vqfr_media.commands import Restore
 from vqfr_media.errors import OptionError, OutputError
-from vqfr_media.options import FaceOptions, ModelOptions, RestoreOptions, TemporalOptions
 
 
 def restore(command: Restore) -> int:
+    """Restores one video or image to a file, or several into a folder."""
+    from vqfr_media.cli.batch import restore_many
+
+    match command.sources:
+        case ():
+            raise OptionError("restore needs a video or an image to read")
+        case (source,):
+            return restore_one(source, command)
+        case sources:
+            if command.report is not None:
+                raise OptionError(
+                    f"{command.output}/batch.json will tell of each of the {len(sources)} inputs; "
+                    f"leave out --report {command.report}"
+                )
+            return restore_many(sources, command.output, command.options, quiet=command.quiet)
+
+
+def restore_one(source: Path, command: Restore) -> int:
     """Restores one video or image."""
+    from vqfr_media.identity import library_versions
     from vqfr_media.media.image import is_image
     from vqfr_media.media.output import atomic_output, check_place, output_error, refuse_same
     from vqfr_media.pipeline import restore_image, restore_video
 
-    source, output, report = command.source, command.output, command.report
+    output, report = command.output, command.report
     if report is not None:
         refuse_same(report, source)
         if command.options.tracks is not None:
@@ -39,47 +59,16 @@ def restore(command: Restore) -> int:
                     on_resume=skip,
                 )
     if report is not None:
+        told = {
+            **summary.to_json(),
+            "options": asdict(command.options),
+            "versions": library_versions(),
+        }
         with atomic_output(report) as temporary:
             try:
-                temporary.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
+                temporary.write_text(json.dumps(told, indent=2, default=str) + "\n")
             except OSError as error:
                 raise output_error(report, error) from error
     if not command.quiet:
         say(*summary.lines())
-    return 0
-
-
-def find_tracks(command: FindTracks) -> int:
-    """Writes a video's faces to a file."""
-    options = RestoreOptions(
-        face=FaceOptions(
-            score=command.score,
-            detector=command.detector,
-            detector_weights=command.detector_weights,
-            proxy=command.proxy,
-        ),
-        temporal=TemporalOptions(max_gap=command.max_gap),
-        model=ModelOptions(device=command.device),
-        offline=command.offline,
-    )
-    from vqfr_media.find import find_tracks as find
-    from vqfr_media.media.output import refuse_same
-    from vqfr_media.prepare import ChosenDetector
-    from vqfr_media.tracks_file import write_tracks
-
-    refuse_same(command.output, command.source)
-    if not command.output.parent.is_dir():  # said before the work, not after it
-        raise OutputError(f"{command.output}: there is no folder {command.output.parent}")
-    chosen: list[ChosenDetector] = []
-    with frame_progress(command.quiet) as (start, step):
-        tracks = find(
-            command.source, options, on_start=start, on_frame=step, on_detector=chosen.append
-        )
-    write_tracks(command.output, tracks)
-    if not command.quiet:
-        say(
-            f"{command.output}: {len(tracks.tracks)} tracks in {len(tracks.shots)} shots, "
-            f"{tracks.source.frame_count} frames",
-            *(f"detector {one.name} ({one.why})" for one in chosen),
-        )
     return 0

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -139,6 +140,26 @@ def target_of(path: Path) -> Path:
     except OSError as error:
         raise output_error(path, error) from error
     return target
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes the temporary files that `atomic_output` left beside `path` when it was killed.
+
+    To be called only where no other process can be writing `path`.
+
+    Raises:
+        OutputError: the folder cannot be read or written.
+    """
+    target = target_of(path)
+    ours = re.compile(
+        rf"\.{re.escape(target.stem)}\.part-[0-9a-f]{{8}}{re.escape(target.suffix)}", re.DOTALL
+    )
+    try:
+        for beside in target.parent.iterdir():
+            if ours.fullmatch(beside.name) and beside.is_file():
+                beside.unlink()
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 def _make_temporary(path: Path, folder: Path | None = None) -> tuple[Path, Path]:

@@ -1,0 +1,1 @@
+"""Many files: found, worked one after the other or side by side, and told of in one report."""

@@ -1,0 +1,192 @@
+"""Finding videos and images: recursively, in natural order, by patterns, never our own results."""
+
+import fnmatch
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from vqfr_media.batch.record import REPORT, is_report
+from vqfr_media.errors import InputError
+from vqfr_media.media.image import FORMATS
+
+# Containers that can be written, and keep their name.
+WRITTEN = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".m2ts", ".mts", ".m2t", ".3gp", ".3g2",
+    ".f4v", ".nut",
+)  # fmt: skip
+# The others, and what they become. AVI, MPEG program streams, WMV and FLV cannot hold exact times
+# or the codecs that keep every depth; Matroska can hold both.
+BECOMES = {".qt": ".mov"} | dict.fromkeys(
+    (
+        ".avi", ".divx", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob", ".mxf",
+        ".ogv", ".ogm", ".rm", ".rmvb", ".dv", ".y4m", ".wtv", ".mk3d",
+    ),
+    ".mkv",
+)  # fmt: skip
+IMAGES = tuple(FORMATS)
+VIDEOS = (*WRITTEN, *BECOMES)
+
+
+@dataclass
+class Found:
+    """What lies in a folder."""
+
+    files: list[PurePath] = field(default_factory=list)
+    """Videos and images, relative to it, in natural order."""
+    left_out: list[str] = field(default_factory=list)
+    """What was not taken, in sentences."""
+    unreadable: list[str] = field(default_factory=list)
+    """Folders that could not be looked into, and why."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of the files are wanted."""
+
+    include: tuple[str, ...] = ()
+    """Patterns, of which a file has to match one; without any, all are wanted."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files and folders that are not wanted."""
+
+    def takes(self, path: PurePath) -> bool:
+        """Whether the file with this relative path is wanted."""
+        wanted = not self.include or any(_matches(path, pattern) for pattern in self.include)
+        return wanted and not self.leaves_out(path)
+
+    def leaves_out(self, path: PurePath) -> bool:
+        """Whether the file or folder with this relative path is excluded."""
+        return any(_matches(path, pattern) for pattern in self.exclude)
+
+
+def _matches(path: PurePath, pattern: str) -> bool:
+    """As docs/batch.md says: letters of any case; with a "/" the whole path, else any part of it.
+
+    A `*` also spans folders.
+    """
+    pattern = pattern.casefold().rstrip("/")
+    if "/" in pattern:
+        whole = path.as_posix().casefold()
+        wanted = pattern.removeprefix("./").removeprefix("/")
+        return fnmatch.fnmatchcase(whole, wanted) or fnmatch.fnmatchcase(whole, f"{wanted}/*")
+    return any(fnmatch.fnmatchcase(part.casefold(), pattern) for part in path.parts)
+
+
+def natural(path: PurePath) -> tuple[object, ...]:
+    """Sorts "clip 2" before "clip 10", and a folder's files together."""
+    parts = tuple(
+        tuple(
+            (0, int(piece), "") if piece.isdecimal() else (1, 0, piece)
+            for piece in re.split(r"(\d+)", part.casefold())
+            if piece
+        )
+        for part in path.parts
+    )
+    return parts, path.parts
+
+
+def find_media(
+    folder: Path,
+    *,
+    choice: Choice | None = None,
+    avoid: Path | None = None,
+    follow_links: bool = False,
+) -> Found:
+    """The videos and images under `folder`, by their names.
+
+    Hidden files and folders are never taken, and neither are folders with the report of an earlier
+    batch, other than `folder` itself.
+
+    Args:
+        folder: where to look.
+        choice: which files are wanted.
+        avoid: a folder that is not looked into: that of the outputs.
+        follow_links: Look into folders behind symbolic links too, once on every way down.
+
+    Raises:
+        InputError: `folder` is no folder, or cannot be read.
+    """
+    if "\0" in str(folder) or not folder.exists():
+        raise InputError(f"{str(folder)!r}: no such folder")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is no folder; `vqfr-media restore` takes files")
+    search = _Search(folder, choice or Choice(), avoid, follow_links)
+    search.look(PurePath(), ())
+    if search.first_error is not None:
+        raise InputError(
+            f"{folder}: cannot be read: {search.first_error.strerror}"
+        ) from search.first_error
+    return search.result()
+
+
+class _Search:
+    def __init__(self, root: Path, choice: Choice, avoid: Path | None, follow_links: bool) -> None:
+        self.first_error: OSError | None = None
+        self._root, self._choice, self._follow = root, choice, follow_links
+        self._avoid = os.path.realpath(avoid) if avoid is not None else None
+        self._found = Found()
+        self._others: Counter[str] = Counter()
+        self._unwanted = 0
+
+    def result(self) -> Found:
+        found = self._found
+        found.files.sort(key=natural)
+        if self._others:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self._others.most_common(6))
+            more = "" if len(self._others) <= 6 else ", ..."
+            found.left_out.append(f"{_files(sum(self._others.values()))} of other kinds: "
+                                  f"{kinds}{more}")  # fmt: skip
+        if self._unwanted:
+            found.left_out.append(f"{_files(self._unwanted)} by --include or --exclude")
+        return found
+
+    def look(self, below: PurePath, above: tuple[tuple[int, int], ...]) -> None:
+        """Looks into the folder `below` the root; `above` are the ids of those on the way down."""
+        folder = self._root / below
+        try:
+            status = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            if not below.parts:
+                self.first_error = error
+            else:
+                self._found.unreadable.append(f"{folder}: cannot be read: {error.strerror}")
+            return
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            self._found.left_out.append(f"{folder}: a link that leads back to a folder above it")
+            return
+        if below.parts and is_report(folder / REPORT):
+            self._found.left_out.append(f"{folder}: holds the results of an earlier batch")
+            return
+        for entry in entries:
+            self._take(entry, below / entry.name, (*above, here))
+
+    def _take(
+        self, entry: "os.DirEntry[str]", below: PurePath, above: tuple[tuple[int, int], ...]
+    ) -> None:
+        if entry.name.startswith("."):  # ours while they are worked, AppleDouble, caches
+            return
+        try:
+            is_folder = entry.is_dir()
+        except OSError:  # a link in a circle, or into a forbidden folder: the reader will say so
+            is_folder = False
+        if not is_folder:
+            suffix = below.suffix.lower()
+            if suffix not in IMAGES and suffix not in VIDEOS:
+                self._others[suffix or "without a suffix"] += 1
+            elif self._choice.takes(below):
+                self._found.files.append(below)
+            else:
+                self._unwanted += 1
+        elif self._choice.leaves_out(below) or os.path.realpath(entry.path) == self._avoid:
+            return
+        elif entry.is_symlink() and not self._follow:
+            self._found.left_out.append(f"{entry.path}: a link to a folder; add --follow-links")
+        else:
+            self.look(below, above)
+
+
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"

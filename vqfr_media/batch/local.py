@@ -1,0 +1,74 @@
+"""Files worked in this process, one after the other, by one engine and one detector."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+
+from vqfr_media.batch.task import Task, Watch
+from vqfr_media.engine import Engine
+from vqfr_media.errors import EngineError, SkippedFaceError, VqfrMediaError
+from vqfr_media.identity import content_of, identity_of_settings
+from vqfr_media.media.files import check_source
+from vqfr_media.options import RestoreOptions
+from vqfr_media.pipeline import restore_image, restore_video
+from vqfr_media.prepare import Prepared
+from vqfr_media.summary import Summary
+
+
+class LocalWorker:
+    """A `FileWorker` in this process."""
+
+    def __init__(self, ready: Prepared, *, watch: Watch | None = None) -> None:
+        self.at_once = 1
+        self._ready = ready
+        self._watch = watch or Watch()
+
+    def settings(self, options: RestoreOptions) -> Mapping[str, str]:
+        """All that decides the bits of a result but its source."""
+        return identity_of_settings(options, self._ready)
+
+    def content(self, task: Task) -> str:
+        """SHA-256 of the source.
+
+        Raises:
+            MediaError: it is missing, empty, no ordinary file, or cannot be read.
+        """
+        # Looked at first, because reading a pipe would wait for ever.
+        check_source(task.source, kind="an image" if task.kind == "image" else "a video")
+        return content_of(task.source)
+
+    def work(self, task: Task) -> Summary:
+        """Restores one file; raises what `restore_video` does."""
+        watch = self._watch
+        if task.kind == "image":
+            return restore_image(task.source, task.output, task.options, ready=self._ready)
+        return restore_video(
+            task.source,
+            task.output,
+            task.options,
+            ready=self._ready,
+            on_start=partial(watch.on_start, task),
+            on_frame=lambda _: watch.on_frames(task, 1),
+            on_resume=partial(watch.on_resume, task),
+        )
+
+    def is_fatal(self, error: VqfrMediaError) -> bool:
+        """Whether the network failed, and now fails on a blank picture too."""
+        if not isinstance(error, EngineError) or isinstance(error, SkippedFaceError):
+            return False
+        return not still_runs(self._ready.engine)
+
+    def stop(self) -> None:
+        """Nothing to do: the caller's own thread does the work."""
+
+
+def still_runs(engine: Engine) -> bool:
+    """Whether an engine that has failed can do a batch of blank crops."""
+    spec = engine.spec
+    try:
+        crops = torch.zeros(spec.max_batch, 3, spec.size, spec.size, device=spec.device)
+        engine.decode(crops, engine.encode(crops), fidelity=0.5)
+    except RuntimeError:  # EngineError is one, and so is what a broken device says
+        return False
+    return True

@@ -1,0 +1,242 @@
+"""What became of each file, as `batch.json` tells it; the schema is in docs/batch.md."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from vqfr_media.batch.task import Kind
+from vqfr_media.errors import OutputError, VqfrMediaError
+
+REPORT = "batch.json"
+SCHEMA = "vqfr-media batch"
+VERSION = 1
+
+Status = Literal["pending", "working", "done", "unchanged", "failed"]
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file as it was looked at."""
+
+    sha256: str
+    """Of its content; of a source that is no local file, what its keeper says instead."""
+    size: int
+    """Bytes."""
+    modified_ns: int
+    """When it was written last, nanoseconds since 1970."""
+
+    def looks_like(self, path: Path) -> bool:
+        """Whether the file at `path` has this size and this time."""
+        try:
+            status = path.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.modified_ns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What became of one file. Figures are those of the run that made the output."""
+
+    output: str
+    """The output, relative to the folder of the report, with "/": what a file is known by."""
+    source: str
+    """Absolute path of the source."""
+    kind: Kind = "video"
+    """What it was read as."""
+    status: Status = "pending"
+    """done in this run, unchanged since an earlier one, failed; pending and working where the run
+    ended before."""
+    reason: str = ""
+    """Why it failed, or why it was worked."""
+    error: str = ""
+    """Class of the error (docs/batch.md), if it failed."""
+    started: str = ""
+    """When the work on it began, ISO 8601, UTC."""
+    finished: str = ""
+    """When it ended."""
+    seconds: float = 0.0
+    """Wall time of the work."""
+    frames: int = 0
+    """Frames written."""
+    resumed: int = 0
+    """Those of them that an earlier, interrupted run had finished."""
+    shots: int = 0
+    """Shots in it."""
+    restored: int = 0
+    """Faces restored, over all frames."""
+    tracks: int = 0
+    """Persons in shots: tracks of restored faces."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Faces left alone, over all frames, by reason."""
+    made_with: Mapping[str, str] = field(default_factory=dict)
+    """Model, device, backend, precision and detector."""
+    warnings: tuple[str, ...] = ()
+    """What could not be kept exactly."""
+    content: FileState | None = None
+    """The source."""
+    result: FileState | None = None
+    """The output."""
+    identity: Mapping[str, str] = field(default_factory=dict)
+    """What decided the result (`identity.identity_of_settings`); empty where that is not known."""
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second of wall time in the last run, None of an image."""
+        worked = self.frames - self.resumed
+        return worked / self.seconds if worked > 1 and self.seconds else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`."""
+        versions = {n: v for n, v in self.identity.items() if n.startswith("version.")}
+        return {
+            "output": self.output,
+            "source": self.source,
+            "kind": self.kind,
+            "status": self.status,
+            "reason": self.reason,
+            "error": self.error,
+            "faces": {
+                "restored": self.restored,
+                "tracks": self.tracks,
+                "left_alone": dict(self.skipped),
+            },
+            "figures": {
+                "frames": self.frames,
+                "resumed": self.resumed,
+                "shots": self.shots,
+                "seconds": self.seconds,
+                "fps": None if self.fps is None else round(self.fps, 3),
+            },
+            "times": {"started": self.started, "finished": self.finished},
+            "made_with": dict(self.made_with),
+            "versions": {n.removeprefix("version."): v for n, v in versions.items()},
+            "identity": {n: v for n, v in self.identity.items() if n not in versions},
+            "warnings": list(self.warnings),
+            "source_file": _state_json(self.content),
+            "output_file": _state_json(self.result),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Record":
+        """The opposite.
+
+        Raises:
+            KeyError, TypeError, ValueError: these are not the values of a record.
+        """
+        faces, figures, times = values["faces"], values["figures"], values["times"]
+        if values["status"] not in get_args(Status) or values["kind"] not in get_args(Kind):
+            raise ValueError(f"{values['status']!r} {values['kind']!r}")
+        return cls(
+            output=str(values["output"]),
+            source=str(values["source"]),
+            kind=values["kind"],
+            status=values["status"],
+            reason=str(values["reason"]),
+            error=str(values["error"]),
+            started=str(times["started"]),
+            finished=str(times["finished"]),
+            seconds=float(figures["seconds"]),
+            frames=int(figures["frames"]),
+            resumed=int(figures["resumed"]),
+            shots=int(figures["shots"]),
+            restored=int(faces["restored"]),
+            tracks=int(faces["tracks"]),
+            skipped={str(n): int(v) for n, v in faces["left_alone"].items()},
+            made_with={str(n): str(v) for n, v in values["made_with"].items()},
+            warnings=tuple(map(str, values["warnings"])),
+            content=_state(values["source_file"]),
+            result=_state(values["output_file"]),
+            identity={str(n): str(v) for n, v in values["identity"].items()}
+            | {f"version.{n}": str(v) for n, v in values["versions"].items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The outcome of one run over a plan."""
+
+    records: tuple[Record, ...]
+    """One a file of the plan, in its order."""
+    seconds: float
+    """Wall time."""
+    stopped: VqfrMediaError | None = None
+    """What ended it before its last file."""
+
+    @property
+    def counts(self) -> dict[Status, int]:
+        """Files by status."""
+        counted = Counter(record.status for record in self.records)
+        return {status: counted[status] for status in get_args(Status) if counted[status]}
+
+
+def _state_json(state: FileState | None) -> dict[str, Any] | None:
+    if state is None:
+        return None
+    return {"sha256": state.sha256, "bytes": state.size, "modified_ns": state.modified_ns}
+
+
+def _state(values: Mapping[str, Any] | None) -> FileState | None:
+    if values is None:
+        return None
+    return FileState(str(values["sha256"]), int(values["bytes"]), int(values["modified_ns"]))
+
+
+def encoded(values: object, *, indent: int | None = None) -> bytes:
+    """JSON in which letters of any script can be read.
+
+    A byte of a file name that is no UTF-8 stands as its surrogate's escape, which JSON allows.
+    """
+    text = json.dumps(values, ensure_ascii=False, indent=indent)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def report_json(records: Sequence[Record], written: str) -> bytes:
+    """The content of `batch.json`."""
+    counts = Counter(record.status for record in records)
+    values = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "written": written,
+        "counts": {status: counts[status] for status in get_args(Status)},
+        "files": [record.to_json() for record in records],
+    }
+    return encoded(values, indent=1) + b"\n"
+
+
+def read_report(path: Path) -> list[Record]:
+    """The records of an earlier run; none if there is no such file.
+
+    Raises:
+        OutputError: the file is another's, a newer version's, or damaged.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        if values["schema"] != SCHEMA:
+            raise ValueError(f"schema {values['schema']!r}")
+        if values["version"] != VERSION:
+            raise OutputError(
+                f"{path}: is of version {values['version']}, this vqfr-media writes {VERSION}; "
+                "use the one that wrote it, or another folder"
+            )
+        return [Record.from_json(one) for one in values["files"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"{path}: is not the report of an earlier batch, or damaged; move it away, or choose "
+            "another folder for the outputs"
+        ) from error
+
+
+def is_report(path: Path) -> bool:
+    """Whether `path` is there and begins as `batch.json` does."""
+    with suppress(OSError), path.open("rb") as file:
+        return encoded(SCHEMA) in file.read(200)
+    return False
