@@ -1,6 +1,7 @@
 """`python -m training RECIPE --data DIR --out DIR [--init RUN] [--resume] [--threads N]`.
 
-`python -m training evaluate-detector` and `label-faces` serve the face detector.
+`python -m training evaluate` measures restored faces, `pack` makes tar shards, `evaluate-detector`
+and `label-faces` serve the face detector.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from pathlib import Path
 import cv2
 import torch
 
+from training import evaluate_command
+from training.configs import Series
 from training.detector_report import Contender, write_report
 from training.finding import Finder
 from training.labels import write_labels
 from training.loop import run
 from training.recipes import RECIPES, detector, find_recipe
+from training.series import run_series
+from training.sources import find_pieces, write_shards
+from vqfr_media.errors import MachineError
 
 logger = logging.getLogger("training")
 
@@ -32,6 +38,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, help="run folder")
     parser.add_argument("--init", type=Path, help="stage-1 run folder or checkpoint, for stage 2")
+    parser.add_argument(
+        "--start-from", type=Path, help="run of the same stage whose weights to go on with"
+    )
+    parser.add_argument("--vgg", type=Path, help="VGG-16 weights, where they cannot be fetched")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder")
     parser.add_argument("--threads", type=int, help="CPU threads of the network [all]")
     parser.add_argument("--workers", type=int, default=1, help="threads that prepare samples [1]")
@@ -67,23 +77,39 @@ def make_label_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def make_pack_parser() -> argparse.ArgumentParser:
+    """Of `pack`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training pack",
+        description="Pack a data set's pictures into tar shards, for file systems slow with many.",
+    )
+    parser.add_argument("--data", type=Path, required=True, help="what --data takes otherwise")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    parser.add_argument("--each", type=int, default=1000, help="pictures a shard [1000]")
+    return parser
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0, or 2 for a mistake of the caller's."""
+    """Run the command; 0, or 2 for a mistake of the caller's, 3 for what this machine lacks."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    commands: dict[str, Callable[[list[str]], None]] = {
+    commands: dict[str, Callable[[list[str]], int | None]] = {
+        "evaluate": evaluate_command.run,
         "evaluate-detector": _evaluate,
         "label-faces": _label,
+        "pack": _pack,
     }
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     cv2.setNumThreads(1)  # samples are prepared side by side already
     try:
         if arguments and arguments[0] in commands:
-            commands[arguments[0]](arguments[1:])
-        else:
-            _train(arguments)
+            return commands[arguments[0]](arguments[1:]) or 0
+        _train(arguments)
     except ValueError as error:
         logger.error("%s", error)
         return 2
+    except MachineError as error:
+        logger.error("%s", error)
+        return 3
     return 0
 
 
@@ -91,11 +117,26 @@ def _train(arguments: list[str]) -> None:
     options = make_parser().parse_args(arguments)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    recipe = find_recipe(options.recipe)
+    if isinstance(recipe, Series):
+        if options.init is not None or options.start_from is not None:
+            raise ValueError(f"{recipe.name} begins from nothing: --init and --start-from are idle")
+        run_series(
+            recipe,
+            data=options.data,
+            out=options.out,
+            vgg=options.vgg,
+            resume=options.resume,
+            workers=options.workers,
+        )
+        return
     run(
-        find_recipe(options.recipe),
+        recipe,
         data=options.data,
         out=options.out,
         init=options.init,
+        start_from=options.start_from,
+        vgg=options.vgg,
         resume=options.resume,
         workers=options.workers,
     )
@@ -122,6 +163,14 @@ def _label(arguments: list[str]) -> None:
     options = make_label_parser().parse_args(arguments)
     count = write_labels(options.data, _finder(options.weights), made_by=options.weights.name)
     logger.info("%d photographs labelled", count)
+
+
+def _pack(arguments: list[str]) -> None:
+    options = make_pack_parser().parse_args(arguments)
+    for part in ("train", "val"):
+        pieces = find_pieces(options.data / part)
+        shards = write_shards(pieces, options.out, name=part, each=options.each)
+        logger.info("%s: %d pictures in %d shards", part, len(pieces), len(shards))
 
 
 def _finder(weights: Path) -> Finder:

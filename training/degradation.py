@@ -1,6 +1,7 @@
 """How a good face becomes a poor one: x = [(y * k_sigma) down r + n_delta] JPEG_q, back up.
 
-Paper, section 4.1. Every length is given in pixels of a 512 px face and scaled to the working
+Paper, section 4.1; before it goes back up, the picture may pass through H.264, as faces from films
+have. Every length is given in pixels of a 512 px face and scaled to the working
 size, so one configuration describes the same damage at 256 and at 512 px. `degrade` is a pure
 function of (image, generator, configuration).
 """
@@ -52,11 +53,19 @@ class Degradation:
     """Share of images whose 8 px block grid does not begin at the corner: a face in a frame."""
     recompressed: float = 0.0
     """Share of images compressed a second time, at another size, as video from the web is."""
+    h264: float = 0.0
+    """Share of images that are encoded as the last frame of a short H.264 clip; needs PyAV."""
+    h264_crf: tuple[float, float] = (18.0, 35.0)
+    """x264's constant rate factor; 23 is its default."""
+    h264_frames: tuple[int, int] = (1, 4)
+    """Frames of the clip, inclusive: the last is predicted from those before it, as in a film."""
+    h264_motion: float = 1.5
+    """Standard deviation of the motion from frame to frame, in pixels of the reduced face."""
     nearly_clean: float = 0.0
     """Share of images with at most a tenth of every range: good input must not be harmed."""
 
     def __post_init__(self) -> None:
-        for name in ("blur_sigma", "reduction", "noise", "jpeg_quality"):
+        for name in ("blur_sigma", "reduction", "noise", "jpeg_quality", "h264_crf"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise ValueError(f"{name} must be an ascending range from 0 up, got {low}..{high}")
@@ -64,6 +73,14 @@ class Degradation:
             raise ValueError(f"reduction must be at least 1, got {self.reduction[0]}")
         if not 1 <= self.jpeg_quality[0] <= self.jpeg_quality[1] <= 100:
             raise ValueError(f"jpeg_quality must be within 1..100, got {self.jpeg_quality}")
+        if self.h264_crf[1] > 51:
+            raise ValueError(f"h264_crf must be within 0..51, got {self.h264_crf}")
+        if not 1 <= self.h264_frames[0] <= self.h264_frames[1]:
+            raise ValueError(
+                f"h264_frames must be an ascending range from 1, got {self.h264_frames}"
+            )
+        if self.h264_motion < 0:
+            raise ValueError(f"h264_motion must not be negative, got {self.h264_motion}")
         for name in ("blur_power", "noise_power"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -71,7 +88,15 @@ class Degradation:
             raise ValueError(f"kernel_size must be odd and positive, got {self.kernel_size}")
         if not self.down_kernels or not self.up_kernels:
             raise ValueError("down_kernels and up_kernels need at least one kernel each")
-        for name in ("anisotropic", "grey_noise", "block_shift", "recompressed", "nearly_clean"):
+        shares = (
+            "anisotropic",
+            "grey_noise",
+            "block_shift",
+            "recompressed",
+            "h264",
+            "nearly_clean",
+        )
+        for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share within 0..1, got {getattr(self, name)}")
 
@@ -94,6 +119,9 @@ def degrade(image: Image, generator: np.random.Generator, config: Degradation) -
         between = round(reduced + (height - reduced) * generator.random())
         poor = _resize(poor, between, _pick(config.up_kernels, generator))
         poor = _jpeg(poor, generator, config, strength=strength)
+    # Nothing is drawn where the share is 0, so that older recipes keep their samples.
+    if config.h264 > 0 and generator.random() < config.h264:
+        poor = _h264(poor, generator, config, strength=strength)
     poor = _resize(poor, height, _pick(config.up_kernels, generator))
     # What a decoder hands over has 8 bits; the network must not see more.
     return np.asarray(np.rint(np.clip(poor, 0, 1) * 255) / np.float32(255), np.float32)
@@ -125,10 +153,12 @@ def _blur(
     if generator.random() >= config.anisotropic:
         sigma_y = sigma_x
     size = max(1, round((config.kernel_size - 1) / 2 * scale)) * 2 + 1
+    border = cv2.BORDER_REFLECT_101
+    if sigma_x == sigma_y:  # the same kernel as a product of two, four times as fast
+        axis = cv2.getGaussianKernel(size, float(sigma_x), cv2.CV_32F)
+        return np.asarray(cv2.sepFilter2D(image, -1, axis, axis, borderType=border), np.float32)
     kernel = gaussian_kernel(size, float(sigma_x), float(sigma_y), angle)
-    return np.asarray(
-        cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.float32
-    )
+    return np.asarray(cv2.filter2D(image, -1, kernel, borderType=border), np.float32)
 
 
 def _reduction(generator: np.random.Generator, config: Degradation, *, strength: float) -> float:
@@ -163,6 +193,35 @@ def _jpeg(
     decoded = np.asarray(cv2.imdecode(buffer, cv2.IMREAD_COLOR))
     whole = np.asarray(decoded[top:, left:, ::-1], np.float32)
     return np.asarray(whole / np.float32(255), np.float32)
+
+
+def _h264(
+    image: Image, generator: np.random.Generator, config: Degradation, *, strength: float
+) -> Image:
+    """The last frame of a clip in which the picture arrives where it is by small shifts."""
+    try:
+        from vqfr_media.media.h264 import round_trip
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"h264 = {config.h264:g} needs PyAV: pip install av, or set h264 to 0"
+        ) from error
+    low, high = config.h264_crf
+    crf = low + (high - low) * generator.random() * strength
+    count = int(generator.integers(config.h264_frames[0], config.h264_frames[1] + 1))
+    steps = generator.standard_normal((count, 2)) * config.h264_motion
+    steps[-1] = 0
+    # Where each frame is, seen from the last.
+    places = np.cumsum(steps[::-1], axis=0)[::-1]
+    levels = np.rint(image * 255).astype(np.uint8)
+    frames = [_shifted(levels, x, y) for x, y in places[:-1]]
+    return np.asarray(round_trip([*frames, levels], crf=crf)[-1] / np.float32(255), np.float32)
+
+
+def _shifted(levels: NDArray[np.uint8], x: float, y: float) -> NDArray[np.uint8]:
+    matrix = np.array([[1, 0, x], [0, 1, y]])
+    size = (levels.shape[1], levels.shape[0])
+    moved = cv2.warpAffine(levels, matrix, size, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(moved, np.uint8)
 
 
 def _resize(image: Image, size: int, kernel: Kernel) -> Image:

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from training.backgrounds import sample_photographs
+from training.configs import DetectorRecipe
 from training.detections import contact_sheet, find_faces
 from training.multibox import Targets, multibox_loss, targets
 from training.portraits import Portraits
-from training.recipes import DetectorRecipe
 from training.retinaface import RetinaFace, initialise, save_detector, to_images
 from training.scenes import MOST_IN_A_BATCH, Scene, SceneConfig, make_scene
-from training.stage import place
+from training.stage import ParameterGroup, place
 
 type Batch = tuple[Tensor, Targets]
 """(N, 3, S, S) as the network takes it, and what it is to say."""
@@ -103,6 +103,22 @@ class DetectorStage:
         return multibox_loss(
             tuple(part.float() for part in output), wanted.to(self._device), self.recipe.stage
         )
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """All alike."""
+        return [ParameterGroup(list(self.network.parameters()), 1.0, self.recipe.betas)]
+
+    critics = None
+    """Nothing judges a detector but its targets."""
+
+    def critic_groups(self) -> list[ParameterGroup]:
+        """None."""
+        return []
+
+    def criticise(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """Nothing to learn."""
+        del batch, number
+        return {}
 
     @torch.no_grad()
     def validate(self, picture: Path) -> dict[str, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from training.configs import DetectorRecipe
 from training.detections import Detections, contact_sheet
 from training.detector import scenes_of
 from training.detector_eval import (
@@ -22,7 +23,6 @@ from training.detector_eval import (
 )
 from training.finding import Finder
 from training.portraits import Picture
-from training.recipes import DetectorRecipe
 from training.scenes import Scene, SceneConfig
 
 _SEED, _EMPTY_SEED = 100, 200

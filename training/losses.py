@@ -51,6 +51,11 @@ def code_alignment_loss(latent: Tensor, code: Tensor) -> Tensor:
     return F.mse_loss(latent, code.detach())
 
 
+def code_cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
+    """−log p of the good face's codes (N, h, w) under `logits` (N, h·w, K): v2's code loss."""
+    return F.cross_entropy(logits.flatten(0, 1), codes.flatten())
+
+
 def straight_through(latent: Tensor, quantized: Tensor) -> Tensor:
     """`quantized` going forward, the identity to `latent` going backward (paper, 3.1)."""
     return latent + (quantized - latent).detach()

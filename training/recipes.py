@@ -1,133 +1,24 @@
 """A run is a function: each recipe returns its complete configuration.
 
-A variant calls another recipe and changes fields with `dataclasses.replace`.
+A variant calls another recipe and changes fields with `dataclasses.replace`. Those of the paper
+are in training/paper_recipes.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
+from training import paper_recipes as paper
+from training.configs import DetectorRecipe, Recipe, Series, Stage1, Stage2, VqRecipe
 from training.data import Augmentation
 from training.degradation import Degradation
+from training.discriminators import Critic
 from training.multibox import MultiBox
+from training.perceptual import Perceptual
 from training.scenes import SceneBatch, SceneConfig
-from vqfr_media.network.vqfr_v1 import VqfrV1Config, lite_config
-
-RECIPES = (
-    "lite_stage1",
-    "lite_stage2",
-    "smoke_stage1",
-    "smoke_stage2",
-    "detector",
-    "smoke_detector",
-)
-"""The names the command takes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage1:
-    """The codebook (paper, 3.1): good faces through encoder, look-up and texture decoder."""
-
-    commitment: float = 0.25
-    """β of Eq. 3."""
-    gradient: float = 0.5
-    """Weight of the gradient L1."""
-    face_peak: float = 3.0
-    """How much more a pixel between eyes and mouth counts than one at the rim."""
-    unquantised_steps: int
-    """First steps that decode the latents themselves: latents settle before codes exist."""
-    reestimate_at: tuple[int, ...]
-    """Steps before which the codebook is set to the k-means centres of recent latents."""
-    reservoir: int
-    """How many latent vectors k-means sees."""
-
-    def __post_init__(self) -> None:
-        if self.unquantised_steps > 0 and self.unquantised_steps not in self.reestimate_at:
-            raise ValueError("the codebook must be estimated when quantisation begins")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage2:
-    """Restoration (paper, 3.3) with the codebook frozen."""
-
-    code: float = 1.0
-    """Weight of the code alignment loss."""
-    texture: float = 1.0
-    """Weight of the texture branch's image losses."""
-    main: float = 1.0
-    """Weight of the main branch's image losses. The paper leaves L1 out; without GAN it stays."""
-    gradient: float = 0.5
-    """Weight of the gradient L1 within the image losses."""
-    face_peak: float = 3.0
-    """How much more a pixel between eyes and mouth counts than one at the rim."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Course:
-    """What the loop itself needs to know of a run."""
-
-    name: str
-    steps: int
-    learning_rate: float
-    """Adam's, after warm-up; falls to 0 along a half cosine at the last step."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup_steps: int
-    clip_norm: float = 1.0
-    """Largest norm of the whole gradient."""
-    ema: float = 0.995
-    """Decay a step of the averaged weights; lower at the very beginning."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
-    log_every: int = 20
-    validate_every: int
-    checkpoint_minutes: float = 5.0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.warmup_steps < self.steps:
-            raise ValueError(f"warmup_steps must be within 0..{self.steps - 1}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must be within [0, 1), got {self.ema}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe(Course):
-    """Everything that decides a VQFR run's numbers, besides its data and its initial weights."""
-
-    network: VqfrV1Config
-    stage: Stage1 | Stage2
-    augmentation: Augmentation
-    degradation: Degradation
-    batch: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1, got {self.batch}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectorRecipe(Course):
-    """Everything that decides a detector run's numbers, besides its photographs."""
-
-    stage: MultiBox
-    batches: tuple[SceneBatch, ...]
-    """What the steps see, in turn."""
-    validation: SceneConfig
-    """The kind of scene, made of other people, that watches over the run."""
-    validation_scenes: int = 48
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.batches:
-            raise ValueError("batches must name at least one kind of scene")
-        if self.validation_scenes < 1:
-            raise ValueError(f"validation_scenes must be at least 1, got {self.validation_scenes}")
+from vqfr_media.network.config import VqfrV1Config, lite_config
 
 
 def video_degradation() -> Degradation:
@@ -149,7 +40,7 @@ def video_degradation() -> Degradation:
     )
 
 
-def lite_stage1() -> Recipe:
+def lite_stage1() -> Recipe[VqfrV1Config]:
     """The codebook of the lite edition: a quarter of an hour on one CPU core.
 
     Colours and backgrounds vary little here: 512 codes are few, and are to be spent on eyes, mouths
@@ -177,7 +68,7 @@ def lite_stage1() -> Recipe:
     )
 
 
-def lite_stage2() -> Recipe:
+def lite_stage2() -> Recipe[VqfrV1Config]:
     """The lite edition itself: 90 minutes on two CPU cores, beginning from `lite_stage1`."""
     return replace(
         lite_stage1(),
@@ -191,7 +82,56 @@ def lite_stage2() -> Recipe:
     )
 
 
-def smoke_stage1() -> Recipe:
+def lite_adversarial() -> Recipe[VqfrV1Config]:
+    """The lite edition's second course: ten minutes on one CPU core, from `lite_stage2`'s weights.
+
+    Critics on both branches, and the stage-1 encoder's features as the perceptual term (no VGG is
+    at hand). Short on purpose: what these critics can teach a network this small is sharpness, and
+    after 400 steps it begins to draw lines along contours. Blends of two people are rare here:
+    their double contours would teach the critics that ghosts are good.
+    """
+    local = Critic(
+        branch="main", kind="patch", width=32, norm="spectral", contrast=4.0, weight=0.01, start=60
+    )
+    whole = Critic(
+        branch="main",
+        kind="wavelet",
+        width=8,
+        most=96,
+        contrast=4.0,
+        weight=0.005,
+        start=60,
+        rate=5.0,
+        r1=1.0,
+    )
+    return replace(
+        lite_stage2(),
+        name="lite_adversarial",
+        stage=Stage2(
+            perceptual=Perceptual(network="stage1", content=0.2, style=0.0),
+            critics=(local, replace(local, branch="texture", weight=0.003), whole),
+        ),
+        augmentation=Augmentation(
+            rotation=30.0,
+            zoom=(0.8, 1.25),
+            blended=0.05,
+            background=0.4,
+            light=0.4,
+            colour=0.08,
+            contrast=0.2,
+        ),
+        batch=2,
+        steps=320,
+        learning_rate=3e-4,
+        betas=(0.5, 0.99),
+        critic_learning_rate=4e-4,
+        ema=0.99,
+        seed=2,
+        validate_every=80,
+    )
+
+
+def smoke_stage1() -> Recipe[VqfrV1Config]:
     """Stage 1 of a toy network in seconds: shows that everything runs and learns."""
     network = replace(
         lite_config(),
@@ -207,7 +147,14 @@ def smoke_stage1() -> Recipe:
         lite_stage1(),
         name="smoke_stage1",
         network=network,
-        stage=Stage1(unquantised_steps=10, reestimate_at=(10, 20), reservoir=2048),
+        stage=Stage1(
+            unquantised_steps=10,
+            reestimate_at=(10, 20),
+            reservoir=2048,
+            critics=(
+                Critic(branch="texture", kind="wavelet", width=2, most=16, start=20, r1_every=4),
+            ),
+        ),
         steps=30,
         batch=2,
         learning_rate=2e-3,
@@ -218,9 +165,30 @@ def smoke_stage1() -> Recipe:
     )
 
 
-def smoke_stage2() -> Recipe:
-    """Stage 2 of the same toy network."""
-    return replace(smoke_stage1(), name="smoke_stage2", stage=Stage2(), steps=40, seed=1)
+def smoke_stage2() -> Recipe[VqfrV1Config]:
+    """Stage 2 of the same toy network, with a local critic on each branch."""
+    local = Critic(
+        branch="texture",
+        kind="patch",
+        width=8,
+        layers=1,
+        norm="spectral",
+        contrast=8.0,
+        weight=0.2,
+        adaptive=True,
+        learn_from=10,
+        start=20,
+    )
+    return replace(
+        smoke_stage1(),
+        name="smoke_stage2",
+        stage=Stage2(
+            perceptual=Perceptual(network="stage1", content=0.1, style=1.0),
+            critics=(local, replace(local, branch="main", norm="batch", contrast=None, layers=2)),
+        ),
+        steps=40,
+        seed=1,
+    )
 
 
 def detector() -> DetectorRecipe:
@@ -264,23 +232,46 @@ def smoke_detector() -> DetectorRecipe:
     )
 
 
-def find_recipe(name: str) -> Recipe | DetectorRecipe:
+def smoke() -> Series:
+    """Both stages of the toy network, critics and all: shows in a minute that everything runs."""
+    return Series(name="smoke", recipes=(smoke_stage1(), smoke_stage2()))
+
+
+type AnyRecipe = VqRecipe | DetectorRecipe | Series
+
+
+def _table() -> dict[str, Callable[[], AnyRecipe]]:
+    return {
+        "vqgan_v1": paper.vqgan_v1,
+        "vqfr_v1": paper.vqfr_v1,
+        "vqgan_v2": paper.vqgan_v2,
+        "vqfr_v2": paper.vqfr_v2,
+        "simvqfr": paper.simvqfr,
+        "single_branch": paper.single_branch,
+        "no_warp": paper.no_warp,
+        **{f"vqgan_f{f}": partial(paper.vqgan_v1, patch=f) for f in (8, 16, 64)},
+        **{f"simvqfr_f{f}": partial(paper.simvqfr, patch=f) for f in (8, 16, 64)},
+        "lite_stage1": lite_stage1,
+        "lite_stage2": lite_stage2,
+        "lite_adversarial": lite_adversarial,
+        "smoke": smoke,
+        "smoke_stage1": smoke_stage1,
+        "smoke_stage2": smoke_stage2,
+        "detector": detector,
+        "smoke_detector": smoke_detector,
+    }
+
+
+RECIPES = tuple(_table())
+"""The names the command takes."""
+
+
+def find_recipe(name: str) -> AnyRecipe:
     """The recipe called `name`.
 
     Raises:
         ValueError: there is none.
     """
-    match name:
-        case "lite_stage1":
-            return lite_stage1()
-        case "lite_stage2":
-            return lite_stage2()
-        case "smoke_stage1":
-            return smoke_stage1()
-        case "smoke_stage2":
-            return smoke_stage2()
-        case "detector":
-            return detector()
-        case "smoke_detector":
-            return smoke_detector()
-    raise ValueError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+    if name not in RECIPES:
+        raise ValueError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+    return _table()[name]()

@@ -17,16 +17,19 @@ import torch
 import torchvision
 from torch import Tensor
 
-from training.recipes import Course
+from training.configs import Course
 
 
-def describe_run(recipe: Course, *, data: Path, init: Path | None) -> dict[str, Any]:
+def describe_run(
+    recipe: Course, *, data: Path, init: Path | None, start_from: Path | None
+) -> dict[str, Any]:
     """Everything needed to know how a run came about, as JSON values."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "recipe": asdict(recipe),
         "data": str(data),
         "init": None if init is None else str(init),
+        "start_from": None if start_from is None else str(start_from),
         "commit": _commit(),
         "versions": {
             "python": platform.python_version(),

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from training.recipes import Course
+from training.configs import Course
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a pace."""
+
+    parameters: list[nn.Parameter]
+    rate: float
+    """Learning rate relative to the recipe's."""
+    betas: tuple[float, float]
+    """Adam's."""
 
 
 class Stage[Batch](Protocol):
@@ -27,6 +39,9 @@ class Stage[Batch](Protocol):
     def averaged(self) -> nn.Module:
         """The exponential moving average of `network`: what a run is for."""
 
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """What of `network` learns, and how fast."""
+
     def batches(self, *, first_step: int, workers: int) -> Generator[Batch]:
         """What the steps from `first_step` on see, the same however a run is cut."""
 
@@ -35,6 +50,16 @@ class Stage[Batch](Protocol):
 
     def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """The losses of step `number` by name; "total" is the one to go down."""
+
+    @property
+    def critics(self) -> nn.Module | None:
+        """Networks with an optimiser of their own that judge what `network` draws; None: none."""
+
+    def critic_groups(self) -> list[ParameterGroup]:
+        """What of `critics` learns, and how fast; empty without any."""
+
+    def criticise(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """The critics' losses after `step`, as there; empty in steps in which none learns."""
 
     def validate(self, picture: Path) -> dict[str, float]:
         """Figures of the averaged network on other people; writes a picture to look at."""

@@ -5,28 +5,46 @@ Shapes: images (N, 3, S, S) RGB in [-1, 1]; latents and code vectors (N, C, h, w
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
-from sklearn.cluster import MiniBatchKMeans
-from torch import Tensor, nn
+from torch import Tensor
 
+from training.configs import Stage1, Stage2, VqRecipe
+from training.critics import Critics
 from training.losses import (
     code_alignment_loss,
+    code_cross_entropy,
     codebook_loss,
     face_weight,
     gradient_l1,
     straight_through,
     weighted_l1,
 )
-from training.recipes import Recipe, Stage1, Stage2
+from training.memory import recompute_blocks
+from training.networks import (
+    CodebookNetwork,
+    RestorationNetwork,
+    codebook_network,
+    decode,
+    frozen_copy,
+    last_layers,
+    place_network,
+    restoration_network,
+)
+from training.perceptual import (
+    Features,
+    Perceptual,
+    encoder_features,
+    load_vgg16,
+    perceptual_losses,
+)
+from training.reservoir import remember
+from training.starting import start_linear
 from training.warp import use_sampled_warps
-from vqfr_media.network.blocks import Branches, ResidualBlock
-from vqfr_media.network.deform import ModulatedDeformConv
-from vqfr_media.network.vqfr_v1 import VqfrV1
+from vqfr_media.network.vqfr_v2 import VqfrV2
 from vqfr_media.network.vqgan import Vqgan
 
 
@@ -34,13 +52,16 @@ from vqfr_media.network.vqgan import Vqgan
 class CodebookTraining:
     """Stage 1: what it trains, and what it needs beside that."""
 
-    recipe: Recipe
+    recipe: VqRecipe
     stage: Stage1
-    network: Vqgan
-    averaged: Vqgan
+    network: CodebookNetwork
+    averaged: CodebookNetwork
     """The exponential moving average of `network`'s weights: what a run is for."""
     weight: Tensor
     """(S, S), mean 1: where errors count more."""
+    critics: Critics
+    features: Features | None
+    """What the perceptual term compares."""
     reservoir: Tensor
     """The latest latent vectors (R, C), NaN where not yet filled; checkpointed."""
 
@@ -49,194 +70,216 @@ class CodebookTraining:
 class RestorationTraining:
     """Stage 2: what it trains, and what it needs beside that."""
 
-    recipe: Recipe
+    recipe: VqRecipe
     stage: Stage2
-    network: VqfrV1
-    averaged: VqfrV1
+    network: RestorationNetwork
+    averaged: RestorationNetwork
     """The exponential moving average of `network`'s weights: what a run is for."""
     weight: Tensor
     """(S, S), mean 1: where errors count more."""
-    teacher: Vqgan
+    critics: Critics
+    features: Features | None
+    """What the perceptual term compares."""
+    teacher: CodebookNetwork
     """The frozen stage-1 network, whose codes of the good face are the target."""
 
 
 type Training = CodebookTraining | RestorationTraining
 
 
-def build(
-    recipe: Recipe, device: torch.device, stage1: Mapping[str, Tensor] | None = None
-) -> Training:
-    """The stage of `recipe` on `device`, its weights drawn from the recipe's seed.
+@dataclass(frozen=True)
+class Outcome:
+    """What one step of a stage gives."""
 
-    `stage1` is the state dict of a trained `Vqgan` with the same configuration: needed by stage 2,
-    optional in stage 1 (to go on from it).
-    """
+    losses: dict[str, Tensor]
+    """By name; "total" is the one to go down."""
+    images: dict[str, Tensor]
+    """What was drawn, by branch, without gradients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """The weights that a run is given."""
+
+    stage1: Mapping[str, Tensor] | None = None
+    """State dict of a stage-1 network with the same configuration: stage 2 needs it, stage 1 may go
+    on from it."""
+    network: Mapping[str, Tensor] | None = None
+    """State dict of the whole network, to go on from another run of the same stage."""
+    vgg: Path | None = None
+    """File of VGG-16's weights, for recipes that compare its features."""
+
+
+def build(recipe: VqRecipe, device: torch.device, beginning: Beginning | None = None) -> Training:
+    """The stage of `recipe` on `device`; what `beginning` lacks is drawn from the recipe's seed."""
+    given = Beginning() if beginning is None else beginning
     torch.manual_seed(recipe.seed)
-    weight = face_weight(recipe.network.image_size, peak=recipe.stage.face_peak).to(device)
     match recipe.stage:
         case Stage1() as stage:
-            return _build_codebook(recipe, stage, device, weight, stage1)
+            return _build_codebook(recipe, stage, device, given)
         case Stage2() as stage:
-            if stage1 is None:
-                raise ValueError(f"{recipe.name} begins from a trained stage 1: give --init")
-            return _build_restoration(recipe, stage, device, weight, stage1)
+            return _build_restoration(recipe, stage, device, given)
 
 
 def _build_codebook(
-    recipe: Recipe,
-    stage: Stage1,
-    device: torch.device,
-    weight: Tensor,
-    stage1: Mapping[str, Tensor] | None,
+    recipe: VqRecipe, stage: Stage1, device: torch.device, given: Beginning
 ) -> CodebookTraining:
-    network = Vqgan(recipe.network)
+    network = codebook_network(recipe.network)
     start_linear(network)
-    if stage1 is not None:
-        network.load_state_dict(dict(stage1))
-    _place(network, device)
-    reservoir = torch.full((stage.reservoir, recipe.network.code_channels), torch.nan)
-    return CodebookTraining(recipe, stage, network, _copy(network), weight, reservoir)
+    weights = given.stage1 if given.network is None else given.network
+    if weights is not None:
+        network.load_state_dict(dict(weights))
+    place_network(network, device)
+    averaged = frozen_copy(network)
+    if recipe.recompute:
+        recompute_blocks(network)
+    return CodebookTraining(
+        recipe=recipe,
+        stage=stage,
+        network=network,
+        averaged=averaged,
+        weight=face_weight(recipe.network.image_size, peak=stage.face_peak).to(device),
+        critics=_critics(recipe, device),
+        features=_features(stage.perceptual, None, given, device),
+        reservoir=torch.full((stage.reservoir, recipe.network.code_channels), torch.nan),
+    )
 
 
 def _build_restoration(
-    recipe: Recipe,
-    stage: Stage2,
-    device: torch.device,
-    weight: Tensor,
-    stage1: Mapping[str, Tensor],
+    recipe: VqRecipe, stage: Stage2, device: torch.device, given: Beginning
 ) -> RestorationTraining:
-    teacher = Vqgan(recipe.network)
-    teacher.load_state_dict(dict(stage1))
-    network = VqfrV1(recipe.network)
+    if given.stage1 is None:
+        raise ValueError(f"{recipe.name} begins from a trained stage 1: give --init")
+    teacher = codebook_network(recipe.network)
+    teacher.load_state_dict(dict(given.stage1))
+    network = restoration_network(recipe.network, stage)
     start_linear(network)
     # Encoder, quantizer and texture decoder go on from stage 1 (paper, 3.2); the rest is new.
-    network.load_state_dict({**network.state_dict(), **stage1})
-    network.quantizer.codebook.requires_grad_(False)
+    begun = given.stage1 if given.network is None else given.network
+    network.load_state_dict({**network.state_dict(), **begun})
     if device.type == "cpu":
         use_sampled_warps(network)
-    _place(network, device)
-    _place(teacher, device)
-    return RestorationTraining(recipe, stage, network, _copy(network), weight, _copy(teacher))
+    place_network(network, device)
+    place_network(teacher, device)
+    teacher = frozen_copy(teacher)
+    averaged = frozen_copy(network)
+    if recipe.recompute:
+        recompute_blocks(network)
+    return RestorationTraining(
+        recipe=recipe,
+        stage=stage,
+        network=network,
+        averaged=averaged,
+        weight=face_weight(recipe.network.image_size, peak=stage.face_peak).to(device),
+        critics=_critics(recipe, device),
+        features=_features(stage.perceptual, teacher, given, device),
+        teacher=teacher,
+    )
 
 
-def step(training: Training, poor: Tensor, good: Tensor, number: int) -> dict[str, Tensor]:
-    """The losses of step `number` by name; "total" is the one to go down."""
+def _critics(recipe: VqRecipe, device: torch.device) -> Critics:
+    critics = Critics(recipe.stage.critics, image_size=recipe.network.image_size)
+    place_network(critics, device)
+    return critics
+
+
+def _features(
+    perceptual: Perceptual | None,
+    teacher: CodebookNetwork | None,
+    given: Beginning,
+    device: torch.device,
+) -> Features | None:
+    if perceptual is None:
+        return None
+    if perceptual.network == "vgg16":
+        return load_vgg16(given.vgg).to(device)
+    if not isinstance(teacher, Vqgan):
+        raise ValueError("features of stage 1 are those of v1's encoder, in stage 2: use vgg16")
+    return encoder_features(teacher.encoder)
+
+
+def step(training: Training, poor: Tensor, good: Tensor, number: int) -> Outcome:
+    """Step `number` of the stage."""
     if isinstance(training, CodebookTraining):
         return step_codebook(training, good, number)
-    return step_restoration(training, poor, good)
+    return step_restoration(training, poor, good, number)
 
 
-def step_codebook(training: CodebookTraining, good: Tensor, number: int) -> dict[str, Tensor]:
-    """Stage 1 (paper, Eq. 3, with the gradient L1 in place of the perceptual loss)."""
+def step_codebook(training: CodebookTraining, good: Tensor, number: int) -> Outcome:
+    """Stage 1 (paper, Eq. 3)."""
     network, stage = training.network, training.stage
     latent = network.encode(good)
-    _remember(training, latent)
+    if number < max(stage.reestimate_at, default=0):
+        training.reservoir = remember(training.reservoir, latent)
     if number < stage.unquantised_steps:
         image, code = network.decode_quantized(latent), latent.new_zeros(())
     else:
         quantized = network.quantize(latent).to(latent.dtype)
         image = network.decode_quantized(straight_through(latent, quantized))
         code = codebook_loss(latent.float(), quantized.float(), beta=stage.commitment)
-    pixel = weighted_l1(image.float(), good, training.weight)
-    gradient = gradient_l1(image.float(), good, training.weight)
-    total = pixel + stage.gradient * gradient + code
-    return {"total": total, "pixel": pixel, "gradient": gradient, "code": code}
+    image = image.float()
+    rebuilt, losses = _likeness(training, image, good, _seen(training, good), pixel=1.0)
+    judged = training.critics.generator_terms(
+        {"texture": image}, {"texture": rebuilt}, last_layers(network), number
+    )
+    total = rebuilt + code + sum(judged.terms.values())
+    return Outcome(
+        {"total": total, **losses, "code": code, **judged.log()}, {"texture": image.detach()}
+    )
 
 
 def step_restoration(
-    training: RestorationTraining, poor: Tensor, good: Tensor
-) -> dict[str, Tensor]:
-    """Stage 2 (paper, 3.3) on both branches, towards the codes of the good face."""
+    training: RestorationTraining, poor: Tensor, good: Tensor, number: int
+) -> Outcome:
+    """Stage 2 (paper, 3.3), towards the codes of the good face."""
     network, teacher, stage = training.network, training.teacher, training.stage
     with torch.no_grad():
-        target = teacher.quantize(teacher.encode(good)).float()
+        codes = teacher.codes(teacher.encode(good))
+        target = torch.nn.functional.embedding(codes, teacher.quantizer.codebook)
+    seen = _seen(training, good)
     latent = network.encode(poor)
-    quantized = network.quantize(latent).to(latent.dtype)
-    branches = network.decode_quantized(poor, straight_through(latent, quantized))
-    code = code_alignment_loss(latent.float(), target)
-    losses = {"code": code}
-    total = stage.code * code
+    branches = decode(network, poor, latent)
+    losses = {"code": code_alignment_loss(latent.float(), target.permute(0, 3, 1, 2).float())}
+    total = stage.code * losses["code"]
+    if stage.cross_entropy > 0:
+        if not isinstance(network, VqfrV2):
+            raise ValueError(f"{training.recipe.name}: only v2 predicts codes: cross_entropy is 0")
+        losses["cross_entropy"] = code_cross_entropy(network.logits(latent), codes)
+        total = total + stage.cross_entropy * losses["cross_entropy"]
+    images: dict[str, Tensor] = {}
+    rebuilt: dict[str, Tensor] = {}
     for name, image, part in (
-        ("texture", branches.texture.float(), stage.texture),
-        ("main", branches.main.float(), stage.main),
+        ("texture", branches.texture, stage.texture),
+        ("main", branches.main, stage.main),
     ):
-        pixel = weighted_l1(image, good, training.weight)
-        gradient = gradient_l1(image, good, training.weight)
-        losses |= {f"{name}_pixel": pixel, f"{name}_gradient": gradient}
-        total = total + part * (pixel + stage.gradient * gradient)
-    return {"total": total, **losses}
+        if part is not None:
+            images[name] = image.float()
+            rebuilt[name], named = _likeness(training, images[name], good, seen, pixel=part)
+            losses |= {f"{name}_{kind}": value for kind, value in named.items()}
+            total = total + rebuilt[name]
+    judged = training.critics.generator_terms(images, rebuilt, last_layers(network), number)
+    total = total + sum(judged.terms.values())
+    drawn = {name: image.detach() for name, image in images.items()}
+    return Outcome({"total": total, **losses, **judged.log()}, drawn)
 
 
-def restore(network: Vqgan | VqfrV1, poor: Tensor) -> Branches:
-    """Both branches' images; stage 1 has one branch, given twice."""
-    if isinstance(network, VqfrV1):
-        branches: Branches = network(poor)
-        return branches
-    image: Tensor = network(poor)
-    return Branches(image, image)
-
-
-def reestimate_codebook(training: CodebookTraining, number: int) -> float:
-    """Before step `number`: set the codebook to the k-means centres of the reservoir.
-
-    Codes that are never nearest never learn, so all are drawn
-    anew from what the encoder now produces. Returns the mean squared distance per element.
-    """
-    latents = training.reservoir[~training.reservoir.isnan().any(dim=1)].numpy()
-    size = len(training.network.quantizer.codebook)
-    if len(latents) < size:
-        raise ValueError(f"{len(latents)} latents are too few for {size} codes at step {number}")
-    seed = training.recipe.seed + number
-    means = MiniBatchKMeans(size, batch_size=4096, n_init=1, max_iter=30, random_state=seed)
-    means.fit(latents)
-    centres = torch.from_numpy(means.cluster_centers_.astype(np.float32))
+def _seen(training: Training, good: Tensor) -> list[Tensor] | None:
     with torch.no_grad():
-        training.network.quantizer.codebook.copy_(centres)
-        training.averaged.quantizer.codebook.copy_(centres)
-    return float(means.inertia_) / latents.size
+        return None if training.features is None else training.features(good)
 
 
-def start_linear(network: nn.Module) -> None:
-    """Begin as a linear network that keeps the signal's variance, with warps that do nothing.
-
-    With PyTorch's own initial weights every convolution outside a residual block divides the
-    variance by three, and what reaches the code grid comes from the blocks' noise: stage 1 then
-    needs more steps for the same loss. Here each block begins as the identity (its last
-    convolution is zero) and the convolutions between blocks keep the variance. Convolutions that
-    are zero on purpose (offsets, the predicted residual) stay so.
-    """
-    inside = set[nn.Module]()
-    for module in network.modules():
-        if isinstance(module, ResidualBlock):
-            inside |= {module.conv1, module.conv2}
-            _set_weights(module.conv2, deviation=0.0)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module not in inside and module.groups == 1:
-            if module.weight.any():
-                _set_weights(module, deviation=module.weight[0].numel() ** -0.5)
-        elif isinstance(module, ModulatedDeformConv):
-            nn.init.dirac_(module.weight)
-            module.weight.data *= 2  # the mask begins at one half
-
-
-def _set_weights(conv: nn.Conv2d, *, deviation: float) -> None:
-    nn.init.normal_(conv.weight, std=deviation)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-
-
-def _remember(training: CodebookTraining, latent: Tensor) -> None:
-    """Put a step's latent vectors in front of the reservoir; the oldest fall out."""
-    vectors = latent.detach().float().permute(0, 2, 3, 1).flatten(0, 2).cpu()
-    training.reservoir = torch.cat((vectors, training.reservoir))[: len(training.reservoir)]
-
-
-def _place(network: nn.Module, device: torch.device) -> None:
-    # Channels last is what the convolutions of both CPU and GPU libraries like best.
-    network.to(device)
-    network.to(memory_format=torch.channels_last)
-
-
-def _copy[Network: nn.Module](network: Network) -> Network:
-    """A copy that is never trained."""
-    return copy.deepcopy(network).requires_grad_(False).eval()
+def _likeness(
+    training: Training, image: Tensor, good: Tensor, seen: list[Tensor] | None, *, pixel: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum of what compares a drawn image with the good one, and its parts."""
+    stage = training.stage
+    losses = {
+        "pixel": weighted_l1(image, good, training.weight),
+        "gradient": gradient_l1(image, good, training.weight),
+    }
+    total = pixel * (losses["pixel"] + stage.gradient * losses["gradient"])
+    if stage.perceptual is not None and training.features is not None and seen is not None:
+        compared = perceptual_losses(training.features(image), seen, stage.perceptual)
+        losses |= compared
+        total = total + sum(compared.values())
+    return total, losses

@@ -9,33 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.configs import Stage1, VqRecipe
+from training.critics import Critics
 from training.data import Photographs, batches, validation_pairs
-from training.recipes import Recipe, Stage1
+from training.networks import CodebookNetwork, RestorationNetwork, parameter_groups, restore
 from training.records import save_samples
-from training.stage import place
-from training.stages import (
-    CodebookTraining,
-    RestorationTraining,
-    Training,
-    build,
-    reestimate_codebook,
-    restore,
-    step,
-)
+from training.reservoir import reestimate_codebook
+from training.stage import ParameterGroup, place
+from training.stages import Beginning, CodebookTraining, RestorationTraining, Training, build, step
 from vqfr_media.network.checkpoint import save_network
 from vqfr_media.network.vqfr_v1 import VqfrV1
-from vqfr_media.network.vqgan import Vqgan
+from vqfr_media.network.vqfr_v2 import VqfrV2
 
 
 class VqStage:
     """Stage 1 or stage 2 on the photographs in a folder."""
 
     def __init__(
-        self, recipe: Recipe, *, data: Path, device: torch.device, init: Mapping[str, Tensor] | None
+        self, recipe: VqRecipe, *, data: Path, device: torch.device, beginning: Beginning
     ) -> None:
         self.recipe = recipe
         self._data, self._device = data, device
-        self._training: Training = build(recipe, device, init)
+        self._training: Training = build(recipe, device, beginning)
+        self._drawn: dict[str, Tensor] = {}
         self._degradation = None if isinstance(recipe.stage, Stage1) else recipe.degradation
         self._validation = validation_pairs(
             Photographs(data / "val", size=recipe.network.image_size),
@@ -44,12 +40,12 @@ class VqStage:
         )
 
     @property
-    def network(self) -> Vqgan | VqfrV1:
+    def network(self) -> CodebookNetwork | RestorationNetwork:
         """What the optimiser changes."""
         return self._training.network
 
     @property
-    def averaged(self) -> Vqgan | VqfrV1:
+    def averaged(self) -> CodebookNetwork | RestorationNetwork:
         """The exponential moving average of `network`."""
         return self._training.averaged
 
@@ -67,17 +63,50 @@ class VqStage:
             workers=workers,
         )
 
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Stage 2 may train its main branch at a pace of its own."""
+        training, betas = self._training, self.recipe.betas
+        if isinstance(training, RestorationTraining):
+            return parameter_groups(training.network, training.stage, betas)
+        return [ParameterGroup(list(training.network.parameters()), 1.0, betas)]
+
     def prepare(self, number: int) -> dict[str, float]:
         """Stage 1 draws its codes anew at stated steps."""
         training = self._training
-        if isinstance(training, CodebookTraining) and number in training.stage.reestimate_at:
-            return {"kmeans_distance": reestimate_codebook(training, number)}
-        return {}
+        if not isinstance(training, CodebookTraining):
+            return {}
+        if number not in training.stage.reestimate_at:
+            return {}
+        centres, distance = reestimate_codebook(
+            training.reservoir,
+            size=len(training.network.quantizer.codebook),
+            seed=self.recipe.seed + number,
+        )
+        with torch.no_grad():
+            training.network.quantizer.codebook.copy_(centres)
+            training.averaged.quantizer.codebook.copy_(centres)
+        return {"kmeans_distance": distance}
 
     def step(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
         """The losses of step `number`."""
         poor, good = (place(images, self._device) for images in batch)
-        return step(self._training, poor, good, number)
+        outcome = step(self._training, poor, good, number)
+        self._drawn = outcome.images
+        return outcome.losses
+
+    @property
+    def critics(self) -> Critics | None:
+        """What judges the drawn images."""
+        critics = self._training.critics
+        return critics if critics.configs else None
+
+    def critic_groups(self) -> list[ParameterGroup]:
+        """Each critic at its own pace."""
+        return self._training.critics.parameter_groups(self.recipe.critic_betas)
+
+    def criticise(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
+        """The critics' losses on what `step` drew; empty while none learns."""
+        return self._training.critics.losses(self._drawn, place(batch[1], self._device), number)
 
     def validate(self, picture: Path) -> dict[str, float]:
         """Mean PSNR (dB, 8-bit peak) of input and branches, and codes in use, on `val`."""
@@ -86,14 +115,15 @@ class VqStage:
         return figures
 
     def export(self, path: Path) -> None:
-        """Write the averaged weights as a self-describing fp16 file; stage 1 has none."""
-        if isinstance(self._training, RestorationTraining):
-            averaged = self._training.averaged
-            plain = VqfrV1(averaged.config)  # without the twins that train faster
-            plain.load_state_dict(
-                {name: value.cpu() for name, value in averaged.state_dict().items()}
-            )
-            save_network(path, plain)
+        """Write the averaged weights as a self-describing fp16 file, if they are VQFR's."""
+        averaged = self._training.averaged
+        if not isinstance(averaged, VqfrV1 | VqfrV2):
+            return  # stage 1, or a network that only serves comparison
+        # Without the twins that train faster.
+        plain = VqfrV1(averaged.config) if isinstance(averaged, VqfrV1) else VqfrV2(averaged.config)
+        weights = {name: value.cpu() for name, value in averaged.state_dict().items()}
+        plain.load_state_dict(weights)
+        save_network(path, plain)
 
     def extra_state(self) -> Mapping[str, Any]:
         """Stage 1's reservoir of latents."""
@@ -109,7 +139,11 @@ class VqStage:
 
 @torch.no_grad()
 def validate(
-    network: Vqgan | VqfrV1, poor: Tensor, good: Tensor, *, device: torch.device
+    network: CodebookNetwork | RestorationNetwork,
+    poor: Tensor,
+    good: Tensor,
+    *,
+    device: torch.device,
 ) -> tuple[dict[str, float], list[Tensor]]:
     """Mean PSNR (dB, 8-bit peak) of input and branches, codes in use, and images for the grid.
 

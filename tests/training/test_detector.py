@@ -15,10 +15,11 @@ from training.__main__ import main
 from training.detections import find_faces
 from training.detector import DetectorStage
 from training.detector_eval import agreement, bands, measure, table, threshold_for
-from training.loop import average, load_averaged, run
+from training.loop import load_averaged, run
 from training.recipes import find_recipe, smoke_detector
 from training.retinaface import RetinaFace
 from training.scenes import Scene
+from training.step import average
 from vqfr_media.faces.detect import RetinaFaceDetector
 
 pytestmark = pytest.mark.usefixtures("one_thread")

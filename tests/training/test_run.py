@@ -14,16 +14,15 @@ import torch
 
 from tests.training.logs import losses
 from training.__main__ import main, make_parser
-from training.loop import learning_rate, load_averaged, run
-from training.recipes import (
-    RECIPES,
-    DetectorRecipe,
-    Stage1,
-    find_recipe,
-    smoke_stage1,
-    smoke_stage2,
-)
-from training.stages import CodebookTraining, build, reestimate_codebook
+from training.configs import DetectorRecipe, Recipe, Series, Stage1, Stage2
+from training.discriminators import Critic
+from training.loop import load_averaged, run
+from training.paper_recipes import simvqfr, vqgan_v1
+from training.recipes import RECIPES, find_recipe, smoke, smoke_stage1, smoke_stage2
+from training.reservoir import reestimate_codebook, remember
+from training.series import run_series
+from training.stages import Beginning, build
+from training.step import learning_rate
 from training.vq_stage import psnr
 from vqfr_media.network.checkpoint import load_network
 from vqfr_media.network.vqfr_v1 import VqfrV1
@@ -48,10 +47,15 @@ def stage2_run(drawn_faces: Path, stage1_run: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("stage", "name"), [("stage1_run", "pixel"), ("stage2_run", "total"), ("stage2_run", "code")]
+    ("stage", "name"),
+    [
+        ("stage1_run", "pixel"),
+        ("stage2_run", "code"),
+        ("stage2_run", "texture_content"),
+    ],
 )
 def test_the_loss_falls(stage: str, name: str, request: pytest.FixtureRequest) -> None:
-    # Stage 1's total has a step up where the codebook comes in; its image loss has not.
+    # The totals have steps up where codebook and critics come in; these have not.
     values = [line[name] for line in losses(request.getfixturevalue(stage)) if name in line]
     assert np.mean(values[-10:]) < 0.9 * np.mean(values[:10])
 
@@ -113,28 +117,38 @@ def test_stage_2_keeps_the_codebook(stage1_run: Path, stage2_run: Path) -> None:
 
 
 def test_an_untrained_stage_2_returns_its_input() -> None:
-    training = build(smoke_stage2(), CPU, build(smoke_stage1(), CPU).network.state_dict())
+    training = build(
+        smoke_stage2(), CPU, Beginning(stage1=build(smoke_stage1(), CPU).network.state_dict())
+    )
     image = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
         assert torch.equal(training.network(image).main, image)
 
 
 def test_k_means_fills_the_codebook_with_centres_of_the_latents() -> None:
-    training = build(smoke_stage1(), CPU)
-    assert isinstance(training, CodebookTraining)
-    with pytest.raises(ValueError, match="too few"):
-        reestimate_codebook(training, 5)
     generator = torch.Generator().manual_seed(0)
     centres = 10 * torch.randn(16, 16, generator=generator)
     noise = 0.01 * torch.randn(64, 16, 16, generator=generator)
     latents = (centres + noise).flatten(0, 1)
-    training.reservoir[: len(latents)] = latents[torch.randperm(len(latents), generator=generator)]
-    distance = reestimate_codebook(training, 10)
-    codebook = training.network.quantizer.codebook.detach()
+    reservoir = torch.full((2048, 16), torch.nan)
+    with pytest.raises(ValueError, match="too few"):
+        reestimate_codebook(reservoir, size=16, seed=0)
+    reservoir[: len(latents)] = latents[torch.randperm(len(latents), generator=generator)]
+    codebook, distance = reestimate_codebook(reservoir, size=16, seed=10)
     nearest = torch.cdist(latents, codebook).min(dim=1).values
     assert distance == pytest.approx(nearest.square().mean().item() / 16, rel=0.05)
     assert len(torch.cdist(latents, codebook).argmin(dim=1).unique()) == 16  # type: ignore[no-untyped-call]
-    assert torch.equal(codebook, training.averaged.quantizer.codebook)
+
+
+def test_the_reservoir_keeps_the_latest() -> None:
+    reservoir = torch.full((5, 2), torch.nan)
+    first = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)  # (N, C, h, w): two places
+    reservoir = remember(reservoir, first)
+    assert reservoir[:2].tolist() == [[1.0, 3.0], [2.0, 4.0]]
+    assert reservoir[2:].isnan().all()
+    reservoir = remember(reservoir, first + 10)
+    reservoir = remember(reservoir, first + 20)
+    assert reservoir[:, 0].tolist() == [21.0, 22.0, 11.0, 12.0, 1.0]
 
 
 def test_learning_rate_warms_up_and_ends_at_nothing() -> None:
@@ -145,6 +159,13 @@ def test_learning_rate_warms_up_and_ends_at_nothing() -> None:
     assert rates[55] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_learning_rate_halves_where_the_paper_does() -> None:
+    recipe = vqgan_v1()
+    steps = (0, 499_999, 500_000, 649_999, 650_000, 799_999)
+    rates = [learning_rate(recipe, number) for number in steps]
+    assert rates == pytest.approx([1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5, 2.5e-5])
 
 
 def test_psnr_by_hand() -> None:
@@ -162,6 +183,8 @@ def test_the_flags_are_these() -> None:
         "--data",
         "--out",
         "--init",
+        "--start-from",
+        "--vgg",
         "--resume",
         "--threads",
         "--workers",
@@ -172,8 +195,82 @@ def test_the_flags_are_these() -> None:
 def test_every_recipe_is_complete(name: str) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name
-    assert isinstance(recipe.stage, Stage1) == name.endswith("stage1")
-    assert isinstance(recipe, DetectorRecipe) == name.endswith("detector")
+    if isinstance(recipe, Recipe):
+        assert isinstance(recipe.stage, Stage1) == ("stage1" in name or "vqgan" in name)
+    else:
+        assert isinstance(recipe, Series | DetectorRecipe)
+
+
+def test_the_paper_s_numbers() -> None:
+    """The published schedules; a change of a default must not change them unseen."""
+    recipe = find_recipe("vqgan_v1")
+    assert isinstance(recipe, Recipe)
+    assert isinstance(recipe.stage, Stage1)
+    assert (recipe.steps, recipe.batch, recipe.learning_rate) == (800_000, 16, 1e-4)
+    assert (recipe.betas, recipe.halve_at) == ((0.9, 0.96), (500_000, 650_000))
+    assert recipe.stage.unquantised_steps == 10_000
+    assert recipe.stage.reestimate_at[0] == 10_000
+    assert recipe.stage.reestimate_at[-1] == 28_000
+    assert (recipe.stage.reservoir, recipe.stage.commitment) == (16_384, 0.25)
+    assert [critic.start for critic in recipe.stage.critics] == [50_000]
+    recipe = find_recipe("vqfr_v1")
+    assert isinstance(recipe, Recipe)
+    assert isinstance(recipe.stage, Stage2)
+    assert (recipe.steps, recipe.batch, recipe.learning_rate) == (200_000, 16, 1e-5)
+    assert (recipe.betas, recipe.halve_at) == ((0.5, 0.9), ())
+    assert (recipe.stage.texture, recipe.stage.main, recipe.stage.gradient) == (1.0, 0.0, 0.0)
+    judged = {
+        critic.name: (critic.weight, critic.adaptive, critic.start, critic.r1, critic.r1_every)
+        for critic in recipe.stage.critics
+    }
+    assert judged == {
+        "texture_wavelet": (0.5, False, 0, 10.0, 16),
+        "texture_patch": (0.5, True, 0, 10.0, 16),
+        "main_wavelet": (0.5, False, 5_000, 10.0, 16),
+        "main_patch": (0.5, True, 5_000, 10.0, 16),
+    }
+    assert find_recipe("no_warp").network.offset_channels == (0,) * 6  # type: ignore[union-attr]
+    for patch in (8, 16, 64):
+        for name in (f"vqgan_f{patch}", f"simvqfr_f{patch}"):
+            variant = find_recipe(name)
+            assert isinstance(variant, Recipe)
+            assert variant.network.downsampling == patch
+            assert variant.network.channels[-1] == 512
+    with pytest.raises(ValueError, match="patch"):
+        simvqfr(patch=12)
+
+
+def test_a_series_hands_the_first_run_to_the_second(drawn_faces: Path, tmp_path: Path) -> None:
+    short = replace(smoke(), recipes=tuple(replace(r, steps=12) for r in smoke().recipes))
+    run_series(short, data=drawn_faces, out=tmp_path, vgg=None, resume=False, workers=1)
+    second = tmp_path / "smoke_stage2"
+    recorded = json.loads((second / "run.json").read_text())
+    assert recorded["init"] == str(tmp_path / "smoke_stage1")
+    assert (second / "network.safetensors").is_file()
+    before = losses(second)
+    # Cut off after the first stage: what is done stays, what has not begun begins.
+    for path in second.iterdir():
+        path.unlink()
+    run_series(short, data=drawn_faces, out=tmp_path, vgg=None, resume=True, workers=1)
+    assert losses(second) == before
+
+
+def test_a_run_goes_on_from_another_s_weights(
+    drawn_faces: Path, stage1_run: Path, stage2_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "more"
+    one_step = replace(smoke_stage2(), learning_rate=1e-9, ema=0.0)
+    run(one_step, data=drawn_faces, out=out, init=stage1_run, start_from=stage2_run, stop_after=1)
+    assert json.loads((out / "run.json").read_text())["start_from"] == str(stage2_run)
+    expected = load_averaged(stage2_run)
+    for name, value in load_averaged(out).items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=0)
+
+
+def test_the_critics_are_in_the_checkpoint(stage2_run: Path) -> None:
+    state = torch.load(stage2_run / "checkpoint.pt", weights_only=True)
+    assert {name.split(".")[1] for name in state["critics"]} == {"texture_patch", "main_patch"}
+    assert len(state["critic_adam"]["state"]) > 0
 
 
 def test_mistakes_of_the_caller(drawn_faces: Path, stage1_run: Path, tmp_path: Path) -> None:
@@ -199,6 +296,10 @@ def test_mistakes_of_the_caller(drawn_faces: Path, stage1_run: Path, tmp_path: P
         replace(smoke_stage1(), learning_rate=0.0)
     with pytest.raises(ValueError, match="codebook must be estimated"):
         Stage1(unquantised_steps=5, reestimate_at=(), reservoir=10)
+    with pytest.raises(ValueError, match="no main branch"):
+        Stage2(variant="simple")
+    with pytest.raises(ValueError, match="no losses"):
+        Stage2(texture=None, critics=(Critic(branch="texture", kind="patch"),))
 
 
 def test_the_command_reports_a_mistake_with_code_2(drawn_faces: Path, tmp_path: Path) -> None:

@@ -1,0 +1,154 @@
+"""The perceptual term: distances between features, and the networks that give them.
+
+Images are (N, 3, H, W) RGB in [-1, 1]; features a list of (N, C, h, w).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vqfr_media.network.vqgan import Encoder
+
+type Features = Callable[[Tensor], list[Tensor]]
+"""Image to features of several levels."""
+
+VGG_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
+"""torchvision's VGG-16 trained on ImageNet."""
+_VGG_TAPS = (3, 8, 15, 22, 29)
+"""relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3 in torchvision's numbering."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perceptual:
+    """Whose features are compared, and how much it counts."""
+
+    network: Literal["vgg16", "stage1"]
+    """VGG-16 as in the paper, or our own frozen stage-1 encoder."""
+    content: float = 1.0
+    style: float = 2000.0
+    """Weight of the Gram matrices' L1; 0 leaves them out."""
+
+
+def perceptual_losses(
+    output: Sequence[Tensor], target: Sequence[Tensor], config: Perceptual
+) -> dict[str, Tensor]:
+    """The weighted terms by name: "content", and "style" where it counts."""
+    losses = {"content": config.content * content_loss(output, target)}
+    if config.style > 0:
+        losses["style"] = config.style * style_loss(output, target)
+    return losses
+
+
+def content_loss(output: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+    """Sum over levels of the mean squared distance of unit feature vectors (LPIPS, equal weights).
+
+    The published code's perceptual loss without its learned channel weights.
+    """
+    distances = [
+        (unit(a) - unit(b)).square().sum(dim=1).mean() for a, b in zip(output, target, strict=True)
+    ]
+    return torch.stack(distances).sum()
+
+
+def style_loss(output: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
+    """Sum over levels of the L1 between Gram matrices of unit feature vectors."""
+    distances = [
+        (gram(unit(a)) - gram(unit(b))).abs().mean() for a, b in zip(output, target, strict=True)
+    ]
+    return torch.stack(distances).sum()
+
+
+def unit(feature: Tensor) -> Tensor:
+    """Every place's feature vector (N, C, h, w) divided by its length."""
+    return feature / (feature.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
+
+
+def gram(feature: Tensor) -> Tensor:
+    """Means over places of products of channels, over C: (N, C, h, w) -> (N, C, C)."""
+    flat = feature.flatten(2)
+    return flat @ flat.transpose(1, 2) / (flat.shape[1] * flat.shape[2])
+
+
+def encoder_features(encoder: Encoder) -> Features:
+    """The features of each of v1's encoder's levels below full size."""
+
+    def features(image: Tensor) -> list[Tensor]:
+        found: list[Tensor] = []
+        feature: Tensor = encoder.conv_in(image)
+        for name, blocks in encoder.encoder_dict.items():
+            if name in encoder.pre_downsample_dict:
+                feature = encoder.pre_downsample_dict[name](feature)
+            feature = blocks(feature)
+            found.append(feature)
+        return found[1:]
+
+    return features
+
+
+class Vgg16(nn.Module):
+    """torchvision's VGG-16 up to relu5_3, frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import vgg16
+
+        self.features = vgg16(weights=None).features[: _VGG_TAPS[-1] + 1]
+        for layer in self.features:
+            if isinstance(layer, nn.ReLU):
+                layer.inplace = False
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
+        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
+        self.requires_grad_(False)
+
+    mean: Tensor
+    deviation: Tensor
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Images (N, 3, H, W) in [-1, 1] -> relu1_2, relu2_2, relu3_3, relu4_3, relu5_3."""
+        x = ((image + 1) / 2 - self.mean) / self.deviation
+        found = []
+        for number, layer in enumerate(self.features):
+            x = layer(x)
+            if number in _VGG_TAPS:
+                found.append(x)
+        return found
+
+
+def load_vgg16(path: Path | None = None) -> Vgg16:
+    """VGG-16 with ImageNet weights: from `path`, else from torch's cache, else downloaded.
+
+    Raises:
+        ValueError: there is none, or the file is another; says both ways out.
+    """
+    if path is not None and not path.is_file():
+        raise ValueError(f"no VGG-16 weights at {path}")
+    ways = (
+        f"give torchvision's vgg16-397923af.pth with --vgg PATH, or let {VGG_URL} be fetched once"
+    )
+    try:
+        if path is None:
+            weights = torch.hub.load_state_dict_from_url(
+                VGG_URL, map_location="cpu", check_hash=True, progress=False
+            )
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"VGG-16 for the perceptual loss cannot be had ({reason}): {ways}"
+        ) from error
+    network = Vgg16()
+    wanted = network.features.state_dict(prefix="features.")
+    if missing := sorted(set(wanted) - set(weights)):
+        raise ValueError(f"{path} holds no VGG-16 (no {missing[0]}): {ways}")
+    network.features.load_state_dict(
+        {name.removeprefix("features."): weights[name] for name in wanted}
+    )
+    return network

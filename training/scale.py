@@ -1,0 +1,143 @@
+"""Several processes that train one network: ranks under torchrun, on one machine or many.
+
+Lightning Fabric does the plumbing: which device is whose, the process group of torchrun's
+variables, collective operations. Its wrappers around modules are not used. A stage calls parts of
+its networks (encode, look-up, decode, critics) in its own order, while DistributedDataParallel
+counts on one `forward` for each backward pass; so gradients are averaged here, after the backward
+pass, in few large pieces. A run by itself is a team of one, for which all of this is the identity.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+# Bytes of gradients that travel at once: few messages, and little memory beside the gradients.
+_PIECE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Team:
+    """The ranks of one run."""
+
+    device: torch.device
+    """Where this rank computes."""
+    rank: int = 0
+    ranks: int = 1
+    fabric: Fabric | None = None
+    """The plumbing; None for a team of one."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.ranks:
+            raise ValueError(f"rank must be within 0..{self.ranks - 1}, got {self.rank}")
+        if (self.fabric is None) != (self.ranks == 1):
+            raise ValueError(f"{self.ranks} ranks with {self.fabric = }")
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank is the one that writes files and tells of progress."""
+        return self.rank == 0
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over all ranks: that of the whole batch.
+
+        Exact for losses that are means over a batch's samples. Parameters without a gradient are
+        left alone; they have to be the same ones on all ranks.
+        """
+        if self.fabric is None:
+            return
+        piece: list[Tensor] = []
+        size = 0
+        for parameter in parameters:
+            if parameter.grad is None:
+                continue
+            gradient = parameter.grad
+            if piece and (size + gradient.nbytes > _PIECE or gradient.dtype != piece[0].dtype):
+                self._average(piece)
+                piece, size = [], 0
+            piece.append(gradient)
+            size += gradient.nbytes
+        if piece:
+            self._average(piece)
+
+    def _average(self, gradients: list[Tensor]) -> None:
+        assert self.fabric is not None  # noqa: S101 - our callers have looked
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        mean = self.fabric.all_reduce(flat, reduce_op="mean")
+        assert isinstance(mean, Tensor)  # noqa: S101 - of one tensor
+        parts = torch.split(mean, [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each single value's mean over all ranks, for the log."""
+        if self.fabric is None or not values:
+            return dict(values)
+        flat = torch.stack([value.detach().float().reshape(()) for value in values.values()])
+        mean = self.fabric.all_reduce(flat, reduce_op="mean")
+        assert isinstance(mean, Tensor)  # noqa: S101 - of one tensor
+        return dict(zip(values, mean.unbind(), strict=True))
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """(N, …) of every rank, one below the other in the ranks' order; without gradients.
+
+        So a batch shared out by rank comes back in its own order.
+        """
+        if self.fabric is None:
+            return tensor.detach()
+        mine = tensor.detach().contiguous()
+        every = [torch.empty_like(mine) for _ in range(self.ranks)]
+        torch.distributed.all_gather(every, mine)  # Fabric's own uses what PyTorch is giving up
+        return torch.cat(every)
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.fabric is not None:
+            self.fabric.barrier()
+
+
+def alone() -> Team:
+    """A team of one, on the GPU where there is one."""
+    return Team(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def joined() -> Iterator[Team]:
+    """This process's place: among torchrun's ranks where it was started by it, else `alone`.
+
+    One GPU a rank where there are any, else CPUs with gloo. Use it once a process, around all its
+    runs.
+
+    Raises:
+        ValueError: the machine has fewer GPUs than torchrun started ranks.
+    """
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks == 1:
+        yield alone()
+        return
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", str(ranks)))
+    if gpus and gpus < here:
+        raise ValueError(f"torchrun started {here} ranks here, but there are {gpus} GPUs")
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(
+        accelerator="cuda" if gpus else "cpu",
+        devices=here,
+        num_nodes=ranks // here,
+        strategy="ddp",
+    )
+    fabric.launch()
+    try:
+        yield Team(fabric.device, fabric.global_rank, fabric.world_size, fabric)
+    finally:
+        torch.distributed.destroy_process_group()

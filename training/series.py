@@ -1,0 +1,29 @@
+"""Several recipes in a row, each from the run before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.configs import Series
+from training.loop import run
+
+
+def run_series(
+    series: Series, *, data: Path, out: Path, vgg: Path | None, resume: bool, workers: int
+) -> None:
+    """Train each recipe of `series` into `out`/its name, beginning from the one before.
+
+    Args:
+        series: what to train.
+        data: as for `run`.
+        out: folder of run folders.
+        vgg: as for `run`.
+        resume: go on with runs that have begun; those that have not, begin.
+        workers: threads that prepare samples.
+    """
+    before: Path | None = None
+    for recipe in series.recipes:
+        folder = out / recipe.name
+        begun = resume and (folder / "checkpoint.pt").is_file()
+        run(recipe, data=data, out=folder, init=before, vgg=vgg, resume=begun, workers=workers)
+        before = folder
