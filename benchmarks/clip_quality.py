@@ -26,6 +26,8 @@ from vqfr_media.values import Face
 
 SIZE = 256
 INNER = slice(28, 228)
+# Faces of the truth below this score are not asked for: the detector doubts them there, too.
+CERTAIN = 0.8
 
 Crop = npt.NDArray[np.float32]
 
@@ -110,6 +112,8 @@ def measure(truth: Path, candidate: Path, detector: Detector) -> Figures:
         own = detector(made)
         current = []
         for face in detector(real):
+            if face.score < CERTAIN:
+                continue
             seen = _Seen(face, _crop(real, face), _crop(made, face), _nearest(own, face))
             a, b = seen.crop[INNER, INNER], seen.truth_crop[INNER, INNER]
             error = max(float(np.mean((a - b) ** 2)), 1e-9)

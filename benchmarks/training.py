@@ -115,7 +115,7 @@ def main() -> None:
             batch = options.batch or (16 if torch.cuda.is_available() else recipe.batch)
             if options.batch is None and not torch.cuda.is_available() and batch > 4:
                 batch = 1
-            recipe = replace(recipe, batch=batch)
+            recipe = replace(recipe, batch=batch, blend=1.0)  # nothing to blend with here
             figures[name] = time_recipe(recipe, options.faces, steps=options.steps, vgg=vgg)
             figures[name] |= time_samples(recipe, options.faces, count=20)
             print(name, figures[name], flush=True)

@@ -22,6 +22,7 @@ from training.finding import Finder
 from training.labels import write_labels
 from training.loop import run
 from training.recipes import RECIPES, detector, find_recipe
+from training.scale import joined
 from training.series import run_series
 from training.sources import find_pieces, write_shards
 from vqfr_media.errors import MachineError
@@ -118,28 +119,33 @@ def _train(arguments: list[str]) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     recipe = find_recipe(options.recipe)
-    if isinstance(recipe, Series):
-        if options.init is not None or options.start_from is not None:
-            raise ValueError(f"{recipe.name} begins from nothing: --init and --start-from are idle")
-        run_series(
+    if isinstance(recipe, Series) and (options.init, options.start_from) != (None, None):
+        raise ValueError(f"{recipe.name} begins from nothing: --init and --start-from are idle")
+    with joined() as team:
+        if not team.leads:
+            logging.getLogger().setLevel(logging.WARNING)
+        if isinstance(recipe, Series):
+            run_series(
+                recipe,
+                data=options.data,
+                out=options.out,
+                vgg=options.vgg,
+                resume=options.resume,
+                workers=options.workers,
+                team=team,
+            )
+            return
+        run(
             recipe,
             data=options.data,
             out=options.out,
+            init=options.init,
+            start_from=options.start_from,
             vgg=options.vgg,
             resume=options.resume,
             workers=options.workers,
+            team=team,
         )
-        return
-    run(
-        recipe,
-        data=options.data,
-        out=options.out,
-        init=options.init,
-        start_from=options.start_from,
-        vgg=options.vgg,
-        resume=options.resume,
-        workers=options.workers,
-    )
 
 
 def _evaluate(arguments: list[str]) -> None:

@@ -123,6 +123,9 @@ class Recipe[Network: (VqfrV1Config, VqfrV2Config)](Course):
     augmentation: Augmentation
     degradation: Degradation
     batch: int
+    blend: float = 1.0
+    """Share of this run's averaged weights in the exported network; the rest are those of the run
+    it started from (network interpolation, ESRGAN 2018, 3.4): sharpness against artefacts."""
     recompute: bool = False
     """Compute blocks again going back rather than keep what is inside: less memory, more time."""
 
@@ -130,6 +133,8 @@ class Recipe[Network: (VqfrV1Config, VqfrV2Config)](Course):
         super().__post_init__()
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
+        if not 0 < self.blend <= 1:
+            raise ValueError(f"blend must be above 0 and at most 1, got {self.blend}")
 
 
 type VqRecipe = Recipe[VqfrV1Config] | Recipe[VqfrV2Config]

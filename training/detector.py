@@ -60,8 +60,16 @@ class DetectorStage:
             seed=_VALIDATION_SEED,
         )
 
-    def batches(self, *, first_step: int, workers: int) -> Generator[Batch]:
-        """Scenes and targets of every step, prepared ahead by threads that give way to others."""
+    def batches(
+        self, *, first_step: int, workers: int, rank: int = 0, ranks: int = 1
+    ) -> Generator[Batch]:
+        """Scenes and targets of every step, prepared ahead by threads that give way to others.
+
+        Raises:
+            ValueError: there are several ranks; the detector is trained by one.
+        """
+        if ranks != 1:
+            raise ValueError(f"the detector is trained by one process, not rank {rank} of {ranks}")
         portraits, photographs = Portraits(self._data / "train"), sample_photographs()
         recipe = self.recipe
 

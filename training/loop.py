@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from training.board import open_board
 from training.configs import DetectorRecipe, Recipe, VqRecipe
 from training.detector import DetectorStage
 from training.records import append_log, describe_run, save_whole
+from training.scale import Team, alone
 from training.stage import Stage
 from training.stages import Beginning
 from training.step import Optimisers, make_optimisers, train_step
@@ -40,6 +42,7 @@ def run(
     resume: bool = False,
     workers: int = 1,
     stop_after: int | None = None,
+    team: Team | None = None,
 ) -> dict[str, float]:
     """Train `recipe` on `data`/train into the run folder `out`; returns the last validation.
 
@@ -51,38 +54,55 @@ def run(
         vgg: file of VGG-16's weights, for recipes with VGG-16 features; else fetched.
         resume: go on from `out`/checkpoint.pt; the rest is what an uninterrupted run would do.
         workers: threads that prepare samples.
+        team: the ranks that share each batch; this process alone where None.
         stop_after: leave after this many steps of the whole run, with a checkpoint.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    stage = _build(recipe, data=data, device=device, init=init, start_from=start_from, vgg=vgg)
+    team = alone() if team is None else team
+    stage = _build(recipe, data=data, team=team, init=init, start_from=start_from, vgg=vgg)
     optimisers = make_optimisers(stage)
     described = describe_run(recipe, data=data, init=init, start_from=start_from)
-    first_step = _open(out, stage, optimisers, resume=resume, described=described)
-    stream = stage.batches(first_step=first_step, workers=workers)
+    first_step = _open(out, stage, optimisers, resume=resume, described=described, team=team)
+    board = open_board(out, done=first_step) if team.leads else None
+    stream = stage.batches(first_step=first_step, workers=workers, rank=team.rank, ranks=team.ranks)
     measured: dict[str, float] = {}
     last = recipe.steps if stop_after is None else min(stop_after, recipe.steps)
     saved = began = time.monotonic()
     for number in tqdm(
-        range(first_step, last), initial=first_step, total=recipe.steps, mininterval=10
+        range(first_step, last),
+        initial=first_step,
+        total=recipe.steps,
+        mininterval=10,
+        disable=not team.leads,
     ):
-        if prepared := stage.prepare(number):
+        if (prepared := stage.prepare(number)) and team.leads:
             append_log(out, {"step": number, **prepared})
-        losses = train_step(stage, optimisers, next(stream), number)
+        losses = train_step(stage, optimisers, next(stream), number, team=team)
         done = number + 1
+        if not team.leads:
+            continue
         if done % recipe.log_every == 0 or done == last:
             seconds = (time.monotonic() - began) / (done - first_step)
             values = {name: float(value.detach()) for name, value in losses.items()}
             append_log(out, {"step": done, **values, "seconds_a_step": seconds})
+            if board is not None:
+                board.scalars({f"losses/{name}": value for name, value in values.items()}, done)
         if done % recipe.validate_every == 0 or done == recipe.steps:
-            measured = stage.validate(out / f"samples_{done:06d}.png")
+            picture = out / f"samples_{done:06d}.png"
+            measured = stage.validate(picture)
             append_log(out, {"step": done, **measured})
+            if board is not None:
+                board.scalars({f"validation/{k}": value for k, value in measured.items()}, done)
+                board.picture(picture, done)
             logger.info("step %d: %s", done, json.dumps(measured))
         if done == last or time.monotonic() - saved > 60 * recipe.checkpoint_minutes:
             save_whole(_state(stage, optimisers, done), out / "checkpoint.pt")
             saved = time.monotonic()
     stream.close()
-    if last == recipe.steps:
+    if board is not None:
+        board.close()
+    if last == recipe.steps and team.leads:
         stage.export(out / "network.safetensors")
+    team.wait()
     return measured
 
 
@@ -101,7 +121,7 @@ def _build(
     recipe: VqRecipe | DetectorRecipe,
     *,
     data: Path,
-    device: torch.device,
+    team: Team,
     init: Path | None,
     start_from: Path | None,
     vgg: Path | None,
@@ -111,10 +131,10 @@ def _build(
     match recipe:
         case Recipe():
             beginning = Beginning(stage1=first, network=begun, vgg=vgg)
-            return VqStage(recipe, data=data, device=device, beginning=beginning)
+            return VqStage(recipe, data=data, device=team.device, beginning=beginning, team=team)
         case DetectorRecipe():
             return DetectorStage(
-                recipe, data=data, device=device, init=first if begun is None else begun
+                recipe, data=data, device=team.device, init=first if begun is None else begun
             )
 
 
@@ -125,6 +145,7 @@ def _open(
     *,
     resume: bool,
     described: dict[str, Any],
+    team: Team,
 ) -> int:
     """Make a new run folder, or load an old one's checkpoint; returns the first step to do."""
     recipe = stage.recipe
@@ -132,8 +153,10 @@ def _open(
     if not resume:
         if record.exists():
             raise ValueError(f"{out} holds a run already: give --resume or another folder")
-        out.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(described, indent=1) + "\n")
+        team.wait()  # until every rank has looked
+        if team.leads:
+            out.mkdir(parents=True, exist_ok=True)
+            record.write_text(json.dumps(described, indent=1) + "\n")
         return 0
     if not (out / "checkpoint.pt").is_file():
         raise ValueError(f"{out} has no checkpoint.pt to resume from")

@@ -87,8 +87,9 @@ def lite_adversarial() -> Recipe[VqfrV1Config]:
 
     Critics on both branches, and the stage-1 encoder's features as the perceptual term (no VGG is
     at hand). Short on purpose: what these critics can teach a network this small is sharpness, and
-    after 400 steps it begins to draw lines along contours. Blends of two people are rare here:
-    their double contours would teach the critics that ghosts are good.
+    soon it draws dark lines along lids and contours. So what is exported is half of this course's
+    weights and half of those it began with. Blends of two people are rare here: their double
+    contours would teach the critics that ghosts are good.
     """
     local = Critic(
         branch="main", kind="patch", width=32, norm="spectral", contrast=4.0, weight=0.01, start=60
@@ -126,6 +127,7 @@ def lite_adversarial() -> Recipe[VqfrV1Config]:
         betas=(0.5, 0.99),
         critic_learning_rate=4e-4,
         ema=0.99,
+        blend=0.5,
         seed=2,
         validate_every=80,
     )

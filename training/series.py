@@ -6,10 +6,18 @@ from pathlib import Path
 
 from training.configs import Series
 from training.loop import run
+from training.scale import Team
 
 
 def run_series(
-    series: Series, *, data: Path, out: Path, vgg: Path | None, resume: bool, workers: int
+    series: Series,
+    *,
+    data: Path,
+    out: Path,
+    vgg: Path | None,
+    resume: bool,
+    workers: int,
+    team: Team | None = None,
 ) -> None:
     """Train each recipe of `series` into `out`/its name, beginning from the one before.
 
@@ -20,10 +28,20 @@ def run_series(
         vgg: as for `run`.
         resume: go on with runs that have begun; those that have not, begin.
         workers: threads that prepare samples.
+        team: as for `run`.
     """
     before: Path | None = None
     for recipe in series.recipes:
         folder = out / recipe.name
         begun = resume and (folder / "checkpoint.pt").is_file()
-        run(recipe, data=data, out=folder, init=before, vgg=vgg, resume=begun, workers=workers)
+        run(
+            recipe,
+            data=data,
+            out=folder,
+            init=before,
+            vgg=vgg,
+            resume=begun,
+            workers=workers,
+            team=team,
+        )
         before = folder

@@ -42,8 +42,13 @@ class Stage[Batch](Protocol):
     def parameter_groups(self) -> list[ParameterGroup]:
         """What of `network` learns, and how fast."""
 
-    def batches(self, *, first_step: int, workers: int) -> Generator[Batch]:
-        """What the steps from `first_step` on see, the same however a run is cut."""
+    def batches(
+        self, *, first_step: int, workers: int, rank: int = 0, ranks: int = 1
+    ) -> Generator[Batch]:
+        """What the steps from `first_step` on see, the same however a run is cut.
+
+        Of several ranks, each gets its share of the batch that one alone would see.
+        """
 
     def prepare(self, number: int) -> dict[str, float]:
         """Whatever must happen before step `number`; returns what is worth a line in the log."""

@@ -42,6 +42,7 @@ from training.perceptual import (
     perceptual_losses,
 )
 from training.reservoir import remember
+from training.scale import Team
 from training.starting import start_linear
 from training.warp import use_sampled_warps
 from vqfr_media.network.vqfr_v2 import VqfrV2
@@ -64,6 +65,8 @@ class CodebookTraining:
     """What the perceptual term compares."""
     reservoir: Tensor
     """The latest latent vectors (R, C), NaN where not yet filled; checkpointed."""
+    team: Team | None = None
+    """Whose latents fill the reservoir; None is this process alone."""
 
 
 @dataclass
@@ -210,7 +213,8 @@ def step_codebook(training: CodebookTraining, good: Tensor, number: int) -> Outc
     network, stage = training.network, training.stage
     latent = network.encode(good)
     if number < max(stage.reestimate_at, default=0):
-        training.reservoir = remember(training.reservoir, latent)
+        every = latent if training.team is None else training.team.gather(latent)
+        training.reservoir = remember(training.reservoir, every)
     if number < stage.unquantised_steps:
         image, code = network.decode_quantized(latent), latent.new_zeros(())
     else:

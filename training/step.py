@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from training.configs import Course
+from training.scale import Team
 from training.stage import ParameterGroup, Stage
 
 
@@ -28,11 +29,12 @@ def make_optimisers(stage: Stage[Any]) -> Optimisers:
 
 
 def train_step(
-    stage: Stage[Any], optimisers: Optimisers, batch: Any, number: int
+    stage: Stage[Any], optimisers: Optimisers, batch: Any, number: int, *, team: Team | None = None
 ) -> dict[str, Tensor]:
     """Do step `number` on `batch`: the network, its average, then the critics.
 
-    Returns the losses by name, and "norm", that of the network's gradient.
+    Returns the losses by name, and "norm", that of the network's gradient; of a `team`, which
+    shares out the batch, their means over all ranks.
 
     Raises:
         RuntimeError: the gradient is not finite.
@@ -49,6 +51,8 @@ def train_step(
     adam.zero_grad(set_to_none=True)
     torch.autograd.backward(losses["total"])
     parameters = [parameter for group in adam.param_groups for parameter in group["params"]]
+    if team is not None:
+        team.average_gradients(parameters)
     limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
     norm = torch.nn.utils.clip_grad_norm_(parameters, limit, error_if_nonfinite=True)
     adam.step()
@@ -56,12 +60,16 @@ def train_step(
     if optimisers.critics is not None:
         with autocast:
             judged = stage.criticise(batch, number)
-        losses |= _teach_critics(optimisers.critics, judged, recipe, number)
-    return {**losses, "norm": norm}
+        losses |= _teach_critics(optimisers.critics, judged, recipe, number, team)
+    return {**(losses if team is None else team.mean(losses)), "norm": norm}
 
 
 def _teach_critics(
-    adam: torch.optim.Adam, losses: dict[str, Tensor], recipe: Course, number: int
+    adam: torch.optim.Adam,
+    losses: dict[str, Tensor],
+    recipe: Course,
+    number: int,
+    team: Team | None,
 ) -> dict[str, Tensor]:
     if not losses:  # none learns yet
         return {}
@@ -69,6 +77,8 @@ def _teach_critics(
     _set_rate(adam, learning_rate(recipe, number) * pace)
     adam.zero_grad(set_to_none=True)
     torch.autograd.backward(losses["total"])
+    if team is not None:
+        team.average_gradients(p for group in adam.param_groups for p in group["params"])
     adam.step()
     return {name: value for name, value in losses.items() if name != "total"}
 

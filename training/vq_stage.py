@@ -15,6 +15,7 @@ from training.data import Photographs, batches, validation_pairs
 from training.networks import CodebookNetwork, RestorationNetwork, parameter_groups, restore
 from training.records import save_samples
 from training.reservoir import reestimate_codebook
+from training.scale import Team
 from training.stage import ParameterGroup, place
 from training.stages import Beginning, CodebookTraining, RestorationTraining, Training, build, step
 from vqfr_media.network.checkpoint import save_network
@@ -26,12 +27,23 @@ class VqStage:
     """Stage 1 or stage 2 on the photographs in a folder."""
 
     def __init__(
-        self, recipe: VqRecipe, *, data: Path, device: torch.device, beginning: Beginning
+        self,
+        recipe: VqRecipe,
+        *,
+        data: Path,
+        device: torch.device,
+        beginning: Beginning,
+        team: Team | None = None,
     ) -> None:
         self.recipe = recipe
         self._data, self._device = data, device
         self._training: Training = build(recipe, device, beginning)
+        if isinstance(self._training, CodebookTraining):
+            self._training.team = team
         self._drawn: dict[str, Tensor] = {}
+        self._beginning = beginning.network
+        if recipe.blend < 1 and beginning.network is None:
+            raise ValueError(f"{recipe.name} goes on from another run's weights: give --start-from")
         self._degradation = None if isinstance(recipe.stage, Stage1) else recipe.degradation
         self._validation = validation_pairs(
             Photographs(data / "val", size=recipe.network.image_size),
@@ -49,7 +61,9 @@ class VqStage:
         """The exponential moving average of `network`."""
         return self._training.averaged
 
-    def batches(self, *, first_step: int, workers: int) -> Generator[tuple[Tensor, Tensor]]:
+    def batches(
+        self, *, first_step: int, workers: int, rank: int = 0, ranks: int = 1
+    ) -> Generator[tuple[Tensor, Tensor]]:
         """(poor, good) of every step."""
         recipe = self.recipe
         return batches(
@@ -61,6 +75,8 @@ class VqStage:
             augmentation=recipe.augmentation,
             degradation=self._degradation,
             workers=workers,
+            rank=rank,
+            ranks=ranks,
         )
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -122,6 +138,11 @@ class VqStage:
         # Without the twins that train faster.
         plain = VqfrV1(averaged.config) if isinstance(averaged, VqfrV1) else VqfrV2(averaged.config)
         weights = {name: value.cpu() for name, value in averaged.state_dict().items()}
+        if self.recipe.blend < 1 and self._beginning is not None:
+            weights = {
+                name: torch.lerp(self._beginning[name], value, self.recipe.blend)
+                for name, value in weights.items()
+            }
         plain.load_state_dict(weights)
         save_network(path, plain)
 

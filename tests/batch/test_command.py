@@ -188,9 +188,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
-@pytest.mark.parametrize(
-    ("count", "kills", "seed"), [(4, 1, 1), pytest.param(12, 6, 2, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "kills", "seed"), [(4, 1, 1), (12, 6, 2)])
 def test_killed_and_given_again(tmp_path: Path, count: int, kills: int, seed: int) -> None:
     inputs = clips(tmp_path / "in", count)
     subprocess.run(command(inputs, tmp_path / "whole"), check=True)
@@ -223,6 +222,7 @@ def test_killed_and_given_again(tmp_path: Path, count: int, kills: int, seed: in
     assert {record.status for record in told(output).values()} <= {"done", "unchanged"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     inputs = clips(tmp_path / "in", 4)
     output = tmp_path / "out"

@@ -146,7 +146,14 @@ def test_critics_learn_to_tell_sharp_from_soft(
 ) -> None:
     torch.manual_seed(0)
     config = Critic(
-        branch="main", kind=kind, width=8, layers=1, norm="spectral", contrast=contrast, r1=0.1
+        branch="main",
+        kind=kind,
+        width=2,
+        most=32,
+        layers=1,
+        norm="spectral",
+        contrast=contrast,
+        r1=0.1,
     )
     judges = Critics((config,), image_size=32)
     adam = torch.optim.Adam(judges.parameters(), lr=4e-3, betas=(0.5, 0.9))

@@ -55,7 +55,7 @@ def test_it_finds_the_astronaut_and_nothing_else(
         assert overlaps(np.array([faces[0].box], np.float32), box)[0, 0] > 0.6
 
 
-@pytest.mark.parametrize("clip", ["duo_lq.mp4", "duo_gt.mp4"])
+@pytest.mark.parametrize("clip", ["duo_lq.mp4", pytest.param("duo_gt.mp4", marks=pytest.mark.slow)])
 def test_it_finds_what_the_published_weights_find(
     detector: RetinaFaceDetector, shared: Path, clip: str
 ) -> None:

@@ -45,6 +45,7 @@ def test_the_loss_falls(whole_run: Path) -> None:
         "samples_000040.png",
         "samples_000080.png",
         "network.safetensors",
+        "board",
     }
 
 
@@ -88,7 +89,8 @@ def test_the_package_finds_what_the_averaged_network_finds(whole_run: Path) -> N
     assert len(faces) > 0
     assert len(faces) == pytest.approx(len(found.scores), abs=2)
     assert faces[0].score == pytest.approx(float(found.scores[0]), abs=5e-3)
-    np.testing.assert_allclose(faces[0].box, found.boxes[0], atol=0.5)
+    # The package's place is a mean over the anchors that agree with this one.
+    np.testing.assert_allclose(faces[0].box, found.boxes[0], atol=2)
 
 
 def test_batch_statistics_are_averaged_too() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -65,6 +66,7 @@ def test_a_run_folder_says_how_it_came_about(stage1_run: Path) -> None:
     assert names == {
         "run.json",
         "log.jsonl",
+        "board",
         "checkpoint.pt",
         "samples_000015.png",
         "samples_000030.png",
@@ -249,8 +251,7 @@ def test_a_series_hands_the_first_run_to_the_second(drawn_faces: Path, tmp_path:
     assert (second / "network.safetensors").is_file()
     before = losses(second)
     # Cut off after the first stage: what is done stays, what has not begun begins.
-    for path in second.iterdir():
-        path.unlink()
+    shutil.rmtree(second)
     run_series(short, data=drawn_faces, out=tmp_path, vgg=None, resume=True, workers=1)
     assert losses(second) == before
 
@@ -265,6 +266,23 @@ def test_a_run_goes_on_from_another_s_weights(
     expected = load_averaged(stage2_run)
     for name, value in load_averaged(out).items():
         torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=0)
+
+
+def test_an_exported_network_may_be_half_what_it_began_with(
+    drawn_faces: Path, stage1_run: Path, stage2_run: Path, tmp_path: Path
+) -> None:
+    half = replace(smoke_stage2(), blend=0.5, steps=4)
+    with pytest.raises(ValueError, match="--start-from"):
+        run(half, data=drawn_faces, out=tmp_path / "a", init=stage1_run)
+    out = tmp_path / "b"
+    run(half, data=drawn_faces, out=out, init=stage1_run, start_from=stage2_run)
+    began, ended = load_averaged(stage2_run), load_averaged(out)
+    for name, value in load_network(out / "network.safetensors").state_dict().items():
+        middle = (began[name] + ended[name]) / 2
+        torch.testing.assert_close(value.float(), middle, atol=1e-3, rtol=1e-3)
+    assert any(not torch.equal(began[name], ended[name]) for name in began)
+    with pytest.raises(ValueError, match="blend"):
+        replace(half, blend=0.0)
 
 
 def test_the_critics_are_in_the_checkpoint(stage2_run: Path) -> None:
