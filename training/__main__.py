@@ -173,8 +173,10 @@ def _label(arguments: list[str]) -> None:
 
 def _pack(arguments: list[str]) -> None:
     options = make_pack_parser().parse_args(arguments)
-    for part in ("train", "val"):
-        pieces = find_pieces(options.data / part)
+    if options.out.resolve().is_relative_to(options.data.resolve()):
+        raise ValueError(f"{options.out} lies in {options.data}: name a folder outside of it")
+    found = {part: find_pieces(options.data / part) for part in ("train", "val")}
+    for part, pieces in found.items():
         shards = write_shards(pieces, options.out, name=part, each=options.each)
         logger.info("%s: %d pictures in %d shards", part, len(pieces), len(shards))
 

@@ -60,7 +60,10 @@ def find_pieces(folder: Path) -> tuple[Piece, ...]:
     if beside:
         return _some(_pieces(beside, folder.parent), folder.parent / f"{folder.name}*.tar")
     other = {"train": "val", "val": "train"}.get(folder.name)
-    if other is None or not folder.parent.is_dir() or (folder.parent / other).exists():
+    there = other is not None and (
+        (folder.parent / other).exists() or any(folder.parent.glob(f"{other}*.tar"))
+    )
+    if other is None or not folder.parent.is_dir() or there:
         raise ValueError(f"{folder} does not exist, and neither do shards {folder.name}*.tar")
     everything = _some(_pieces(sorted(folder.parent.rglob("*")), folder.parent), folder.parent)
     count = max(1, min(_WATCHING, len(everything) // 10))

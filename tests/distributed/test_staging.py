@@ -15,7 +15,8 @@ from vqfr_media.batch.files import Choice
 from vqfr_media.batch.local import LocalWorker
 from vqfr_media.batch.record import REPORT, read_report
 from vqfr_media.batch.run import run_batch
-from vqfr_media.distributed.places import PlacesWorker, Target, plan_url
+from vqfr_media.batch.task import Plan
+from vqfr_media.distributed.places import PlacesWorker, Target, plan_url, refuse_within
 from vqfr_media.distributed.staging import (
     Origin,
     is_url,
@@ -25,7 +26,7 @@ from vqfr_media.distributed.staging import (
     publish,
     stage,
 )
-from vqfr_media.errors import BackendError, InputError, MediaError, OutputError
+from vqfr_media.errors import BackendError, InputError, MediaError, OptionError, OutputError
 from vqfr_media.options import EncodeOptions, RestoreOptions
 from vqfr_media.pipeline import restore_video
 
@@ -234,3 +235,44 @@ def test_a_batch_from_one_url_to_another(tmp_path: Path) -> None:
     assert sorted(path.name for path in there.rglob("*") if path.is_file()) == [
         "batch.json", "film.mp4", "text.mp4", "é.png",
     ]  # fmt: skip
+
+
+def test_no_name_of_a_server_leads_out_of_the_cache(tmp_path: Path) -> None:
+    for name in ("%2Fhome%2Fme%2Ffilm.mp4", "..%2F..%2Ffilm.mp4", "%2e%2e", "a/%2E", "%00"):
+        place = place_of(f"http://host/films/{name}", tmp_path)
+        assert place.parent.parent == tmp_path
+        assert ".." not in place.parts
+    assert place_of("http://host/films/a%20b.mp4", tmp_path).name == "a b.mp4"
+
+
+@pytest.mark.parametrize("inside", ["", "/", "/out", "/out/deep/"])
+def test_outputs_among_the_inputs_are_refused(tmp_path: Path, inside: str) -> None:
+    url = f"file://{tmp_path}"
+    for output, source in ((url + inside, str(tmp_path)), (f"{tmp_path}{inside}", url)):
+        with pytest.raises(OptionError, match="results would be taken for inputs"):
+            refuse_within(output, source)
+    with pytest.raises(OptionError, match="name another place"):
+        refuse_within(f"{url}/a/out", f"{url}/a/*/*.mkv")
+    refuse_within(f"{url}s{inside}", url)
+    refuse_within(url, f"{url}/films")
+
+
+def test_a_report_that_another_machine_wrote_or_removed_counts(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    target = Target(f"file://{there}", tmp_path / "cache")
+    nothing = Plan(target.folder, ())
+    target.folder.mkdir(parents=True)
+    (target.folder / REPORT).write_text("of a run that was cut off")
+    target.begin(nothing)
+    assert (target.folder / REPORT).read_text() == "of a run that was cut off"
+    target.finish()
+    assert (there / REPORT).read_text() == "of a run that was cut off"
+    (there / REPORT).write_text("another machine's, newer")
+    again = Target(f"file://{there}", tmp_path / "cache")
+    again.begin(nothing)
+    assert (again.folder / REPORT).read_text() == "another machine's, newer"
+    again.finish()
+    (there / REPORT).unlink()
+    Target(f"file://{there}", tmp_path / "cache").begin(nothing)
+    assert not (again.folder / REPORT).exists()

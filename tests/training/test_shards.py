@@ -206,3 +206,8 @@ def test_the_command_packs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert len(find_pieces(out / "train")) == 36
     assert main(given) == 2
     assert "train-000000.tar is there already" in caplog.text
+    assert main(["pack", "--data", str(data), "--out", str(data / "shards")]) == 2
+    assert f"{data / 'shards'} lies in {data}" in caplog.text
+    (out / "val-000000.tar").unlink()  # the rest is no validation set
+    with pytest.raises(ValueError, match=r"val does not exist, and neither do shards val\*\.tar"):
+        find_pieces(out / "val")

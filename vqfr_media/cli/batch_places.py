@@ -34,9 +34,11 @@ def planned(command: Batch) -> "tuple[Plan, Places]":
     """The files of a batch, from a folder or from a URL."""
     from vqfr_media.batch.files import Choice
     from vqfr_media.batch.plan import plan_folder
-    from vqfr_media.distributed.places import Target, plan_url
+    from vqfr_media.distributed.places import Target, plan_url, refuse_within
     from vqfr_media.distributed.staging import cache_folder, is_url
 
+    if is_url(command.source) or is_url(command.output):
+        refuse_within(command.output, command.source)
     cache = cache_folder()
     target = Target(command.output, cache) if is_url(command.output) else None
     folder = Path(command.output) if target is None else target.folder
@@ -79,7 +81,8 @@ def chosen_worker(
             return
         if places.target is not None:
             places.target.begin(plan)
-            stack.enter_context(_finish(places.target))
+            if not command.dry_run:
+                stack.enter_context(_finish(places.target))
         yield PlacesWorker(worker, found=places.found, cache=places.cache, target=places.target)
 
 

@@ -19,18 +19,44 @@ from vqfr_media.distributed.staging import (
     Origin,
     discard_stale,
     fetch,
+    fixed_part,
+    is_url,
+    open_url,
     origin_of,
     origins,
     publish,
     stage,
 )
-from vqfr_media.errors import InputError, VqfrMediaError
+from vqfr_media.errors import InputError, OptionError, VqfrMediaError
 from vqfr_media.media.output import atomic_output, output_error
 from vqfr_media.options import RestoreOptions
 from vqfr_media.summary import Summary
 
 # In the outputs' folder on this machine: what of it has been copied to the URL.
 _LEDGER = ".published.json"
+
+
+def refuse_within(output: str, source: str) -> None:
+    """Refuses outputs among the inputs, where one of the two is a URL.
+
+    Raises:
+        BackendError: see `staging.open_url`.
+        OptionError: they are the same place, or the outputs lie in the inputs.
+    """
+    inside, around = _spelt_out(output), _spelt_out(source)
+    if f"{inside}/".startswith(f"{around}/"):
+        raise OptionError(
+            f"{output} lies in {source}: results would be taken for inputs; name another place"
+        )
+
+
+def _spelt_out(place: str) -> str:
+    """The URL of a folder or of the fixed part of a pattern, always spelt the same way."""
+    if not is_url(place):
+        return f"file://{Path(place).resolve()}"
+    filesystem, path = open_url(fixed_part(place) if "*" in place or "?" in place else place)
+    url: str = filesystem.unstrip_protocol(path)
+    return url.rstrip("/")
 
 
 def plan_url(
@@ -96,14 +122,14 @@ class Target:
         """
         there = {path.as_posix(): origin for path, origin in origins(self.url).items()}
         known = self._read()
-        report = {REPORT} - {path.name for path in self.folder.glob(REPORT)}
-        for name in {
-            task.output.relative_to(self.folder).as_posix() for task in plan.tasks
-        } | report:
+        outputs = {task.output.relative_to(self.folder).as_posix() for task in plan.tasks}
+        for name in outputs | {REPORT}:
             path, origin = self.folder / name, there.get(name)
             try:
                 if origin is None:
-                    path.unlink(missing_ok=True)
+                    # A report that was never put there is of a run here that was cut off.
+                    if name != REPORT or name in known:
+                        path.unlink(missing_ok=True)
                     continue
                 self._marks[name] = _mark(origin)
                 if not path.is_file() or known.get(name) != self._marks[name]:

@@ -76,7 +76,7 @@ def origins(url: str) -> dict[PurePosixPath, Origin]:
     filesystem, path = open_url(url)
     try:
         if "*" in path or "?" in path:
-            root = _fixed_part(path)
+            root = fixed_part(path)
             found = filesystem.glob(path, detail=True)
         else:
             root = path
@@ -92,7 +92,10 @@ def origins(url: str) -> dict[PurePosixPath, Origin]:
             origin = _origin(place, values)
             if origin.size is None:  # a web server's page of links says nothing else
                 origin = origin_of(place)
-            listed[PurePosixPath(_decoded(place, _relative(name, root)))] = origin
+            below = PurePosixPath(_decoded(place, _relative(name, root)))
+            if below.is_absolute() or ".." in below.parts or "\0" in str(below):
+                raise MediaError(f"{url}: lists {place}, which leads out of it")
+            listed[below] = origin
     return listed
 
 
@@ -112,7 +115,10 @@ def origin_of(url: str) -> Origin:
 
 def place_of(url: str, cache: Path) -> Path:
     """Where the file behind a URL lies, or will lie, on this machine: always the same place."""
-    name = _decoded(url, posixpath.basename(url.rstrip("/"))) or "file"
+    # Decoded first: what was %2F must not become a path that leads out of the cache.
+    name = posixpath.basename(_decoded(url, url.rstrip("/"))).replace("\0", "")
+    if name in ("", ".", ".."):
+        name = "file"
     return cache / hashlib.sha256(url.encode()).hexdigest()[:24] / name
 
 
@@ -223,7 +229,11 @@ def publish(path: Path, url: str) -> None:
             filesystem.put_file(str(path), temporary)
             try:
                 filesystem.mv(temporary, target)
+            except (ConnectionError, TimeoutError, PermissionError):
+                raise
             except OSError:  # some put nothing in the place of something
+                if not (filesystem.exists(temporary) and filesystem.exists(target)):
+                    raise
                 filesystem.rm_file(target)
                 filesystem.mv(temporary, target)
     except Exception as error:
@@ -246,7 +256,7 @@ def _origin(url: str, values: dict[str, Any]) -> Origin:
     return Origin(url, values.get("size"), tag)
 
 
-def _fixed_part(pattern: str) -> str:
+def fixed_part(pattern: str) -> str:
     """The folder above the first part with a wildcard."""
     parts = pattern.split("/")
     first = next(place for place, part in enumerate(parts) if "*" in part or "?" in part)
