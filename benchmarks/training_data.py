@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from benchmarks import record
+from training.augmentation import flips_only
 from training.data import Augmentation, Photographs, batches, pair
 from training.degradation import Degradation
 from training.recipes import video_degradation
@@ -24,25 +25,6 @@ from training.sources import find_pieces, write_shards
 
 SIZE = 512
 BATCH = 4
-
-
-def flips_only() -> Augmentation:
-    """The paper's augmentation."""
-    return Augmentation(
-        rotation=0,
-        zoom=(1, 1),
-        shift=0,
-        stretch=0,
-        perspective=0,
-        blended=0,
-        background=0,
-        occluded=0,
-        light=0,
-        colour=0,
-        gamma=0,
-        contrast=0,
-        saturation=(1, 1),
-    )
 
 
 def per_core(work: Callable[[int], object], images: int) -> float:

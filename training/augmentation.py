@@ -49,6 +49,25 @@ class Augmentation:
             raise ValueError(f"zoom must be an ascending range above 0, got {self.zoom}")
 
 
+def flips_only() -> Augmentation:
+    """The paper's augmentation: horizontal flips and nothing else."""
+    return Augmentation(
+        rotation=0.0,
+        zoom=(1.0, 1.0),
+        shift=0.0,
+        stretch=0.0,
+        perspective=0.0,
+        blended=0.0,
+        background=0.0,
+        occluded=0.0,
+        light=0.0,
+        colour=0.0,
+        gamma=0.0,
+        contrast=0.0,
+        saturation=(1.0, 1.0),
+    )
+
+
 def random_geometry(generator: np.random.Generator, config: Augmentation) -> NDArray[np.float64]:
     """A homography of the plane in which the face is [-1, 1]²."""
     # The product of two draws peaks at zero: most faces are nearly upright, some far from it.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from training.augmentation import flips_only
 from training.configs import Recipe, Stage1, Stage2
-from training.data import Augmentation
 from training.degradation import Degradation
 from training.discriminators import Critic
 from training.perceptual import Perceptual
@@ -131,7 +131,7 @@ def _stage1[Network: (VqfrV1Config, VqfrV2Config)](
             perceptual=_content(),
             critics=(critic,),
         ),
-        augmentation=_flips(),
+        augmentation=flips_only(),
         degradation=Degradation(),
         steps=800_000,
         batch=16,
@@ -188,23 +188,4 @@ def _with_patch(patch: int) -> VqfrV1Config:
         offset_channels=channels,
         encoder_blocks=(2,) * len(channels),
         texture_blocks=(3,) * len(channels),
-    )
-
-
-def _flips() -> Augmentation:
-    """Horizontal flips and nothing else."""
-    return Augmentation(
-        rotation=0.0,
-        zoom=(1.0, 1.0),
-        shift=0.0,
-        stretch=0.0,
-        perspective=0.0,
-        blended=0.0,
-        background=0.0,
-        occluded=0.0,
-        light=0.0,
-        colour=0.0,
-        gamma=0.0,
-        contrast=0.0,
-        saturation=(1.0, 1.0),
     )

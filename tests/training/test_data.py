@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,25 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from training.augmentation import flips_only
 from training.data import Augmentation, Photographs, batches, pair, to_tensor, validation_pairs
 from training.degradation import Degradation
 
-STILL = Augmentation(
-    flip=0,
-    rotation=0,
-    zoom=(1, 1),
-    shift=0,
-    stretch=0,
-    perspective=0,
-    blended=0,
-    background=0,
-    occluded=0,
-    light=0,
-    colour=0,
-    gamma=0,
-    contrast=0,
-    saturation=(1, 1),
-)
+STILL = replace(flips_only(), flip=0)
 
 
 def test_a_sample_depends_on_seed_and_index_alone(drawn_faces: Path) -> None:

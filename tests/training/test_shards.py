@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from training.__main__ import main
+from training.augmentation import flips_only
 from training.data import Augmentation, Photographs, batches, template_side, validation_pairs
 from training.degradation import Degradation
 from training.sources import find_pieces, write_shards
@@ -128,28 +130,13 @@ def test_a_data_set_without_parts_is_parted(tmp_path: Path) -> None:
 def test_pictures_of_other_sizes_are_filled_by_the_template(tmp_path: Path) -> None:
     assert template_side(768) == 640
     assert [template_side(side) for side in (64, 512, 1024)] == [64, 512, 1024]
-    still = Augmentation(
-        flip=1,
-        rotation=0,
-        zoom=(1, 1),
-        shift=0,
-        stretch=0,
-        perspective=0,
-        blended=0,
-        background=0,
-        occluded=0,
-        light=0,
-        colour=0,
-        gamma=0,
-        contrast=0,
-        saturation=(1, 1),
-    )
+    flipped = replace(flips_only(), flip=1)
     fill(tmp_path / "train", 3)
     photographs = Photographs(tmp_path / "train", size=64)
     decoded = cv2.imdecode(np.frombuffer(png(0), np.uint8), cv2.IMREAD_COLOR_RGB)
     expected = np.asarray(decoded) / np.float32(255)
     np.testing.assert_array_equal(photographs.plain(0), expected)  # not a pixel is filtered
-    sample = photographs.sample(np.random.default_rng(4), still)
+    sample = photographs.sample(np.random.default_rng(4), flipped)
     mirrored = [photographs.plain(number)[:, ::-1] for number in range(3)]
     assert min(float(np.abs(sample - one).max()) for one in mirrored) < 1e-6
     # At half the size every pixel is the mean of four: the edges lie on even places.
