@@ -11,6 +11,7 @@ again with nothing to do: that is what looking at every file costs.
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -65,9 +66,9 @@ def median(runs: Sequence[dict[str, float]]) -> dict[str, float]:
 
 RAY = ("--ray", "local", "--ray-workers", "2", "--cpus-per-worker", "1")
 WAYS = {
-    "one process, two threads": ("2", ("--segment-seconds", "2")),
-    "two workers on Ray, a thread each": ("1", ("--segment-seconds", "2", *RAY)),
-    "two workers on Ray, segments half as long": ("1", ("--segment-seconds", "1", *RAY)),
+    "one process, two threads": ("2", ("--segment-seconds", "4")),
+    "two workers on Ray, a thread each": ("1", ("--segment-seconds", "4", *RAY)),
+    "two workers on Ray, segments half as long": ("1", ("--segment-seconds", "2", *RAY)),
 }
 
 
@@ -106,13 +107,13 @@ def compare_with_ray(*, films: int, seconds: int, turns: int) -> None:
     one, two, halves = (values["frames a second"] for values in figures.values())
     # Both workers' time, over the segments that there are more of: half a second is read and
     # searched again on each side, and three faces are restored again.
-    more_segments = films * (seconds - seconds // 2)
+    more_segments = films * (math.ceil(seconds / 2) - math.ceil(seconds / 4))
     each = 2 * films * frames * (1 / halves - 1 / two) / more_segments
     print(f"two workers do {two / one:.2f} times as much; {each:.2f} s of a core for each segment")
     record.write(
         "batch_ray",
         {
-            "files": f"{films} films of {frames} frames, 320×240, one face; segments of 2 and 1 s",
+            "files": f"{films} films of {frames} frames, 320×240, one face; segments of 4 and 2 s",
             "turns": turns,
             "median of the turns": figures,
             "throughput of two workers over one process": round(two / one, 3),

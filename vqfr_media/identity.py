@@ -70,6 +70,9 @@ def identity_of_settings(options: RestoreOptions, ready: Prepared) -> dict[str, 
                 raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     identity |= {f"version.{name}": number for name, number in library_versions().items()}
     identity["processor"] = torch.backends.cpu.get_cpu_capability()
+    if ready.model.backend in ("torch", "inductor") and ready.engine.spec.device == "cpu":
+        # Sums are split among the threads; OpenVINO's results do not depend on their number.
+        identity["engine.threads"] = str(torch.get_num_threads())
     if ready.engine.spec.device.startswith("cuda"):
         identity["gpu"] = torch.cuda.get_device_name(ready.engine.spec.device)
     return identity

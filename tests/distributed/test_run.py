@@ -23,7 +23,7 @@ from vqfr_media.distributed.pool import Pool, open_pool
 from vqfr_media.distributed.run import RayWorker
 from vqfr_media.distributed.sizing import Sizing
 from vqfr_media.distributed.staging import Origin
-from vqfr_media.errors import EngineError, WeightsError
+from vqfr_media.errors import EngineError, OutputError, WeightsError
 from vqfr_media.options import EncodeOptions, RestoreOptions
 from vqfr_media.pipeline import restore_video
 from vqfr_media.summary import Summary
@@ -230,6 +230,22 @@ def test_a_failing_engine_is_made_anew(
     with pytest.raises(EngineError, match="failed because the test says so"):
         cluster.restore(film.source, tmp_path / "again.mp4")
     assert not work_folder_of(tmp_path / "again.mp4").exists()
+
+
+def test_a_full_disk_of_ours_is_not_the_workers_fault(
+    tmp_path: Path, cluster: Cluster, film: Film, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = tmp_path / "full.mp4"
+    full.symlink_to("/dev/full")
+    given = cluster.worker()._given(film.source)
+    with pytest.raises(OutputError, match="No space left"):
+        cluster.pool.run(
+            "film", "whole", (given, "out.mp4", "video", SHORT),
+            target=full, on_frames=lambda _: None,
+        )  # fmt: skip
+    assert "failed on" not in caplog.text
+    cluster.restore(film.source, tmp_path / "out.mp4")
+    assert digest(tmp_path / "out.mp4") == digest(film.whole)
 
 
 @pytest.mark.slow

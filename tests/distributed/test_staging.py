@@ -13,7 +13,7 @@ from tests.distributed.workers import inverting
 from tests.scenes import scene, write_scene
 from vqfr_media.batch.files import Choice
 from vqfr_media.batch.local import LocalWorker
-from vqfr_media.batch.record import REPORT, read_report
+from vqfr_media.batch.record import REPORT, read_report, report_json
 from vqfr_media.batch.run import run_batch
 from vqfr_media.batch.task import Plan
 from vqfr_media.distributed.places import PlacesWorker, Target, plan_url, refuse_within
@@ -162,6 +162,40 @@ def test_a_plan_of_what_lies_behind_a_url(tmp_path: Path) -> None:
         assert task.source.read_bytes().decode().endswith(task.source.name)
     with pytest.raises(InputError, match="no video or image to restore in it"):
         plan_url(f"file://{tmp_path}/out", tmp_path, RestoreOptions(), cache=tmp_path)
+
+
+@pytest.mark.parametrize("scheme", ["file", "http"])
+def test_results_of_an_earlier_batch_are_no_inputs(
+    tmp_path: Path, web: tuple[Path, str], scheme: str
+) -> None:
+    there, address = web
+    url = address if scheme == "http" else f"file://{there}"
+    for name in ("a.jpg", "out/a.jpg", "out/deep/b.jpg", "own/c.jpg"):
+        (there / name).parent.mkdir(parents=True, exist_ok=True)
+        (there / name).write_bytes(b"x")
+    (there / REPORT).write_bytes(report_json([], "now"))  # that of the inputs' own place
+    (there / "out" / REPORT).write_bytes(report_json([], "now"))
+    (there / "own" / REPORT).write_text('{"schema": "a person\'s own"}')
+    plan, _ = plan_url(url, tmp_path / "out", RestoreOptions(), cache=tmp_path / "cache")
+    assert [task.output.relative_to(tmp_path / "out").as_posix() for task in plan.tasks] == [
+        "a.jpg", "own/c.jpg",
+    ]  # fmt: skip
+    assert plan.left_out == (f"{url}/out: holds the results of an earlier batch",)
+
+
+def test_two_processes_do_not_write_to_one_url(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/there"
+    with Target(url, tmp_path / "cache").locked():
+        second = Target(f"{url}/", tmp_path / "cache")
+        with pytest.raises(OutputError, match="another vqfr-media on this machine"):
+            second.locked().__enter__()
+        with Target(f"{url}2", tmp_path / "cache").locked():
+            pass
+    with second.locked():
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file"), Target(url, tmp_path / "file").locked():
+        pass
 
 
 def test_a_target_sees_what_is_missing_altered_or_anothers(tmp_path: Path) -> None:

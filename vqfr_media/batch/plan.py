@@ -19,7 +19,7 @@ from vqfr_media.options import EncodeOptions, RestoreOptions
 # What may differ without a result being made again: it is as good, if not the same to the last bit.
 _NOT_DECISIVE = (
     "version.", "processor", "gpu", "engine.device", "engine.kind", "engine.max_batch",
-    "engine.precision",
+    "engine.precision", "engine.threads",
 )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from vqfr_media.errors import OutputError, VqfrMediaError
 
 REPORT = "batch.json"
 SCHEMA = "vqfr-media batch"
+# Bytes in which it says so.
+REPORT_HEAD = 200
 VERSION = 1
 
 Status = Literal["pending", "working", "done", "unchanged", "failed"]
@@ -238,5 +240,10 @@ def read_report(path: Path) -> list[Record]:
 def is_report(path: Path) -> bool:
     """Whether `path` is there and begins as `batch.json` does."""
     with suppress(OSError), path.open("rb") as file:
-        return encoded(SCHEMA) in file.read(200)
+        return begins_as_report(file.read(REPORT_HEAD))
     return False
+
+
+def begins_as_report(head: bytes) -> bool:
+    """Whether these first `REPORT_HEAD` bytes of a file are those of a `batch.json`."""
+    return encoded(SCHEMA) in head

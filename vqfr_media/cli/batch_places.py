@@ -75,6 +75,8 @@ def chosen_worker(
     from vqfr_media.distributed.places import PlacesWorker
 
     with ExitStack() as stack:
+        if places.target is not None:
+            stack.enter_context(places.target.locked())
         worker = stack.enter_context(_worker(command, places, watch))
         if places.target is None and not places.found:
             yield worker

@@ -24,6 +24,14 @@ class LostError(Exception):
     """A worker ended, or what it had made was lost, while the work was going on."""
 
 
+class FailedThereError(Exception):
+    """A worker raised `error`; what goes wrong here is raised as it is."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class StoppedError(Exception):
     """The workers were sent away while work was going on."""
 
@@ -104,8 +112,8 @@ def collect(
 
     Raises:
         LostError: the worker ended.
-        OutputError: the disk is full or gone.
-        UnfitError, InputError, MachineError, EngineError: as the generator.
+        FailedThereError: the generator raised something.
+        OutputError: the disk is full or gone, here.
     """
     exceptions = ray_library().exceptions
     try:
@@ -116,7 +124,7 @@ def collect(
         with file:
             return _collect(member, method, arguments, file, target, on_frames)
     except exceptions.RayTaskError as error:
-        raise error.cause from None
+        raise FailedThereError(error.cause) from None
     except exceptions.RayError as error:
         raise LostError(reason_of(error)) from error
 

@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from vqfr_media.distributed.worker import Introduction
-from vqfr_media.errors import BackendError, VqfrMediaError
+from vqfr_media.errors import (
+    BackendError,
+    EngineError,
+    MachineError,
+    SkippedFaceError,
+    VqfrMediaError,
+)
 
 
 def as_ours(error: BaseException) -> BaseException:
@@ -13,6 +19,11 @@ def as_ours(error: BaseException) -> BaseException:
     if isinstance(error, ImportError):
         return BackendError(f"a worker lacks {error}; install the same packages on every machine")
     return error
+
+
+def is_the_machines(error: BaseException) -> bool:
+    """Whether another machine may do better: a GPU that is out of order fails every file."""
+    return isinstance(error, EngineError | MachineError) and not isinstance(error, SkippedFaceError)
 
 
 def most_common(introductions: Sequence[Introduction]) -> Introduction:

@@ -6,19 +6,23 @@ looked at, outputs are made in the other and copied from there.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
 from threading import Lock
 
+from filelock import FileLock, Timeout
+
 from vqfr_media.batch.files import IMAGES, VIDEOS, Choice, natural
 from vqfr_media.batch.plan import tasks_of
-from vqfr_media.batch.record import REPORT
+from vqfr_media.batch.record import REPORT, begins_as_report
 from vqfr_media.batch.task import FileWorker, Plan, Task
 from vqfr_media.distributed.staging import (
     Origin,
     discard_stale,
     fetch,
+    first_bytes,
     fixed_part,
     is_url,
     open_url,
@@ -27,7 +31,7 @@ from vqfr_media.distributed.staging import (
     publish,
     stage,
 )
-from vqfr_media.errors import InputError, OptionError, VqfrMediaError
+from vqfr_media.errors import InputError, OptionError, OutputError, VqfrMediaError
 from vqfr_media.media.output import atomic_output, output_error
 from vqfr_media.options import RestoreOptions
 from vqfr_media.summary import Summary
@@ -85,19 +89,31 @@ def plan_url(
         InputError: it cannot be listed, or there is nothing in it; or as `plan_folder`.
     """
     choice = choice or Choice()
+    listed = {PurePath(path): origin for path, origin in origins(source).items()}
+    earlier = {
+        path.parent
+        for path, origin in listed.items()
+        if path.name == REPORT and path.parent.parts and begins_as_report(first_bytes(origin))
+    }
+    left_out = tuple(
+        f"{source.rstrip('/')}/{folder}: holds the results of an earlier batch"
+        for folder in sorted(earlier, key=natural)
+    )
     found = {
-        PurePath(path): origin
-        for path, origin in origins(source).items()
+        path: origin
+        for path, origin in listed.items()
         if path.suffix.lower() in (*IMAGES, *VIDEOS)
         and not any(part.startswith(".") for part in path.parts)
-        and choice.takes(PurePath(path))
+        and not earlier.intersection(path.parents)
+        and choice.takes(path)
     }
     if not found:
-        raise InputError(f"{source}: no video or image to restore in it")
+        why = "; left out: ".join(("", *left_out[:3]))
+        raise InputError(f"{source}: no video or image to restore in it{why}")
     # Before anybody looks at it: what changes between two looks is an error.
     files = {path: discard_stale(found[path], cache) for path in sorted(found, key=natural)}
     tasks = tasks_of(files, folder, options, video_suffix=video_suffix, image_suffix=image_suffix)
-    return Plan(folder, tasks), {files[path]: origin for path, origin in found.items()}
+    return Plan(folder, tasks, left_out), {files[path]: origin for path, origin in found.items()}
 
 
 class Target:
@@ -109,6 +125,30 @@ class Target:
         self.folder = cache / "outputs" / hashlib.sha256(self.url.encode()).hexdigest()[:24]
         self._marks: dict[str, str] = {}
         self._lock = Lock()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps this machine's other processes from the folder while the block runs.
+
+        Raises:
+            OutputError: one of them works in it, or it cannot be made.
+        """
+        place = self.folder.with_suffix(".lock")
+        lock = FileLock(place)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OutputError(
+                f"{self.url}: another vqfr-media on this machine is writing to it; wait for it, or "
+                "name another place"
+            ) from error
+        except OSError as error:
+            raise output_error(place, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def begin(self, plan: Plan) -> None:
         """Makes the folder hold, of the plan's outputs and their report, what the URL holds.

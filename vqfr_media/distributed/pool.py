@@ -14,17 +14,13 @@ from queue import Empty, LifoQueue
 from threading import Condition, Event
 from typing import Any
 
-from vqfr_media.distributed.calls import LostError, Member, StoppedError, collect, hire, reason_of
+from vqfr_media.distributed import calls
+from vqfr_media.distributed.calls import FailedThereError, LostError, Member, StoppedError
 from vqfr_media.distributed.cluster import ray_library
-from vqfr_media.distributed.kinds import as_ours, most_common, unlike
+from vqfr_media.distributed.kinds import as_ours, is_the_machines, most_common, unlike
 from vqfr_media.distributed.sizing import Sizing
 from vqfr_media.distributed.worker import Introduction, Make, UnfitError, versions
-from vqfr_media.errors import (
-    BackendError,
-    EngineError,
-    MachineError,
-    SkippedFaceError,
-)
+from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.options import RestoreOptions
 from vqfr_media.summary import Summary
 
@@ -137,7 +133,7 @@ class Pool:
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except self._ray.exceptions.RayError as error:
-                self._replace(member, reason_of(error))
+                self._replace(member, calls.reason_of(error))
                 continue
             return found
 
@@ -163,6 +159,7 @@ class Pool:
         Raises:
             BackendError: no worker is left.
             EngineError: one worker after the other was lost over this.
+            OutputError: `target` cannot be written.
             InputError, MachineError, EngineError: as `method`.
         """
         told = 0
@@ -176,9 +173,7 @@ class Pool:
         while True:
             member = self._take()
             try:
-                summary = collect(member, method, arguments, target, count)
-            except UnfitError as error:
-                self._dismiss(member, str(error))
+                summary = calls.collect(member, method, arguments, target, count)
             except LostError as error:
                 self._replace(member, str(error))
                 lost += 1
@@ -188,14 +183,17 @@ class Pool:
                         f"{what}: {lost} workers were lost over it, the last because {error}; "
                         "look into Ray's logs there, or restore this file by itself"
                     ) from error
-            except (EngineError, MachineError) as error:
-                # A GPU that is out of order would fail one file after the other: begin anew.
-                if isinstance(error, SkippedFaceError) or lost == ATTEMPTS - 1:
+            except FailedThereError as failed:
+                cause = failed.error
+                if isinstance(cause, UnfitError):
+                    self._dismiss(member, str(cause))
+                elif not is_the_machines(cause) or lost == ATTEMPTS - 1:
                     self._free.put(member)
-                    raise
-                lost += 1
-                self._replace(member, str(error))
-                logger.warning("%s: failed on %s: %s", what, member.name, error)
+                    raise cause from None
+                else:
+                    lost += 1
+                    self._replace(member, str(cause))
+                    logger.warning("%s: failed on %s: %s", what, member.name, cause)
             except BaseException:
                 self._free.put(member)
                 raise
@@ -246,7 +244,7 @@ class Pool:
 
     def _introduce(self) -> None:
         """Starts a worker, waits until it is ready, and admits it."""
-        member = hire(self._sizing, self._arguments, attempts=ATTEMPTS, on_actor=self._note)
+        member = calls.hire(self._sizing, self._arguments, attempts=ATTEMPTS, on_actor=self._note)
         with self._changed:
             if self._reference is None:
                 self._waiting.append(member)

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from vqfr_media.batch.record import REPORT_HEAD
 from vqfr_media.errors import BackendError, MediaError, OutputError, VqfrMediaError
 from vqfr_media.media.output import atomic_output, output_error
 
@@ -97,6 +98,21 @@ def origins(url: str) -> dict[PurePosixPath, Origin]:
                 raise MediaError(f"{url}: lists {place}, which leads out of it")
             listed[below] = origin
     return listed
+
+
+def first_bytes(origin: Origin, count: int = REPORT_HEAD) -> bytes:
+    """The beginning of a file.
+
+    Raises:
+        BackendError: see `open_url`.
+        MediaError: it cannot be read.
+    """
+    filesystem, path = open_url(origin.url)
+    try:
+        head: bytes = filesystem.cat_file(path, start=0, end=count)
+    except Exception as error:
+        raise MediaError(f"{origin.url}: cannot be fetched: {_reason(error)}") from error
+    return head[:count]  # some servers know no ranges and send everything
 
 
 def origin_of(url: str) -> Origin:
