@@ -123,6 +123,8 @@ class Recipe[Network: (VqfrV1Config, VqfrV2Config)](Course):
     augmentation: Augmentation
     degradation: Degradation
     batch: int
+    validation_faces: int = 128
+    """Photographs of `val` that watch over the run, evenly spaced: they are held in memory."""
     blend: float = 1.0
     """Share of this run's averaged weights in the exported network; the rest are those of the run
     it started from (network interpolation, ESRGAN 2018, 3.4): sharpness against artefacts."""
@@ -133,6 +135,8 @@ class Recipe[Network: (VqfrV1Config, VqfrV2Config)](Course):
         super().__post_init__()
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
+        if self.validation_faces < 1:
+            raise ValueError(f"validation_faces must be at least 1, got {self.validation_faces}")
         if not 0 < self.blend <= 1:
             raise ValueError(f"blend must be above 0 and at most 1, got {self.blend}")
 

@@ -181,13 +181,22 @@ def pair(
 
 
 def validation_pairs(
-    photographs: Photographs, *, seed: int, degradation: Degradation | None
+    photographs: Photographs,
+    *,
+    seed: int,
+    degradation: Degradation | None,
+    most: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(poor, good), each (N, 3, S, S) in [-1, 1]: every photograph once, always the same damage."""
-    good = [photographs.plain(number) for number in range(len(photographs))]
+    """(poor, good), each (N, 3, S, S) in [-1, 1]: every photograph once, always the same damage.
+
+    Of more than `most`, so many of them, evenly spaced.
+    """
+    count = len(photographs) if most is None else min(most, len(photographs))
+    numbers = np.linspace(0, len(photographs) - 1, count).round().astype(int).tolist()
+    good = [photographs.plain(number) for number in numbers]
     if degradation is None:
         return to_tensor(good), to_tensor(good)
-    generators = [np.random.default_rng([seed, number]) for number in range(len(good))]
+    generators = [np.random.default_rng([seed, number]) for number in numbers]
     poor = [degrade(image, g, degradation) for image, g in zip(good, generators, strict=True)]
     return to_tensor(poor), to_tensor(good)
 

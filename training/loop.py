@@ -21,7 +21,7 @@ from tqdm import tqdm
 from training.board import open_board
 from training.configs import DetectorRecipe, Recipe, VqRecipe
 from training.detector import DetectorStage
-from training.records import append_log, describe_run, save_whole
+from training.records import append_log, describe_run, save_whole, write_whole
 from training.scale import Team, alone
 from training.stage import Stage
 from training.stages import Beginning
@@ -52,13 +52,15 @@ def run(
         init: run folder or checkpoint of stage 1, whose averaged weights stage 2 needs.
         start_from: run folder or checkpoint of the same stage to go on from, its averaged weights.
         vgg: file of VGG-16's weights, for recipes with VGG-16 features; else fetched.
-        resume: go on from `out`/checkpoint.pt; the rest is what an uninterrupted run would do.
+        resume: go on from `out`/checkpoint.pt, or from the beginning where the run ended before
+            its first checkpoint; the rest is what an uninterrupted run would do.
         workers: threads that prepare samples.
         team: the ranks that share each batch; this process alone where None.
         stop_after: leave after this many steps of the whole run, with a checkpoint.
     """
     team = alone() if team is None else team
     stage = _build(recipe, data=data, team=team, init=init, start_from=start_from, vgg=vgg)
+    _share(stage, team)
     optimisers = make_optimisers(stage)
     described = describe_run(recipe, data=data, init=init, start_from=start_from)
     first_step = _open(out, stage, optimisers, resume=resume, described=described, team=team)
@@ -156,13 +158,18 @@ def _open(
         team.wait()  # until every rank has looked
         if team.leads:
             out.mkdir(parents=True, exist_ok=True)
-            record.write_text(json.dumps(described, indent=1) + "\n")
+            write_whole(json.dumps(described, indent=1) + "\n", record)
         return 0
-    if not (out / "checkpoint.pt").is_file():
-        raise ValueError(f"{out} has no checkpoint.pt to resume from")
+    if not record.is_file():
+        raise ValueError(f"{out} holds no run to resume")
     recorded = json.loads(record.read_text())["recipe"]
     if recorded != json.loads(json.dumps(asdict(recipe))):
         raise ValueError(f"{out} was begun with another configuration of {recipe.name}")
+    if not (out / "checkpoint.pt").is_file():
+        if team.leads:
+            logger.info("%s ended before its first checkpoint: it begins anew", out)
+            (out / "log.jsonl").unlink(missing_ok=True)
+        return 0
     state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     stage.network.load_state_dict(state["network"])
     stage.averaged.load_state_dict(state["averaged"])
@@ -172,6 +179,13 @@ def _open(
         optimisers.critics.load_state_dict(state["critic_adam"])
     stage.load_extra_state(state)
     return int(state["step"])
+
+
+def _share(stage: Stage[Any], team: Team) -> None:
+    """Every rank begins with the leader's weights."""
+    for module in (stage.network, stage.averaged, stage.critics):
+        if module is not None:
+            team.share(module.state_dict().values())
 
 
 def _state(stage: Stage[Any], optimisers: Optimisers, done: int) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -60,9 +61,22 @@ def save_samples(path: Path, columns: list[Tensor]) -> None:
 
 def save_whole(state: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint so that a crash at any moment leaves the old one or the new one."""
+    with _whole(path) as file:
+        torch.save(state, file)
+
+
+def write_whole(text: str, path: Path) -> None:
+    """Write a text likewise."""
+    with _whole(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when it is complete and on the disk."""
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        torch.save(state, file)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

@@ -99,6 +99,19 @@ class Team:
         torch.distributed.all_gather(every, mine)  # Fabric's own uses what PyTorch is giving up
         return torch.cat(every)
 
+    @torch.no_grad()
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every rank the leader's values, in place: what was drawn or fitted there.
+
+        Equal seeds draw the same on equal machines only; ranks that begin differently never meet.
+        """
+        if self.fabric is None:
+            return
+        for tensor in tensors:
+            sent = tensor.detach().contiguous()  # networks are channels last
+            torch.distributed.broadcast(sent, src=0)
+            tensor.copy_(sent)
+
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.fabric is not None:

@@ -33,7 +33,7 @@ def run_series(
     before: Path | None = None
     for recipe in series.recipes:
         folder = out / recipe.name
-        begun = resume and (folder / "checkpoint.pt").is_file()
+        begun = resume and (folder / "run.json").is_file()
         run(
             recipe,
             data=data,

@@ -45,11 +45,16 @@ class VqStage:
         if recipe.blend < 1 and beginning.network is None:
             raise ValueError(f"{recipe.name} goes on from another run's weights: give --start-from")
         self._degradation = None if isinstance(recipe.stage, Stage1) else recipe.degradation
-        self._validation = validation_pairs(
-            Photographs(data / "val", size=recipe.network.image_size),
-            seed=7,
-            degradation=self._degradation,
-        )
+        # Read at once, so that what is wrong with it is told before the first step; by the leader
+        # alone, who validates.
+        self._validation: tuple[Tensor, Tensor] | None = None
+        if team is None or team.leads:
+            self._validation = validation_pairs(
+                Photographs(data / "val", size=recipe.network.image_size),
+                seed=7,
+                degradation=self._degradation,
+                most=recipe.validation_faces,
+            )
 
     @property
     def network(self) -> CodebookNetwork | RestorationNetwork:
@@ -93,14 +98,16 @@ class VqStage:
             return {}
         if number not in training.stage.reestimate_at:
             return {}
-        centres, distance = reestimate_codebook(
-            training.reservoir,
-            size=len(training.network.quantizer.codebook),
-            seed=self.recipe.seed + number,
-        )
+        codebook, distance = training.network.quantizer.codebook, 0.0
         with torch.no_grad():
-            training.network.quantizer.codebook.copy_(centres)
-            training.averaged.quantizer.codebook.copy_(centres)
+            if training.team is None or training.team.leads:
+                centres, distance = reestimate_codebook(
+                    training.reservoir, size=len(codebook), seed=self.recipe.seed + number
+                )
+                codebook.copy_(centres)
+            if training.team is not None:
+                training.team.share([codebook])
+            training.averaged.quantizer.codebook.copy_(codebook)
         return {"kmeans_distance": distance}
 
     def step(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
@@ -126,6 +133,8 @@ class VqStage:
 
     def validate(self, picture: Path) -> dict[str, float]:
         """Mean PSNR (dB, 8-bit peak) of input and branches, and codes in use, on `val`."""
+        if self._validation is None:
+            raise RuntimeError("the leading rank validates")
         figures, images = validate(self.averaged, *self._validation, device=self._device)
         save_samples(picture, images)
         return figures

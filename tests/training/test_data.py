@@ -101,6 +101,9 @@ def test_validation_is_always_the_same(drawn_faces: Path) -> None:
     assert torch.equal(first[1], to_tensor([photographs.plain(n) for n in range(3)]))
     clean = validation_pairs(photographs, seed=7, degradation=None)
     assert torch.equal(clean[0], clean[1])
+    ends = validation_pairs(photographs, seed=7, degradation=Degradation(), most=2)
+    assert torch.equal(ends[0], first[0][[0, 2]])
+    assert torch.equal(ends[1], first[1][[0, 2]])
 
 
 def test_folders_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:

@@ -256,6 +256,25 @@ def test_a_series_hands_the_first_run_to_the_second(drawn_faces: Path, tmp_path:
     assert losses(second) == before
 
 
+def test_a_series_cut_off_before_its_first_checkpoint_begins_anew(
+    drawn_faces: Path, tmp_path: Path
+) -> None:
+    recipes = tuple(replace(recipe, steps=12) for recipe in smoke().recipes[:1])
+    short = replace(smoke(), recipes=recipes)
+    run_series(short, data=drawn_faces, out=tmp_path, vgg=None, resume=False, workers=1)
+    first = tmp_path / "smoke_stage1"
+    whole = losses(first)
+    (first / "checkpoint.pt").unlink()
+    log = first / "log.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:3]))
+    run_series(short, data=drawn_faces, out=tmp_path, vgg=None, resume=True, workers=1)
+    assert losses(first) == whole
+    (first / "checkpoint.pt").unlink()
+    other = replace(short, recipes=(replace(recipes[0], steps=13),))
+    with pytest.raises(ValueError, match="another configuration"):
+        run_series(other, data=drawn_faces, out=tmp_path, vgg=None, resume=True, workers=1)
+
+
 def test_a_run_goes_on_from_another_s_weights(
     drawn_faces: Path, stage1_run: Path, stage2_run: Path, tmp_path: Path
 ) -> None:
@@ -302,7 +321,7 @@ def test_mistakes_of_the_caller(drawn_faces: Path, stage1_run: Path, tmp_path: P
         run(smoke_stage1(), data=drawn_faces, out=stage1_run)
     with pytest.raises(ValueError, match="another configuration"):
         run(replace(smoke_stage1(), batch=1), data=drawn_faces, out=stage1_run, resume=True)
-    with pytest.raises(ValueError, match="to resume from"):
+    with pytest.raises(ValueError, match="no run to resume"):
         run(smoke_stage1(), data=drawn_faces, out=tmp_path / "b", resume=True)
     with pytest.raises(ValueError, match="steps"):
         replace(smoke_stage1(), steps=0)

@@ -39,7 +39,12 @@ with joined() as team:
         team.average_gradients([*network.parameters(), unused])
         adam.step()
         losses.append(team.mean({"total": loss, "rank": torch.tensor(float(team.rank))}))
+    torch.manual_seed(team.rank)  # as on machines that draw differently
+    drawn = torch.randn(2, 4, 3, 3).to(memory_format=torch.channels_last)
+    count = torch.tensor(team.rank + 5)
+    team.share([drawn, count])
     found = {
+        "drawn": [count.item(), *drawn.flatten().tolist()],
         "losses": [{k: float(v) for k, v in each.items()} for each in losses],
         "gathered": torch.equal(team.gather(share), batch),
         "unused": unused.grad is None,
@@ -63,6 +68,7 @@ def test_alone_everything_is_the_identity() -> None:
     assert team.mean(losses) == losses
     latents = torch.rand(2, 3)
     assert torch.equal(team.gather(latents), latents)
+    team.share([latents])
     team.wait()
 
 
@@ -112,5 +118,6 @@ def test_two_ranks_are_one_with_the_whole_batch(tmp_path: Path) -> None:
         assert [step["rank"] for step in each["losses"]] == [0.5] * 5
         assert each["weights"] == pytest.approx(whole["weights"], rel=1e-4, abs=1e-5)
         assert each["gathered"]
+        assert each["drawn"] == whole["drawn"]  # the leader's
         assert each["unused"]
     assert (first["leads"], second["leads"]) == (True, False)
