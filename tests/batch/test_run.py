@@ -227,9 +227,10 @@ def test_another_folders_outputs_are_not_replaced(three: Path, tmp_path: Path) -
     run(three, output)
     other.mkdir()
     write_scene(other / "1.mp4", frames=3, codec="libx264", options=FAST)
-    report, worker = run(other, output)
-    assert worker.worked == []
-    assert f"was made from {three}/1.mp4" in report.records[0].reason
+    for _ in range(2):
+        report, worker = run(other, output)
+        assert worker.worked == []
+        assert f"was made from {three}/1.mp4" in report.records[0].reason
     assert told(output)["0.mp4"].status == "done"  # what the run was not about is kept
     three.rename(tmp_path / "moved")
     assert run(other, output)[1].worked == ["1.mp4"]

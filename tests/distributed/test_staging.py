@@ -257,7 +257,9 @@ def test_a_batch_from_one_url_to_another(tmp_path: Path) -> None:
     assert run() == ["done", "done", "failed"]
     restore_video(source / "film.mp4", tmp_path / "film.mp4", FAST, ready=inverting())
     assert (there / "film.mp4").read_bytes() == (tmp_path / "film.mp4").read_bytes()
-    assert [record.status for record in read_report(there / REPORT)] == ["done", "done", "failed"]
+    told = read_report(there / REPORT)
+    assert [record.status for record in told] == ["done", "done", "failed"]
+    assert told[1].source == f"file://{source}/film.mp4"
     assert run() == ["unchanged", "unchanged", "failed"]
     (there / "film.mp4").unlink()
     assert run() == ["unchanged", "done", "failed"]
@@ -269,6 +271,25 @@ def test_a_batch_from_one_url_to_another(tmp_path: Path) -> None:
     assert sorted(path.name for path in there.rglob("*") if path.is_file()) == [
         "batch.json", "film.mp4", "text.mp4", "é.png",
     ]  # fmt: skip
+
+
+def test_an_output_of_another_url_is_not_replaced(tmp_path: Path) -> None:
+    def run(place: str, number: int) -> str:
+        (tmp_path / place).mkdir(exist_ok=True)
+        Image.fromarray(scene(number)).save(tmp_path / place / "a.png")
+        cache = tmp_path / "cache"
+        plan, found = plan_url(f"file://{tmp_path}/{place}", tmp_path / "out", FAST, cache=cache)
+        worker = PlacesWorker(LocalWorker(inverting()), found=found, cache=cache, target=None)
+        record = run_batch(plan, worker).records[0]
+        return record.reason if record.status == "failed" else record.status
+
+    assert run("one", 3) == "done"
+    assert run("one", 4) == "done"
+    assert run("two", 4) == "unchanged"  # the same content from another place
+    assert run("one", 4) == "unchanged"
+    for _ in range(2):
+        assert f"was made from file://{tmp_path}/one/a.png" in run("two", 5)
+    assert run("one", 5) == "done"
 
 
 def test_no_name_of_a_server_leads_out_of_the_cache(tmp_path: Path) -> None:

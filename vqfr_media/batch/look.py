@@ -47,8 +47,11 @@ class Look:
 
     def pending(self, task: Task) -> Record:
         """The record of a file that was not reached."""
-        source = str(task.source.absolute())
-        return Record(output=output_name(self._plan, task), source=source, kind=task.kind)
+        return Record(
+            output=output_name(self._plan, task),
+            source=task.url or str(task.source.absolute()),
+            kind=task.kind,
+        )
 
     def expect(self) -> None:
         """Notes the files of which nothing is known yet."""
@@ -60,8 +63,10 @@ class Look:
     def at(self, task: Task) -> Begun | Record:
         """The file as one to be worked, or the record of one that is left as it is or fails."""
         earlier = self._book[output_name(self._plan, task)]
-        made = earlier.result if earlier is not None else None
-        record = replace(self.pending(task), started=now(), result=made)
+        record = replace(self.pending(task), started=now())
+        if earlier is not None and earlier.result is not None:
+            made_from = earlier.made_from or earlier.source
+            record = replace(record, result=earlier.result, made_from=made_from)
         try:
             content = self._content(task, earlier)
             settings = self._settings_of(task.options)
@@ -73,7 +78,11 @@ class Look:
                 why = self._fault(task.output, earlier.result)
                 if why is None:
                     return replace(
-                        earlier, status="unchanged", source=record.source, content=content
+                        earlier,
+                        status="unchanged",
+                        source=record.source,
+                        made_from=record.source,
+                        content=content,
                     )
             self._refuse_to_overwrite(task, earlier)
         except InputError as error:
@@ -124,18 +133,21 @@ class Look:
                     f"{output}: is there already, and no earlier batch made it; move it away, or "
                     "add --overwrite"
                 )
-        elif _is_another(Path(earlier.source), task.source):
+        elif _is_another(made_from := earlier.made_from or earlier.source, task):
             raise InputError(
-                f"{output}: was made from {earlier.source}; choose another folder for the "
+                f"{output}: was made from {made_from}; choose another folder for the "
                 "outputs, or add --overwrite"
             )
 
 
-def _is_another(before: Path, source: Path) -> bool:
-    """Whether the source of before is still there, and another file."""
-    if before == source.absolute() or not before.is_file():
+def _is_another(before: str, task: Task) -> bool:
+    """Whether the source of before is another URL, or another file that is still there."""
+    if "://" in before:
+        return before != task.url
+    path, source = Path(before), task.source
+    if path == source.absolute() or not path.is_file():
         return False
-    return not (source.exists() and before.samefile(source))
+    return not (source.exists() and path.samefile(source))
 
 
 def failed_record(record: Record, error: VqfrMediaError) -> Record:

@@ -47,7 +47,7 @@ class Record:
     output: str
     """The output, relative to the folder of the report, with "/": what a file is known by."""
     source: str
-    """Absolute path of the source."""
+    """Absolute path of the source, or its URL."""
     kind: Kind = "video"
     """What it was read as."""
     status: Status = "pending"
@@ -83,6 +83,8 @@ class Record:
     """The source."""
     result: FileState | None = None
     """The output."""
+    made_from: str = ""
+    """The source of `result`: another one's output is not replaced unasked."""
     identity: Mapping[str, str] = field(default_factory=dict)
     """What decided the result (`identity.identity_of_settings`); empty where that is not known."""
 
@@ -121,6 +123,7 @@ class Record:
             "warnings": list(self.warnings),
             "source_file": _state_json(self.content),
             "output_file": _state_json(self.result),
+            "made_from": self.made_from,
         }
 
     @classmethod
@@ -153,6 +156,7 @@ class Record:
             warnings=tuple(map(str, values["warnings"])),
             content=_state(values["source_file"]),
             result=_state(values["output_file"]),
+            made_from=str(values.get("made_from", "")),  # not there before 2026-11
             identity={str(n): str(v) for n, v in values["identity"].items()}
             | {f"version.{n}": str(v) for n, v in values["versions"].items()},
         )

@@ -203,4 +203,5 @@ def _finished_record(begun: Record, summary: Summary, result: FileState) -> Reco
         },
         warnings=summary.warnings,
         result=result,
+        made_from=begun.source,
     )

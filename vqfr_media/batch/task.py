@@ -25,6 +25,8 @@ class Task:
     """What is done to it; those of an image lack what only videos have."""
     kind: Kind = "video"
     """What its first bytes, else its name, say that it is."""
+    url: str = ""
+    """Where `source` was fetched from, if it is not a file of the user's."""
 
 
 @dataclass(frozen=True)

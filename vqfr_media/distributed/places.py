@@ -113,7 +113,9 @@ def plan_url(
     # Before anybody looks at it: what changes between two looks is an error.
     files = {path: discard_stale(found[path], cache) for path in sorted(found, key=natural)}
     tasks = tasks_of(files, folder, options, video_suffix=video_suffix, image_suffix=image_suffix)
-    return Plan(folder, tasks, left_out), {files[path]: origin for path, origin in found.items()}
+    fetched = {files[path]: origin for path, origin in found.items()}
+    named = tuple(replace(task, url=fetched[task.source].url) for task in tasks)
+    return Plan(folder, named, left_out), fetched
 
 
 class Target:
