@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.batch.workers import told
 from tests.scenes import write_scene
 from vqfr_media import cli, weights
 from vqfr_media.batch.book import JOURNAL
-from vqfr_media.batch.record import Record, Report
+from vqfr_media.batch.record import REPORT, Record, Report
 from vqfr_media.cli.batch_table import padded, row, short, table
 
 FAST = {"preset": "ultrafast"}
@@ -183,6 +184,22 @@ def clips(folder: Path, count: int) -> Path:
     return folder
 
 
+def told_now(folder: Path) -> dict[str, Record]:
+    """What report and journal say, also while somebody writes them."""
+    records = told(folder) if (folder / REPORT).is_file() else {}
+    with suppress(FileNotFoundError):
+        for line in (folder / JOURNAL).read_text().splitlines():
+            with suppress(ValueError):  # the last is being written
+                record = Record.from_json(json.loads(line))
+                records[record.output] = record
+    return records
+
+
+def finished_files(folder: Path) -> set[str]:
+    """Those whose record says so; a file has its name a moment before."""
+    return {name for name, record in told_now(folder).items() if record.status == "done"}
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     found = (path for path in folder.rglob("*") if path.is_file() and path.name != "batch.json")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
@@ -200,7 +217,7 @@ def test_killed_and_given_again(tmp_path: Path, count: int, kills: int, seed: in
         with subprocess.Popen(command(inputs, output)) as process:
             wanted = 1 + kill * (count - 1) // kills
             deadline = time.monotonic() + 120
-            while len(list(output.glob("[0-9]*.mp4"))) < wanted and time.monotonic() < deadline:
+            while len(finished_files(output)) < wanted and time.monotonic() < deadline:
                 time.sleep(0.005)
             time.sleep(0.15 * rng.random())
             process.kill()
@@ -208,13 +225,8 @@ def test_killed_and_given_again(tmp_path: Path, count: int, kills: int, seed: in
         assert (output / "batch.json").is_file()
         for name, inode in finished.items():  # what an earlier run finished was left alone
             assert (output / name).stat().st_ino == inode
-        told_of = {*told(output)} | {
-            json.loads(line)["output"]
-            for line in (output / JOURNAL).read_text().splitlines()
-            if (output / JOURNAL).exists()
-        }
-        finished = {path.name: path.stat().st_ino for path in output.glob("[0-9]*.mp4")}
-        assert told_of >= set(finished)
+        assert {path.name for path in output.glob("[0-9]*.mp4")} <= set(told_now(output))
+        finished = {name: (output / name).stat().st_ino for name in finished_files(output)}
         assert 0 < len(finished) < count
     assert subprocess.run(command(inputs, output), check=False).returncode == 0
     assert contents(output) == contents(tmp_path / "whole")  # and no orphan, hidden or not
@@ -228,7 +240,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     output = tmp_path / "out"
     with subprocess.Popen(command(inputs, output), stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 120
-        while not list(output.glob("[0-9]*.mp4")) and time.monotonic() < deadline:
+        while not finished_files(output) and time.monotonic() < deadline:
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
