@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks import record
 from training.data import Photographs, validation_pairs
-from training.recipes import lite_stage2
+from training.lite_recipes import lite_stage2
 from vqfr_media import weights
 from vqfr_media.faces.detect import Detector, RetinaFaceDetector
 from vqfr_media.network.checkpoint import load_network

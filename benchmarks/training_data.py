@@ -20,7 +20,7 @@ from benchmarks import record
 from training.augmentation import flips_only
 from training.data import Augmentation, Photographs, batches, pair
 from training.degradation import Degradation
-from training.recipes import video_degradation
+from training.lite_recipes import video_degradation
 from training.sources import find_pieces, write_shards
 
 SIZE = 512

@@ -1,7 +1,7 @@
 """`python -m training RECIPE --data DIR --out DIR [--init RUN] [--resume] [--threads N]`.
 
-`python -m training evaluate` measures restored faces, `pack` makes tar shards, `evaluate-detector`
-and `label-faces` serve the face detector.
+`python -m training restore` restores a folder with what was trained, `evaluate` measures restored
+faces, `pack` makes tar shards, `evaluate-detector` and `label-faces` serve the face detector.
 """
 
 from __future__ import annotations
@@ -15,19 +15,28 @@ from pathlib import Path
 import cv2
 import torch
 
-from training import evaluate_command
+from training import evaluate_command, restore_command
 from training.configs import Series
 from training.detector_report import Contender, write_report
 from training.finding import Finder
 from training.labels import write_labels
-from training.loop import run
 from training.recipes import RECIPES, detector, find_recipe
 from training.scale import joined
-from training.series import run_series
 from training.sources import find_pieces, write_shards
 from vqfr_media.errors import MachineError
 
 logger = logging.getLogger("training")
+
+_EXTRA = (
+    "lightning_fabric",
+    "scipy",
+    "skimage",
+    "sklearn",
+    "tensorboard",
+    "torch_fidelity",
+    "torchmetrics",
+)
+"""Modules that come with the extra `train`."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -98,6 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         "evaluate-detector": _evaluate,
         "label-faces": _label,
         "pack": _pack,
+        "restore": restore_command.run,
     }
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     cv2.setNumThreads(1)  # samples are prepared side by side already
@@ -111,10 +121,19 @@ def main(arguments: list[str] | None = None) -> int:
     except MachineError as error:
         logger.error("%s", error)
         return 3
+    except ModuleNotFoundError as error:
+        # torchmetrics says what it lacks in a sentence, without a name.
+        if error.name is not None and error.name.partition(".")[0] not in _EXTRA:
+            raise
+        logger.error("%s: pip install 'vqfr-media[train]'", error)
+        return 3
     return 0
 
 
 def _train(arguments: list[str]) -> None:
+    from training.loop import run  # here, for it needs the extra
+    from training.series import run_series
+
     options = make_parser().parse_args(arguments)
     if options.threads is not None:
         torch.set_num_threads(options.threads)

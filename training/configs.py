@@ -27,9 +27,10 @@ class Stage1:
     unquantised_steps: int
     """First steps that decode the latents themselves: latents settle before codes exist."""
     reestimate_at: tuple[int, ...]
-    """Steps before which the codebook is set to the k-means centres of recent latents."""
-    reservoir: int
-    """How many latent vectors k-means sees."""
+    """Steps before which the codebook is set to the k-means centres of the latents since the last
+    of them; before quantisation begins, that only forgets what an early encoder made."""
+    reservoir: int = 0
+    """How many latent vectors k-means sees: drawn evenly from all since it was last done."""
     perceptual: Perceptual | None = None
     critics: tuple[Critic, ...] = ()
     """Of the texture branch: there is no other."""
@@ -66,10 +67,14 @@ class Stage2:
     """Adam's for the main branch; None: those of the rest."""
     freeze_texture: bool = False
     """Keep the texture decoder as stage 1 left it."""
+    balance: Literal["all", "perceptual"] = "all"
+    """What of a branch's losses an adaptive critic is weighed against; v2: the features alone."""
 
     def __post_init__(self) -> None:
         if self.variant != "parallel" and self.main is not None:
             raise ValueError(f"variant {self.variant!r} has no main branch: main must be None")
+        if self.balance == "perceptual" and self.perceptual is None:
+            raise ValueError("balance 'perceptual' without a perceptual term")
         heard = {"texture": self.texture, "main": self.main}
         for critic in self.critics:
             if heard[critic.branch] is None:

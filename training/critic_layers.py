@@ -59,25 +59,42 @@ def blur_down(image: Tensor) -> Tensor:
     return F.conv2d(image, kernel, stride=2, padding=1, groups=image.shape[1])
 
 
-class ScaledConv(nn.Module):
-    """A convolution with equalised learning rate (StyleGAN), leaky ReLU behind it, gain 1.
+class GlobalConv(nn.Module):
+    """A convolution of a global critic, leaky ReLU behind it unless it is `linear`.
 
-    With `down`, the kernel (1, 3, 3, 1) is applied and the stride is 2.
+    Its weights have PyTorch's initial values and spectral normalisation, as VQFR's critics have;
+    `equalised`, they are normal and scaled at run time, with a gain of √2 behind (StyleGAN2), which
+    asks for learning rates a hundred times as high. With `down`, the kernel (1, 3, 3, 1) is applied
+    and the stride is 2.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, size: int, *, down: bool = False, linear: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        *,
+        equalised: bool,
+        down: bool = False,
+        linear: bool = False,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
-        self.bias = None if linear else nn.Parameter(torch.zeros(outputs))
-        self._scale = 1 / math.sqrt(inputs * size * size)
+        usual = nn.Conv2d(inputs, outputs, size, bias=not linear)
+        self.weight, self.bias = usual.weight, usual.bias
+        self._scale, self._gain = 1.0, 1.0
+        if equalised:
+            self._scale, self._gain = 1 / math.sqrt(inputs * size * size), math.sqrt(2)
+            nn.init.normal_(self.weight)
+            if self.bias is not None:
+                nn.init.zeros_(self.bias)
+        else:
+            nn.utils.parametrizations.spectral_norm(self)
         self._down, self._padding = down, size // 2
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H, W), half as large with `down`."""
         weight = self.weight * self._scale
-        if self._down and self.weight.shape[-1] == 1:
+        if self._down and weight.shape[-1] == 1:
             x = F.conv2d(blur_down(x), weight)
         elif self._down:
             x = F.conv2d(_blur(x), weight, stride=2)
@@ -85,7 +102,7 @@ class ScaledConv(nn.Module):
             x = F.conv2d(x, weight, padding=self._padding)
         if self.bias is None:
             return x
-        return F.leaky_relu(x + self.bias[:, None, None], 0.2) * math.sqrt(2)
+        return F.leaky_relu(x + self.bias[:, None, None], 0.2) * self._gain
 
 
 def _blur(x: Tensor) -> Tensor:

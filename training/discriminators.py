@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.critic_layers import (
-    ScaledConv,
+    GlobalConv,
     ScaledLinear,
     blur_down,
     haar,
@@ -46,8 +47,10 @@ class Critic:
     """Largest number of channels."""
     layers: int = 3
     """Patch: layers of stride 2."""
-    norm: Literal["batch", "spectral"] = "batch"
-    """Patch: batch normalisation as published, or spectral normalisation of the weights."""
+    norm: Literal["published", "spectral", "equalised"] = "published"
+    """What keeps a critic in bounds. Published: spectral normalisation of the convolutions' weights
+    and, patch, batch normalisation behind them. "spectral": patch without the latter. "equalised":
+    the others as StyleGAN2 has them."""
     contrast: float | None = None
     """Look at an image whose details are so many times as strong ("patch": at its Haar bands, so
     that a patch is twice as large). What photographs have and soft images lack is a tenth of what a
@@ -65,6 +68,8 @@ class Critic:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.learn_from <= self.start:
             raise ValueError(f"learn_from must be within 0..start, got {self.learn_from}")
+        if self.norm == ("equalised" if self.kind == "patch" else "spectral"):
+            raise ValueError(f"a {self.kind} critic has no norm {self.norm!r}")
 
     @property
     def name(self) -> str:
@@ -74,39 +79,52 @@ class Critic:
 
 def build_critic(critic: Critic, *, image_size: int) -> nn.Module:
     """The network of `critic` for images of `image_size`, weights from PyTorch's generator."""
+    width, most = critic.width, critic.most
+    equalised = critic.norm == "equalised"
     match critic.kind:
         case "wavelet":
             return WaveletDiscriminator(
-                image_size,
-                width=critic.width,
-                most=critic.most,
-                contrast=critic.contrast,
+                image_size, width=width, most=most, equalised=equalised, contrast=critic.contrast
             )
         case "stylegan2":
-            return StyleGan2Discriminator(image_size, width=critic.width, most=critic.most)
+            return StyleGan2Discriminator(image_size, width=width, most=most, equalised=equalised)
         case "patch":
             return PatchDiscriminator(
-                width=critic.width,
+                width=width,
                 layers=critic.layers,
-                most=critic.most,
-                norm=critic.norm,
+                most=most,
+                batch_norm=critic.norm == "published",
                 contrast=critic.contrast,
             )
 
 
 class _Verdict(nn.Module):
-    """Minibatch deviation, a convolution and two linear layers: (N, C, 4, 4) -> (N, 1)."""
+    """Minibatch deviation, a convolution and two linear layers: (N, C, 4, 4) -> (N, 1).
 
-    def __init__(self, channels: int) -> None:
+    Where not equalised, the linear layers of StyleGAN2's are under spectral normalisation and those
+    of SWAGAN's are not, as published.
+    """
+
+    def __init__(self, channels: int, *, equalised: bool, spectral: bool) -> None:
         super().__init__()
-        self.conv = ScaledConv(channels + 1, channels, 3)
-        self.first = ScaledLinear(channels * 16, channels)
-        self.last = ScaledLinear(channels, 1)
+        self.conv = GlobalConv(channels + 1, channels, 3, equalised=equalised)
+        self.first, self.last = (
+            _linear(inputs, outputs, equalised=equalised, spectral=spectral)
+            for inputs, outputs in ((channels * 16, channels), (channels, 1))
+        )
+        self._gain = math.sqrt(2) if equalised else 1.0
 
     def forward(self, feature: Tensor) -> Tensor:
         feature = self.conv(minibatch_deviation(feature)).flatten(1)
-        score: Tensor = self.last(F.leaky_relu(self.first(feature), 0.2) * math.sqrt(2))
+        score: Tensor = self.last(F.leaky_relu(self.first(feature), 0.2) * self._gain)
         return score
+
+
+def _linear(inputs: int, outputs: int, *, equalised: bool, spectral: bool) -> nn.Module:
+    if equalised:
+        return ScaledLinear(inputs, outputs)
+    linear = nn.Linear(inputs, outputs)
+    return nn.utils.parametrizations.spectral_norm(linear) if spectral else linear
 
 
 def _sides(image_size: int) -> list[int]:
@@ -129,20 +147,27 @@ class WaveletDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, image_size: int, *, width: int = 64, most: int = 512, contrast: float | None = None
+        self,
+        image_size: int,
+        *,
+        width: int = 64,
+        most: int = 512,
+        equalised: bool = False,
+        contrast: float | None = None,
     ) -> None:
         super().__init__()
         self._contrast = contrast
+        conv = partial(GlobalConv, equalised=equalised)
         sides = _sides(image_size)
         # The transform halves the image before the first layer, so that there is no level of
         # `image_size`; its channels are those of the first.
         channels = [_channels(side, width=width, most=most) for side in [image_size, *sides[2:]]]
-        self.from_bands = nn.ModuleList(ScaledConv(12, count, 1) for count in channels)
+        self.from_bands = nn.ModuleList(conv(12, count, 3) for count in channels)
         self.levels = nn.ModuleList(
-            nn.Sequential(ScaledConv(here, here, 3), ScaledConv(here, below, 3, down=True))
+            nn.Sequential(conv(here, here, 3), conv(here, below, 3, down=True))
             for here, below in pairwise(channels)
         )
-        self.verdict = _Verdict(channels[-1])
+        self.verdict = _Verdict(channels[-1], equalised=equalised, spectral=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores (N, 1) of images (N, 3, S, S)."""
@@ -157,11 +182,12 @@ class WaveletDiscriminator(nn.Module):
 
 
 class _ResidualDown(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, equalised: bool) -> None:
         super().__init__()
-        self.conv1 = ScaledConv(inputs, inputs, 3)
-        self.conv2 = ScaledConv(inputs, outputs, 3, down=True)
-        self.skip = ScaledConv(inputs, outputs, 1, down=True, linear=True)
+        conv = partial(GlobalConv, equalised=equalised)
+        self.conv1 = conv(inputs, inputs, 3)
+        self.conv2 = conv(inputs, outputs, 3, down=True)
+        self.skip = conv(inputs, outputs, 1, down=True, linear=True)
 
     def forward(self, x: Tensor) -> Tensor:
         halved: Tensor = (self.conv2(self.conv1(x)) + self.skip(x)) / math.sqrt(2)
@@ -171,12 +197,16 @@ class _ResidualDown(nn.Module):
 class StyleGan2Discriminator(nn.Module):
     """StyleGAN2's residual discriminator (Karras et al. 2020), v2's global critic."""
 
-    def __init__(self, image_size: int, *, width: int = 64, most: int = 512) -> None:
+    def __init__(
+        self, image_size: int, *, width: int = 64, most: int = 512, equalised: bool = False
+    ) -> None:
         super().__init__()
         channels = [_channels(side, width=width, most=most) for side in _sides(image_size)]
-        self.from_image = ScaledConv(3, channels[0], 1)
-        self.levels = nn.Sequential(*(_ResidualDown(a, b) for a, b in pairwise(channels)))
-        self.verdict = _Verdict(channels[-1])
+        self.from_image = GlobalConv(3, channels[0], 1, equalised=equalised)
+        self.levels = nn.Sequential(
+            *(_ResidualDown(a, b, equalised=equalised) for a, b in pairwise(channels))
+        )
+        self.verdict = _Verdict(channels[-1], equalised=equalised, spectral=True)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores (N, 1) of images (N, 3, S, S)."""
@@ -187,9 +217,9 @@ class StyleGan2Discriminator(nn.Module):
 class PatchDiscriminator(nn.Module):
     """PatchGAN (Isola et al. 2017): a score for each overlapping patch, 70 px with three layers.
 
-    Batch normalisation is the published form. With four images it makes a score depend on which
-    others share the batch, and good and drawn images never share one; spectral normalisation of
-    the weights bounds the critic just as well and treats each image alone.
+    The weights are under spectral normalisation; batch normalisation besides is the published form.
+    With four images it makes a score depend on which others share the batch, and good and drawn
+    images never share one; without it each image is treated alone.
     """
 
     def __init__(
@@ -198,7 +228,7 @@ class PatchDiscriminator(nn.Module):
         width: int = 64,
         layers: int = 3,
         most: int = 512,
-        norm: Literal["batch", "spectral"] = "batch",
+        batch_norm: bool = True,
         contrast: float | None = None,
     ) -> None:
         super().__init__()
@@ -208,17 +238,17 @@ class PatchDiscriminator(nn.Module):
         ]
         stack: list[nn.Module] = []
         for number, (inputs, outputs) in enumerate(pairwise(channels)):
-            normed = norm == "batch" and number > 0
+            normed = batch_norm and number > 0
             stride = 2 if number < layers else 1
             conv = nn.Conv2d(inputs, outputs, 4, stride=stride, padding=1, bias=not normed)
-            stack.append(_initial(conv, spectral=norm == "spectral"))
+            stack.append(_initial(conv))
             if normed:
                 norms = nn.BatchNorm2d(outputs)
                 nn.init.normal_(norms.weight, 1.0, 0.02)
                 stack.append(norms)
             stack.append(nn.LeakyReLU(0.2))
         last = nn.Conv2d(channels[-1], 1, 4, padding=1)
-        self.stack = nn.Sequential(*stack, _initial(last, spectral=norm == "spectral"))
+        self.stack = nn.Sequential(*stack, _initial(last))
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores (N, 1, h, w) of images (N, 3, S, S); h = S/2^layers − 2, with bands half of S."""
@@ -229,6 +259,6 @@ class PatchDiscriminator(nn.Module):
         return scores
 
 
-def _initial(conv: nn.Conv2d, *, spectral: bool) -> nn.Module:
+def _initial(conv: nn.Conv2d) -> nn.Module:
     nn.init.normal_(conv.weight, 0.0, 0.02)
-    return nn.utils.parametrizations.spectral_norm(conv) if spectral else conv
+    return nn.utils.parametrizations.spectral_norm(conv)

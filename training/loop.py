@@ -2,7 +2,7 @@
 
 A run folder holds `run.json` (recipe, versions, commit), `log.jsonl` (one object a line),
 `samples_*.png`, `checkpoint.pt` (everything to go on exactly) and, at the end,
-`network.safetensors` (the averaged weights as the package loads them).
+`network.safetensors` (the averaged weights as the package loads them), of VQFR and the detector.
 """
 
 from __future__ import annotations
@@ -15,14 +15,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from training.board import open_board
-from training.configs import DetectorRecipe, Recipe, VqRecipe
+from training.configs import DetectorRecipe, Recipe, Stage1, VqRecipe
 from training.detector import DetectorStage
-from training.records import append_log, describe_run, save_whole, write_whole
+from training.networks import codebook_network, restoration_network
+from training.records import (
+    append_log,
+    describe_run,
+    fingerprint,
+    load_fitting,
+    log_length,
+    read_checkpoint,
+    save_whole,
+    take_back_log,
+    write_whole,
+)
+from training.records import load_averaged as load_averaged
+from training.retinaface import RetinaFace
 from training.scale import Team, alone
+from training.sources import find_pieces
 from training.stage import Stage
 from training.stages import Beginning
 from training.step import Optimisers, make_optimisers, train_step
@@ -49,20 +63,33 @@ def run(
     Args:
         data: folder with `train` and `val`, each of aligned 768 px photographs.
         out: run folder; must not hold a run unless `resume`.
-        init: run folder or checkpoint of stage 1, whose averaged weights stage 2 needs.
-        start_from: run folder or checkpoint of the same stage to go on from, its averaged weights.
+        init: run folder or checkpoint of stage 1, whose averaged weights stage 2 needs; or the
+            authors' published codebook.
+        start_from: run folder or checkpoint of the same stage to go on from, its averaged weights;
+            or the authors' published network.
         vgg: file of VGG-16's weights, for recipes with VGG-16 features; else fetched.
         resume: go on from `out`/checkpoint.pt, or from the beginning where the run ended before
             its first checkpoint; the rest is what an uninterrupted run would do.
         workers: threads that prepare samples.
         team: the ranks that share each batch; this process alone where None.
         stop_after: leave after this many steps of the whole run, with a checkpoint.
+
+    Raises:
+        ValueError: something given does not fit the recipe, or the run to be resumed.
     """
     team = alone() if team is None else team
-    stage = _build(recipe, data=data, team=team, init=init, start_from=start_from, vgg=vgg)
+    first = None if init is None else load_fitting(init, _begun_from(recipe, stage1=True))
+    begun = None if start_from is None else load_fitting(start_from, _begun_from(recipe))
+    stage = _build(recipe, data=data, team=team, first=first, begun=begun, vgg=vgg)
     _share(stage, team)
     optimisers = make_optimisers(stage)
-    described = describe_run(recipe, data=data, init=init, start_from=start_from)
+    content = {
+        "init_sha256": None if first is None else fingerprint(first),
+        "start_from_sha256": None if begun is None else fingerprint(begun),
+        # The leader's to find out: over the network, a listing of many files takes its time.
+        "pictures": _count_pictures(recipe, data) if team.leads else None,
+    }
+    described = describe_run(recipe, data=data, init=init, start_from=start_from, content=content)
     first_step = _open(out, stage, optimisers, resume=resume, described=described, team=team)
     board = open_board(out, done=first_step) if team.leads else None
     stream = stage.batches(first_step=first_step, workers=workers, rank=team.rank, ranks=team.ranks)
@@ -97,7 +124,8 @@ def run(
                 board.picture(picture, done)
             logger.info("step %d: %s", done, json.dumps(measured))
         if done == last or time.monotonic() - saved > 60 * recipe.checkpoint_minutes:
-            save_whole(_state(stage, optimisers, done), out / "checkpoint.pt")
+            state = _state(stage, optimisers, done) | {"log_length": log_length(out)}
+            save_whole(state, out / "checkpoint.pt")
             saved = time.monotonic()
     stream.close()
     if board is not None:
@@ -108,15 +136,19 @@ def run(
     return measured
 
 
-def load_averaged(path: Path) -> dict[str, Tensor]:
-    """The averaged weights of a run folder or of its checkpoint."""
-    path = path / "checkpoint.pt" if path.is_dir() else path
-    if not path.is_file():
-        raise ValueError(f"no checkpoint at {path}")
-    averaged: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)[
-        "averaged"
-    ]
-    return averaged
+def _begun_from(recipe: VqRecipe | DetectorRecipe, *, stage1: bool = False) -> nn.Module:
+    """The network whose weights `--start-from` is to hold, or `--init` if `stage1`; no values."""
+    with torch.device("meta"):
+        if isinstance(recipe, DetectorRecipe):
+            return RetinaFace()
+        if stage1 or isinstance(recipe.stage, Stage1):
+            return codebook_network(recipe.network)
+        return restoration_network(recipe.network, recipe.stage)
+
+
+def _count_pictures(recipe: VqRecipe | DetectorRecipe, data: Path) -> int | None:
+    """On how many there are depends what sample i is; the detector's are another matter."""
+    return len(find_pieces(data / "train")) if isinstance(recipe, Recipe) else None
 
 
 def _build(
@@ -124,12 +156,10 @@ def _build(
     *,
     data: Path,
     team: Team,
-    init: Path | None,
-    start_from: Path | None,
+    first: dict[str, Tensor] | None,
+    begun: dict[str, Tensor] | None,
     vgg: Path | None,
 ) -> Stage[Any]:
-    first = None if init is None else load_averaged(init)
-    begun = None if start_from is None else load_averaged(start_from)
     match recipe:
         case Recipe():
             beginning = Beginning(stage1=first, network=begun, vgg=vgg)
@@ -162,15 +192,16 @@ def _open(
         return 0
     if not record.is_file():
         raise ValueError(f"{out} holds no run to resume")
-    recorded = json.loads(record.read_text())["recipe"]
-    if recorded != json.loads(json.dumps(asdict(recipe))):
+    recorded = json.loads(record.read_text())
+    if recorded["recipe"] != json.loads(json.dumps(asdict(recipe))):
         raise ValueError(f"{out} was begun with another configuration of {recipe.name}")
+    _check_same(out, recorded, described)
     if not (out / "checkpoint.pt").is_file():
         if team.leads:
             logger.info("%s ended before its first checkpoint: it begins anew", out)
             (out / "log.jsonl").unlink(missing_ok=True)
         return 0
-    state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
+    state = read_checkpoint(out)
     stage.network.load_state_dict(state["network"])
     stage.averaged.load_state_dict(state["averaged"])
     optimisers.network.load_state_dict(state["adam"])
@@ -178,7 +209,28 @@ def _open(
         stage.critics.load_state_dict(state["critics"])
         optimisers.critics.load_state_dict(state["critic_adam"])
     stage.load_extra_state(state)
+    # What was done after the checkpoint is done, and logged, again.
+    if team.leads and "log_length" in state:
+        take_back_log(out, length=state["log_length"])
     return int(state["step"])
+
+
+def _check_same(out: Path, recorded: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on from other weights or pictures than the run in `out` began with.
+
+    Runs of older versions have not recorded them; only the leading rank has counted pictures.
+    """
+    for name, flag, what in (
+        ("init_sha256", "--init", "weights"),
+        ("start_from_sha256", "--start-from", "weights"),
+        ("pictures", "--data", "number of training pictures"),
+    ):
+        unknown = name not in recorded or (name == "pictures" and now[name] is None)
+        if not unknown and recorded[name] != now[name]:
+            raise ValueError(
+                f"{out} was begun with another {flag}: {what} {recorded[name]}, now {now[name]}; "
+                "give the same, or another --out"
+            )
 
 
 def _share(stage: Stage[Any], team: Team) -> None:

@@ -15,7 +15,7 @@ from training.ablations import SimVqfr, SingleBranch
 from training.configs import Stage2
 from training.losses import straight_through
 from training.stage import ParameterGroup
-from vqfr_media.network.blocks import Branches, ResidualBlock
+from vqfr_media.network.blocks import Branches
 from vqfr_media.network.config import VqfrV1Config, VqfrV2Config
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
@@ -53,6 +53,9 @@ def restoration_network(config: VqfrV1Config | VqfrV2Config, stage: Stage2) -> R
     network.quantizer.codebook.requires_grad_(False)
     if stage.freeze_texture:
         network.decoder.requires_grad_(False)
+        # It does not learn either (`parameter_groups`), but adaptive critics are weighed by its
+        # gradient.
+        cast(nn.Conv2d, network.decoder.conv_out[-1]).weight.requires_grad_(True)
     return network
 
 
@@ -83,11 +86,11 @@ def last_layers(network: CodebookNetwork | RestorationNetwork) -> dict[str, Tens
     match network:
         case VqfrV1():
             main = cast(nn.Conv2d, network.main_decoder.conv_out[0])
-        case VqfrV2():  # the texture decoder draws both images; this is the last that is the main's
-            main = cast(ResidualBlock, network.main_branch.decoder_dict["Level_1"]).conv2
+            return {"texture": texture, "main": main.weight}
+        case VqfrV2():  # the texture decoder draws both images
+            return {"texture": texture, "main": texture}
         case _:
             return {"texture": texture}
-    return {"texture": texture, "main": main.weight}
 
 
 def parameter_groups(
@@ -97,7 +100,8 @@ def parameter_groups(
     main: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
+        frozen = stage.freeze_texture and name.startswith("decoder.")
+        if parameter.requires_grad and not frozen:
             (main if name.split(".")[0] in _MAIN_PARTS else rest).append(parameter)
     main_betas = betas if stage.main_betas is None else stage.main_betas
     groups = [ParameterGroup(rest, 1.0, betas), ParameterGroup(main, stage.main_rate, main_betas)]

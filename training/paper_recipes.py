@@ -54,8 +54,8 @@ def vqfr_v1() -> Recipe[VqfrV1Config]:
 
 
 def vqgan_v2() -> Recipe[VqfrV2Config]:
-    """Stage 1 of v2: as v1's, with StyleGAN2's critic."""
-    return _stage1("vqgan_v2", vqfr_v2_config(), kind="stylegan2")
+    """Stage 1 of v2: as v1's, with StyleGAN2's critic, and codes from the first step on."""
+    return _stage1("vqgan_v2", vqfr_v2_config(), kind="stylegan2", unquantised_steps=0)
 
 
 def vqfr_v2() -> Recipe[VqfrV2Config]:
@@ -75,6 +75,7 @@ def vqfr_v2() -> Recipe[VqfrV2Config]:
             main_rate=0.2,
             main_betas=(0.5, 0.9),
             freeze_texture=True,
+            balance="perceptual",
         ),
         degradation=Degradation(
             blur_sigma=(1.0, 15.0), reduction=(1.0, 30.0), noise=(0.0, 20.0), jpeg_quality=(30, 90)
@@ -116,7 +117,11 @@ def no_warp() -> Recipe[VqfrV1Config]:
 
 
 def _stage1[Network: (VqfrV1Config, VqfrV2Config)](
-    name: str, network: Network, *, kind: Literal["wavelet", "stylegan2"]
+    name: str,
+    network: Network,
+    *,
+    kind: Literal["wavelet", "stylegan2"],
+    unquantised_steps: int = 10_000,
 ) -> Recipe[Network]:
     critic = Critic(branch="texture", kind=kind, weight=1.0, learn_from=50_000, start=50_000)
     return Recipe(
@@ -125,9 +130,9 @@ def _stage1[Network: (VqfrV1Config, VqfrV2Config)](
         stage=Stage1(
             gradient=0.0,
             face_peak=1.0,
-            unquantised_steps=10_000,
-            reestimate_at=tuple(range(10_000, 30_000, 2_000)),
-            reservoir=16_384,
+            unquantised_steps=unquantised_steps,
+            reestimate_at=tuple(range(2_000, 30_000, 2_000)) if unquantised_steps else (),
+            reservoir=16_384 if unquantised_steps else 0,
             perceptual=_content(),
             critics=(critic,),
         ),

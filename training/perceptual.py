@@ -5,14 +5,17 @@ Images are (N, 3, H, W) RGB in [-1, 1]; features a list of (N, C, h, w).
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vqfr_media.network.vqgan import Encoder
 
@@ -37,23 +40,33 @@ class Perceptual:
 
 
 def perceptual_losses(
-    output: Sequence[Tensor], target: Sequence[Tensor], config: Perceptual
+    output: Sequence[Tensor],
+    target: Sequence[Tensor],
+    config: Perceptual,
+    *,
+    weights: Sequence[Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The weighted terms by name: "content", and "style" where it counts."""
-    losses = {"content": config.content * content_loss(output, target)}
+    losses = {"content": config.content * content_loss(output, target, weights)}
     if config.style > 0:
         losses["style"] = config.style * style_loss(output, target)
     return losses
 
 
-def content_loss(output: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
-    """Sum over levels of the mean squared distance of unit feature vectors (LPIPS, equal weights).
+def content_loss(
+    output: Sequence[Tensor], target: Sequence[Tensor], weights: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Sum over levels of the mean squared distance of unit feature vectors.
 
-    The published code's perceptual loss without its learned channel weights.
+    With each level's learned channel `weights` (C), LPIPS, which is the published code's perceptual
+    loss; the paper writes the L1 between features. None: every channel weighs one.
     """
-    distances = [
-        (unit(a) - unit(b)).square().sum(dim=1).mean() for a, b in zip(output, target, strict=True)
-    ]
+    distances = []
+    for level, (a, b) in enumerate(zip(output, target, strict=True)):
+        squared = (unit(a) - unit(b)).square()
+        if weights is not None:
+            squared = squared * weights[level][:, None, None]
+        distances.append(squared.sum(dim=1).mean())
     return torch.stack(distances).sum()
 
 
@@ -95,8 +108,10 @@ def encoder_features(encoder: Encoder) -> Features:
 class Vgg16(nn.Module):
     """torchvision's VGG-16 up to relu5_3, frozen."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, recompute: bool = False) -> None:
+        """With `recompute`, keep only the levels' results and compute the rest again going back."""
         super().__init__()
+        self._recompute = recompute
         from torchvision.models import vgg16
 
         self.features = vgg16(weights=None).features[: _VGG_TAPS[-1] + 1]
@@ -105,23 +120,50 @@ class Vgg16(nn.Module):
                 layer.inplace = False
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
         self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
+        for level, weight in enumerate(lpips_weights()):
+            self.register_buffer(f"weight_{level}", weight)
         self.requires_grad_(False)
 
     mean: Tensor
     deviation: Tensor
 
+    @property
+    def channel_weights(self) -> list[Tensor]:
+        """What LPIPS has learned that each channel counts, (C) a level."""
+        return [self.get_buffer(f"weight_{level}") for level in range(len(_VGG_TAPS))]
+
     def forward(self, image: Tensor) -> list[Tensor]:
         """Images (N, 3, H, W) in [-1, 1] -> relu1_2, relu2_2, relu3_3, relu4_3, relu5_3."""
         x = ((image + 1) / 2 - self.mean) / self.deviation
-        found = []
-        for number, layer in enumerate(self.features):
-            x = layer(x)
-            if number in _VGG_TAPS:
-                found.append(x)
+        found: list[Tensor] = []
+        for first, last in pairwise((-1, *_VGG_TAPS)):
+            level = self.features[first + 1 : last + 1]
+            if self._recompute and x.requires_grad:
+                x = checkpoint(level, x, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = level(x)
+            found.append(x)
         return found
 
 
-def load_vgg16(path: Path | None = None) -> Vgg16:
+def lpips_weights() -> list[Tensor]:
+    """LPIPS's learned weights of VGG-16's channels, (C) a level, from torchmetrics.
+
+    Raises:
+        ValueError: torchmetrics is not installed.
+    """
+    found = importlib.util.find_spec("torchmetrics")
+    if found is None or found.origin is None:
+        raise ValueError(
+            "the perceptual loss weighs channels as LPIPS does, whose weights torchmetrics holds: "
+            "pip install 'vqfr-media[train]'"
+        )
+    path = Path(found.origin).parent / "functional/image/lpips_models/vgg.pth"
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    return [weights[f"lin{level}.model.1.weight"].flatten() for level in range(len(_VGG_TAPS))]
+
+
+def load_vgg16(path: Path | None = None, *, recompute: bool = False) -> Vgg16:
     """VGG-16 with ImageNet weights: from `path`, else from torch's cache, else downloaded.
 
     Raises:
@@ -144,7 +186,7 @@ def load_vgg16(path: Path | None = None) -> Vgg16:
         raise ValueError(
             f"VGG-16 for the perceptual loss cannot be had ({reason}): {ways}"
         ) from error
-    network = Vgg16()
+    network = Vgg16(recompute=recompute)
     wanted = network.features.state_dict(prefix="features.")
     if missing := sorted(set(wanted) - set(weights)):
         raise ValueError(f"{path} holds no VGG-16 (no {missing[0]}): {ways}")

@@ -70,21 +70,22 @@ class Team:
             self._average(piece)
 
     def _average(self, gradients: list[Tensor]) -> None:
-        assert self.fabric is not None  # noqa: S101 - our callers have looked
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        mean = self.fabric.all_reduce(flat, reduce_op="mean")
-        assert isinstance(mean, Tensor)  # noqa: S101 - of one tensor
+        mean = self._sum(torch.cat([gradient.flatten() for gradient in gradients])) / self.ranks
         parts = torch.split(mean, [gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        """Over all ranks, in place; Fabric's own puts a barrier before it."""
+        torch.distributed.all_reduce(tensor)
+        return tensor
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each single value's mean over all ranks, for the log."""
         if self.fabric is None or not values:
             return dict(values)
         flat = torch.stack([value.detach().float().reshape(()) for value in values.values()])
-        mean = self.fabric.all_reduce(flat, reduce_op="mean")
-        assert isinstance(mean, Tensor)  # noqa: S101 - of one tensor
+        mean = self._sum(flat) / self.ranks
         return dict(zip(values, mean.unbind(), strict=True))
 
     def gather(self, tensor: Tensor) -> Tensor:
@@ -111,6 +112,16 @@ class Team:
             sent = tensor.detach().contiguous()  # networks are channels last
             torch.distributed.broadcast(sent, src=0)
             tensor.copy_(sent)
+
+    def synchronise_norms[Module: nn.Module](self, module: Module) -> Module:
+        """The module with batch norms that see the whole batch: of several GPUs alone.
+
+        PyTorch has them for GPUs only; on CPUs each rank's own share has to do.
+        """
+        if self.ranks == 1 or self.device.type != "cuda":
+            return module
+        converted: Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        return converted
 
     def wait(self) -> None:
         """Until all ranks are here."""

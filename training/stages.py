@@ -9,19 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from training.ablations import SingleBranch
 from training.configs import Stage1, Stage2, VqRecipe
 from training.critics import Critics
+from training.likeness import Yardstick
 from training.losses import (
     code_alignment_loss,
     code_cross_entropy,
     codebook_loss,
     face_weight,
-    gradient_l1,
     straight_through,
-    weighted_l1,
 )
 from training.memory import recompute_blocks
 from training.networks import (
@@ -34,16 +35,10 @@ from training.networks import (
     place_network,
     restoration_network,
 )
-from training.perceptual import (
-    Features,
-    Perceptual,
-    encoder_features,
-    load_vgg16,
-    perceptual_losses,
-)
-from training.reservoir import remember
+from training.perceptual import Features, encoder_features, load_vgg16
+from training.reservoir import Reservoir
 from training.scale import Team
-from training.starting import start_linear
+from training.starting import start_as_plain, start_linear
 from training.warp import use_sampled_warps
 from vqfr_media.network.vqfr_v2 import VqfrV2
 from vqfr_media.network.vqgan import Vqgan
@@ -58,13 +53,11 @@ class CodebookTraining:
     network: CodebookNetwork
     averaged: CodebookNetwork
     """The exponential moving average of `network`'s weights: what a run is for."""
-    weight: Tensor
-    """(S, S), mean 1: where errors count more."""
+    yardstick: Yardstick
+    """What drawn images are compared by."""
     critics: Critics
-    features: Features | None
-    """What the perceptual term compares."""
-    reservoir: Tensor
-    """The latest latent vectors (R, C), NaN where not yet filled; checkpointed."""
+    reservoir: Reservoir
+    """Latent vectors since the codes were last drawn anew, on the leading rank; checkpointed."""
     team: Team | None = None
     """Whose latents fill the reservoir; None is this process alone."""
 
@@ -78,11 +71,9 @@ class RestorationTraining:
     network: RestorationNetwork
     averaged: RestorationNetwork
     """The exponential moving average of `network`'s weights: what a run is for."""
-    weight: Tensor
-    """(S, S), mean 1: where errors count more."""
+    yardstick: Yardstick
+    """What drawn images are compared by."""
     critics: Critics
-    features: Features | None
-    """What the perceptual term compares."""
     teacher: CodebookNetwork
     """The frozen stage-1 network, whose codes of the good face are the target."""
 
@@ -141,10 +132,9 @@ def _build_codebook(
         stage=stage,
         network=network,
         averaged=averaged,
-        weight=face_weight(recipe.network.image_size, peak=stage.face_peak).to(device),
+        yardstick=_yardstick(recipe, stage, None, given, device),
         critics=_critics(recipe, device),
-        features=_features(stage.perceptual, None, given, device),
-        reservoir=torch.full((stage.reservoir, recipe.network.code_channels), torch.nan),
+        reservoir=Reservoir(stage.reservoir, recipe.network.code_channels),
     )
 
 
@@ -157,6 +147,8 @@ def _build_restoration(
     teacher.load_state_dict(dict(given.stage1))
     network = restoration_network(recipe.network, stage)
     start_linear(network)
+    if isinstance(network, SingleBranch):
+        start_as_plain(network)
     # Encoder, quantizer and texture decoder go on from stage 1 (paper, 3.2); the rest is new.
     begun = given.stage1 if given.network is None else given.network
     network.load_state_dict({**network.state_dict(), **begun})
@@ -173,9 +165,8 @@ def _build_restoration(
         stage=stage,
         network=network,
         averaged=averaged,
-        weight=face_weight(recipe.network.image_size, peak=stage.face_peak).to(device),
+        yardstick=_yardstick(recipe, stage, teacher, given, device),
         critics=_critics(recipe, device),
-        features=_features(stage.perceptual, teacher, given, device),
         teacher=teacher,
     )
 
@@ -186,19 +177,23 @@ def _critics(recipe: VqRecipe, device: torch.device) -> Critics:
     return critics
 
 
-def _features(
-    perceptual: Perceptual | None,
+def _yardstick(
+    recipe: VqRecipe,
+    stage: Stage1 | Stage2,
     teacher: CodebookNetwork | None,
     given: Beginning,
     device: torch.device,
-) -> Features | None:
-    if perceptual is None:
-        return None
-    if perceptual.network == "vgg16":
-        return load_vgg16(given.vgg).to(device)
-    if not isinstance(teacher, Vqgan):
-        raise ValueError("features of stage 1 are those of v1's encoder, in stage 2: use vgg16")
-    return encoder_features(teacher.encoder)
+) -> Yardstick:
+    weight = face_weight(recipe.network.image_size, peak=stage.face_peak).to(device)
+    features: Features | None = None
+    if stage.perceptual is not None:
+        if stage.perceptual.network == "vgg16":
+            features = load_vgg16(given.vgg, recompute=recipe.recompute).to(device)
+        elif isinstance(teacher, Vqgan):
+            features = encoder_features(teacher.encoder)
+        else:
+            raise ValueError("features of stage 1 are those of v1's encoder, in stage 2: use vgg16")
+    return Yardstick(stage, weight, features)
 
 
 def step(training: Training, poor: Tensor, good: Tensor, number: int) -> Outcome:
@@ -213,8 +208,11 @@ def step_codebook(training: CodebookTraining, good: Tensor, number: int) -> Outc
     network, stage = training.network, training.stage
     latent = network.encode(good)
     if number < max(stage.reestimate_at, default=0):
-        every = latent if training.team is None else training.team.gather(latent)
-        training.reservoir = remember(training.reservoir, every)
+        team = training.team
+        every = latent if team is None else team.gather(latent)
+        if team is None or team.leads:
+            seed = [training.recipe.seed, number]
+            training.reservoir.add(every, np.random.default_rng(seed))
     if number < stage.unquantised_steps:
         image, code = network.decode_quantized(latent), latent.new_zeros(())
     else:
@@ -222,14 +220,14 @@ def step_codebook(training: CodebookTraining, good: Tensor, number: int) -> Outc
         image = network.decode_quantized(straight_through(latent, quantized))
         code = codebook_loss(latent.float(), quantized.float(), beta=stage.commitment)
     image = image.float()
-    rebuilt, losses = _likeness(training, image, good, _seen(training, good), pixel=1.0)
+    yardstick = training.yardstick
+    likeness = yardstick.compare(image, good, yardstick.features_of(good), pixel=1.0)
     judged = training.critics.generator_terms(
-        {"texture": image}, {"texture": rebuilt}, last_layers(network), number
+        {"texture": image}, {"texture": likeness.total}, last_layers(network), number
     )
-    total = rebuilt + code + sum(judged.terms.values())
-    return Outcome(
-        {"total": total, **losses, "code": code, **judged.log()}, {"texture": image.detach()}
-    )
+    total = likeness.total + code + sum(judged.terms.values())
+    losses = {"total": total, **likeness.parts, "code": code, **judged.log()}
+    return Outcome(losses, {"texture": image.detach()})
 
 
 def step_restoration(
@@ -240,7 +238,7 @@ def step_restoration(
     with torch.no_grad():
         codes = teacher.codes(teacher.encode(good))
         target = torch.nn.functional.embedding(codes, teacher.quantizer.codebook)
-    seen = _seen(training, good)
+    seen = training.yardstick.features_of(good)
     latent = network.encode(poor)
     branches = decode(network, poor, latent)
     losses = {"code": code_alignment_loss(latent.float(), target.permute(0, 3, 1, 2).float())}
@@ -258,32 +256,12 @@ def step_restoration(
     ):
         if part is not None:
             images[name] = image.float()
-            rebuilt[name], named = _likeness(training, images[name], good, seen, pixel=part)
-            losses |= {f"{name}_{kind}": value for kind, value in named.items()}
-            total = total + rebuilt[name]
+            likeness = training.yardstick.compare(images[name], good, seen, pixel=part)
+            losses |= {f"{name}_{kind}": value for kind, value in likeness.parts.items()}
+            total = total + likeness.total
+            by_all = stage.balance == "all"
+            rebuilt[name] = likeness.total if by_all else likeness.perceptual
     judged = training.critics.generator_terms(images, rebuilt, last_layers(network), number)
     total = total + sum(judged.terms.values())
     drawn = {name: image.detach() for name, image in images.items()}
     return Outcome({"total": total, **losses, **judged.log()}, drawn)
-
-
-def _seen(training: Training, good: Tensor) -> list[Tensor] | None:
-    with torch.no_grad():
-        return None if training.features is None else training.features(good)
-
-
-def _likeness(
-    training: Training, image: Tensor, good: Tensor, seen: list[Tensor] | None, *, pixel: float
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of what compares a drawn image with the good one, and its parts."""
-    stage = training.stage
-    losses = {
-        "pixel": weighted_l1(image, good, training.weight),
-        "gradient": gradient_l1(image, good, training.weight),
-    }
-    total = pixel * (losses["pixel"] + stage.gradient * losses["gradient"])
-    if stage.perceptual is not None and training.features is not None and seen is not None:
-        compared = perceptual_losses(training.features(image), seen, stage.perceptual)
-        losses |= compared
-        total = total + sum(compared.values())
-    return total, losses

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import nn
 
+from training.ablations import SingleBranch
 from vqfr_media.network.blocks import Attention, ResidualBlock
 from vqfr_media.network.deform import ModulatedDeformConv
 
@@ -32,6 +35,15 @@ def start_linear(network: nn.Module) -> None:
         elif isinstance(module, ModulatedDeformConv):
             nn.init.dirac_(module.weight)
             module.weight.data *= 2  # the mask begins at one half
+
+
+def start_as_plain(network: SingleBranch) -> None:
+    """Begin as the pretrained texture decoder: the features of the input join in as they learn."""
+    for block in network.fusion_dict.values():
+        shortcut = cast(nn.Conv2d, cast(ResidualBlock, block).shortcut_conv)
+        nn.init.dirac_(shortcut.weight)
+        if shortcut.bias is not None:
+            nn.init.zeros_(shortcut.bias)
 
 
 def _set_weights(conv: nn.Conv2d, *, deviation: float) -> None:

@@ -48,7 +48,7 @@ def train_step(
     _set_rate(adam, learning_rate(recipe, number))
     with autocast:
         losses = dict(stage.step(batch, number))
-    adam.zero_grad(set_to_none=True)
+    stage.network.zero_grad()  # also of what does not learn, but is asked for its gradient
     torch.autograd.backward(losses["total"])
     parameters = [parameter for group in adam.param_groups for parameter in group["params"]]
     if team is not None:
@@ -109,8 +109,9 @@ def learning_rate(recipe: Course, number: int) -> float:
 @torch.no_grad()
 def average(averaged: torch.nn.Module, network: torch.nn.Module, *, decay: float) -> None:
     """averaged ← decay · averaged + (1 − decay) · network: parameters and batch statistics."""
-    for mean, current in zip(averaged.parameters(), network.parameters(), strict=True):
-        mean.lerp_(current, 1 - decay)
+    torch._foreach_lerp_(  # hundreds of small tensors: a launch for each would take longer
+        list(averaged.parameters()), list(network.parameters()), 1 - decay
+    )
     for kept, latest in zip(averaged.buffers(), network.buffers(), strict=True):
         if kept.is_floating_point():
             kept.lerp_(latest, 1 - decay)

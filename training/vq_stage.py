@@ -38,9 +38,12 @@ class VqStage:
         self.recipe = recipe
         self._data, self._device = data, device
         self._training: Training = build(recipe, device, beginning)
+        if team is not None:
+            self._training.critics = team.synchronise_norms(self._training.critics)
         if isinstance(self._training, CodebookTraining):
             self._training.team = team
         self._drawn: dict[str, Tensor] = {}
+        self._good: Tensor | None = None
         self._beginning = beginning.network
         if recipe.blend < 1 and beginning.network is None:
             raise ValueError(f"{recipe.name} goes on from another run's weights: give --start-from")
@@ -102,19 +105,22 @@ class VqStage:
         with torch.no_grad():
             if training.team is None or training.team.leads:
                 centres, distance = reestimate_codebook(
-                    training.reservoir, size=len(codebook), seed=self.recipe.seed + number
+                    training.reservoir.vectors(),
+                    size=len(codebook),
+                    seed=self.recipe.seed + number,
                 )
                 codebook.copy_(centres)
             if training.team is not None:
                 training.team.share([codebook])
             training.averaged.quantizer.codebook.copy_(codebook)
+        training.reservoir.empty()
         return {"kmeans_distance": distance}
 
     def step(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
         """The losses of step `number`."""
         poor, good = (place(images, self._device) for images in batch)
         outcome = step(self._training, poor, good, number)
-        self._drawn = outcome.images
+        self._drawn, self._good = outcome.images, good
         return outcome.losses
 
     @property
@@ -128,8 +134,9 @@ class VqStage:
         return self._training.critics.parameter_groups(self.recipe.critic_betas)
 
     def criticise(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
-        """The critics' losses on what `step` drew; empty while none learns."""
-        return self._training.critics.losses(self._drawn, place(batch[1], self._device), number)
+        """The critics' losses on what `step` drew of the same batch; empty while none learns."""
+        good = place(batch[1], self._device) if self._good is None else self._good
+        return self._training.critics.losses(self._drawn, good, number)
 
     def validate(self, picture: Path) -> dict[str, float]:
         """Mean PSNR (dB, 8-bit peak) of input and branches, and codes in use, on `val`."""
@@ -158,13 +165,14 @@ class VqStage:
     def extra_state(self) -> Mapping[str, Any]:
         """Stage 1's reservoir of latents."""
         training = self._training
-        reservoir = training.reservoir if isinstance(training, CodebookTraining) else None
-        return {"reservoir": reservoir}
+        if isinstance(training, CodebookTraining):
+            return {"reservoir": training.reservoir.state()}
+        return {}
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Take the reservoir back."""
         if isinstance(self._training, CodebookTraining):
-            self._training.reservoir = state["reservoir"]
+            self._training.reservoir.load_state(state["reservoir"])
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from training.data import Photographs, validation_pairs
-from training.recipes import lite_stage2, smoke_stage1
+from training.lite_recipes import lite_stage2
+from training.recipes import smoke_stage1
 from vqfr_media import weights
 from vqfr_media.backends.openvino_engine import OpenvinoEngine
 from vqfr_media.engines import openvino as builder

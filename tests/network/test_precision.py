@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from training.data import Photographs, validation_pairs
-from training.recipes import lite_stage2
+from training.lite_recipes import lite_stage2
 from vqfr_media import weights
 from vqfr_media.network.checkpoint import load_network, load_official
 from vqfr_media.network.halves import DecoderHalf, EncoderHalf

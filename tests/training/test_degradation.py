@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from scipy.ndimage import correlate
 
 from training.degradation import Degradation, Image, degrade, gaussian_kernel
-from training.recipes import video_degradation
+from training.lite_recipes import video_degradation
 
 
 def picture(size: int = 64) -> Image:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from training.critic_layers import (
-    ScaledConv,
+    GlobalConv,
     blur_down,
     haar,
     minibatch_deviation,
@@ -21,8 +21,8 @@ from training.discriminators import (
     WaveletDiscriminator,
     build_critic,
 )
+from training.lite_recipes import lite_adversarial
 from training.paper_recipes import vqfr_v1, vqfr_v2
-from training.recipes import lite_adversarial
 
 
 def parameters(network: nn.Module) -> int:
@@ -39,7 +39,7 @@ def test_parameter_counts_of_the_recipes() -> None:
             }
             for recipe in (vqfr_v1(), vqfr_v2())
         }
-    wavelet, patch = 27_430_529, 2_765_633
+    wavelet, patch = 27_707_009, 2_765_633
     assert counts == {
         "vqfr_v1": {
             "texture_wavelet": wavelet,
@@ -76,7 +76,7 @@ def test_strengthening_leaves_the_coarse_and_multiplies_the_fine() -> None:
 
 
 def test_a_patch_critic_of_bands_sees_patches_twice_as_large() -> None:
-    network = PatchDiscriminator(width=4, layers=2, norm="spectral", contrast=8.0).eval()
+    network = PatchDiscriminator(width=4, layers=2, batch_norm=False, contrast=8.0).eval()
     image = torch.rand(1, 3, 128, 128, requires_grad=True)
     scores = network(image)
     assert scores.shape == (1, 1, 14, 14)
@@ -112,19 +112,36 @@ def test_blur_down_keeps_a_ramp_and_halves() -> None:
 def test_a_scaled_convolution_halves_and_keeps_the_variance(size: int) -> None:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(2, 64, 32, 32, generator=generator)
-    conv = ScaledConv(64, 64, size)
+    conv = GlobalConv(64, 64, size, equalised=True)
     out = conv(x)
     assert out.shape == x.shape
     # E[leaky(x)²] of a normal x is (1 + 0.04) / 2; the gain is √2.
     assert out[..., 2:-2, 2:-2].square().mean().item() == pytest.approx(1.04, rel=0.15)
-    assert ScaledConv(64, 8, size, down=True)(x).shape == (2, 8, 16, 16)
-    assert ScaledConv(64, 8, size, down=True, linear=True).bias is None
+    for equalised in (True, False):
+        small = GlobalConv(64, 8, size, down=True, equalised=equalised)
+        assert small(x).shape == (2, 8, 16, 16)
+    assert GlobalConv(64, 8, size, down=True, linear=True, equalised=True).bias is None
+
+
+def test_published_weights_are_pytorch_s_over_their_largest_singular_value() -> None:
+    conv = GlobalConv(6, 8, 3, equalised=False).train()
+    x = torch.randn(1, 6, 9, 9)
+    for _ in range(50):  # one power iteration each time
+        out = conv(x)
+    first = conv.get_parameter("parametrizations.weight.original").detach()
+    largest = torch.linalg.svdvals(first.flatten(1))[0]
+    expected = F.leaky_relu(F.conv2d(x, first / largest, conv.bias, padding=1), 0.2)
+    torch.testing.assert_close(out, expected, rtol=1e-3, atol=1e-4)
+    assert first.abs().max() <= 1 / (6 * 9) ** 0.5
 
 
 @pytest.mark.parametrize("kind", [WaveletDiscriminator, StyleGan2Discriminator])
 @pytest.mark.parametrize("side", [16, 64])
-def test_global_critics_give_one_score_an_image(kind: type[nn.Module], side: int) -> None:
-    network = kind(side, width=1, most=8)
+@pytest.mark.parametrize("equalised", [True, False])
+def test_global_critics_give_one_score_an_image(
+    kind: type[nn.Module], side: int, equalised: bool
+) -> None:
+    network = kind(side, width=1, most=8, equalised=equalised)
     image = torch.rand(3, 3, side, side, requires_grad=True)
     scores = network(image)
     assert scores.shape == (3, 1)
@@ -138,7 +155,7 @@ def test_global_critics_give_one_score_an_image(kind: type[nn.Module], side: int
 
 
 def test_patch_critic_sees_patches_of_70_pixels() -> None:
-    network = PatchDiscriminator(width=4, layers=3, norm="spectral").eval()
+    network = PatchDiscriminator(width=4, layers=3, batch_norm=False).eval()
     image = torch.rand(1, 3, 128, 128, requires_grad=True)
     scores = network(image)
     assert scores.shape == (1, 1, 14, 14)
@@ -150,9 +167,9 @@ def test_patch_critic_sees_patches_of_70_pixels() -> None:
 
 def test_spectral_normalisation_treats_each_image_alone() -> None:
     image = torch.rand(2, 3, 32, 32)
-    alone, batch = PatchDiscriminator(width=4, layers=2, norm="spectral").eval(), image
+    alone, batch = PatchDiscriminator(width=4, layers=2, batch_norm=False).eval(), image
     torch.testing.assert_close(alone(batch)[:1], alone(batch[:1]))
-    normed = PatchDiscriminator(width=4, layers=2, norm="batch").train()
+    normed = PatchDiscriminator(width=4, layers=2).train()
     assert not torch.allclose(normed(batch)[:1], normed(batch[:1]))
 
 
@@ -165,6 +182,10 @@ def test_lite_critics_are_small() -> None:
 def test_mistakes() -> None:
     with pytest.raises(ValueError, match="learn_from"):
         Critic(branch="main", kind="patch", start=3, learn_from=4)
+    with pytest.raises(ValueError, match="a patch critic has no norm 'equalised'"):
+        Critic(branch="main", kind="patch", norm="equalised")
+    with pytest.raises(ValueError, match="a wavelet critic has no norm 'spectral'"):
+        Critic(branch="main", kind="wavelet", norm="spectral")
     with pytest.raises(ValueError, match="width"):
         Critic(branch="main", kind="patch", width=0)
     with pytest.raises(ValueError, match="r1_every"):

@@ -12,7 +12,9 @@ import pytest
 import torch
 import torchvision
 
+from training.adversarial import adaptive_weight
 from training.configs import Recipe
+from training.networks import last_layers, restore
 from training.paper_recipes import (
     no_warp,
     simvqfr,
@@ -52,19 +54,24 @@ def check_one_step(recipe: Recipe[Any], number: int, data: Path, vgg: Path) -> s
     stage = stage_of(recipe, data, vgg)
     assert stage.critics is not None
     before = {name: value.clone() for name, value in stage.network.state_dict().items()}
-    judges = {name: value.clone() for name, value in stage.critics.state_dict().items()}
+    judges = {name: value.detach().clone() for name, value in stage.critics.named_parameters()}
     stream = stage.batches(first_step=number, workers=1)
     losses = train_step(stage, make_optimisers(stage), next(stream), number)
     stream.close()
     assert all(math.isfinite(value.item()) for value in losses.values())
-    learning = {name for name, p in stage.network.named_parameters() if p.requires_grad}
+    learn = {id(p) for group in stage.parameter_groups() for p in group.parameters}
+    learning = {name for name, p in stage.network.named_parameters() if id(p) in learn}
     moved = {n for n, v in stage.network.state_dict().items() if not torch.equal(v, before[n])}
     assert moved <= learning
     # Not all of them: in a block whose last convolution is still zero, the first gets no gradient,
-    # and what only steers the warps gets none while they are at rest.
-    parts = {name.split(".")[0] for name in learning} - {"inpfeat_extraction"}
+    # and what only steers the warps, or joins by weights that are still zero, gets none at first.
+    still = {"inpfeat_extraction"}
+    if getattr(stage.recipe.stage, "variant", "") == "single":
+        still |= {"input_pyramid"}
+    parts = {name.split(".")[0] for name in learning} - still
     assert {name.split(".")[0] for name in moved} >= parts
-    now = stage.critics.state_dict()
+    # Parameters only: a batch norm's statistics change by being looked through.
+    now = dict(stage.critics.named_parameters())
     for critic in stage.recipe.stage.critics:
         changed = (n for n in now if f".{critic.name}." in n and not torch.equal(now[n], judges[n]))
         assert any(changed) == (number >= critic.learn_from), critic.name
@@ -150,6 +157,36 @@ def test_v2_trains_its_parts_at_their_own_pace(drawn_faces: Path, vgg: Path) -> 
     ours = {id(p): name for name, p in stage.network.named_parameters()}
     parts = [{ours[id(p)].split(".")[0] for p in group.parameters} for group in (encoder, main)]
     assert parts == [{"encoder", "feat2index"}, {"main_branch", "inpfeat_extraction"}]
+
+
+def test_v2_weighs_its_local_critic_by_the_features_at_the_shared_last_layer(
+    drawn_faces: Path, vgg: Path
+) -> None:
+    stage = stage_of(small(vqfr_v2()), drawn_faces, vgg)
+    stream = stage.batches(first_step=8_000, workers=1)
+    batch = next(stream)
+    stream.close()
+    losses = stage.step(batch, 8_000)
+    layer = last_layers(stage.network)["main"]
+    assert layer is stage.network.decoder.conv_out[-1].weight
+    weight, wanted = losses["main_patch_weight"], losses["main_content"]
+    recipe = next(c for c in stage.recipe.stage.critics if c.kind == "patch")
+    given = losses["main_patch"] / (weight * recipe.weight)
+    ratio = adaptive_weight(wanted, given, layer)
+    assert weight.item() == pytest.approx(ratio.item(), rel=1e-3)
+    with pytest.raises(ValueError, match="without a perceptual term"):
+        replace(stage.recipe.stage, perceptual=None)
+
+
+def test_a_single_branch_begins_as_the_codes_alone(drawn_faces: Path, vgg: Path) -> None:
+    single, simple = (
+        stage_of(small(make()), drawn_faces, vgg).network for make in (single_branch, simvqfr)
+    )
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        expected = restore(simple, image).texture
+        torch.testing.assert_close(restore(single, image).texture, expected)
+    assert expected.std() > 0.01
 
 
 @pytest.mark.slow

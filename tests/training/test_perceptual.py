@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from torchmetrics.functional.image.lpips import _LPIPS
 
 from training.networks import codebook_network
 from training.perceptual import (
     Perceptual,
+    Vgg16,
     content_loss,
     encoder_features,
     gram,
@@ -111,3 +114,40 @@ def test_without_vgg16_both_ways_out_are_named(
     monkeypatch.setattr("training.perceptual.VGG_URL", "http://127.0.0.1:9/vgg16-397923af.pth")
     with pytest.raises(ValueError, match=r"--vgg PATH.*or let http"):
         load_vgg16()
+
+
+def test_the_content_loss_is_lpips() -> None:
+    """Against torchmetrics' own computation, with random VGG weights and LPIPS's learned ones."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pretrained weights that are not asked for
+        theirs = _LPIPS(pretrained=True, net="vgg", pnet_rand=True)
+    ours = Vgg16()
+    layers = [
+        layer
+        for slice_ in (theirs.net.slice1, theirs.net.slice2, theirs.net.slice3, theirs.net.slice4,
+                       theirs.net.slice5)
+        for layer in slice_
+    ]  # fmt: skip
+    for mine, other in zip(ours.features, layers, strict=False):
+        mine.load_state_dict(other.state_dict())
+    generator = torch.Generator().manual_seed(1)
+    a, b = (torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1 for _ in range(2))
+    with torch.no_grad():
+        found = content_loss(ours(a), ours(b), ours.channel_weights)
+        assert found.item() == pytest.approx(theirs(a, b).item(), rel=1e-3)
+    assert found > 0.01
+    means = [weight.mean().item() for weight in ours.channel_weights]
+    assert means == pytest.approx([0.108, 0.069, 0.068, 0.101, 0.092], abs=1e-3)
+
+
+def test_vgg16_computed_again_going_back_has_the_same_gradients() -> None:
+    torch.manual_seed(0)
+    kept = Vgg16()
+    again = Vgg16(recompute=True)
+    again.load_state_dict(kept.state_dict())
+    gradients = []
+    for network in (kept, again):
+        image = torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32).requires_grad_(True)
+        torch.autograd.backward(sum(level.square().mean() for level in network(image)))
+        gradients.append(image.grad)
+    torch.testing.assert_close(gradients[1], gradients[0])
