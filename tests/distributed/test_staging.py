@@ -16,12 +16,12 @@ from vqfr_media.batch.local import LocalWorker
 from vqfr_media.batch.record import REPORT, read_report, report_json
 from vqfr_media.batch.run import run_batch
 from vqfr_media.batch.task import Plan
+from vqfr_media.distributed.listing import list_outputs
 from vqfr_media.distributed.places import PlacesWorker, Target, plan_url, refuse_within
 from vqfr_media.distributed.staging import (
     Origin,
     is_url,
     origin_of,
-    origins,
     place_of,
     publish,
     stage,
@@ -46,23 +46,23 @@ def test_what_lies_below_a_url(tmp_path: Path) -> None:
     (tmp_path / "a b").mkdir()
     (tmp_path / "a b/é #1.mp4").write_bytes(b"12345")
     (tmp_path / "x.jpg").write_bytes(b"123")
-    found = origins(f"file://{tmp_path}")
+    found = list_outputs(f"file://{tmp_path}")
     assert {str(path): origin.size for path, origin in found.items()} == {
         "a b/é #1.mp4": 5,
         "x.jpg": 3,
     }
-    assert origins(f"file://{tmp_path}/**/*.mp4").keys() == {PurePosixPath("a b/é #1.mp4")}
-    assert origins(f"file://{tmp_path}/*.jpg")[PurePosixPath("x.jpg")] == origin_of(
+    assert list_outputs(f"file://{tmp_path}/**/*.mp4").keys() == {PurePosixPath("a b/é #1.mp4")}
+    assert list_outputs(f"file://{tmp_path}/*.jpg")[PurePosixPath("x.jpg")] == origin_of(
         f"file://{tmp_path}/x.jpg"
     )
-    assert origins(f"file://{tmp_path}/nothing") == {}
+    assert list_outputs(f"file://{tmp_path}/nothing") == {}
 
 
 def test_what_a_web_server_shows(tmp_path: Path, web: tuple[Path, str]) -> None:
     folder, url = web
     (folder / "a b").mkdir()
     (folder / "a b/é #1.mp4").write_bytes(b"12345")
-    found = origins(f"{url}/")
+    found = list_outputs(f"{url}/")
     assert {str(path): origin.size for path, origin in found.items()} == {"a b/é #1.mp4": 5}
     path, digest = stage(found[PurePosixPath("a b/é #1.mp4")], tmp_path / "cache")
     assert (path.name, path.read_bytes()) == ("é #1.mp4", b"12345")
@@ -114,9 +114,9 @@ def test_a_file_that_is_not_what_was_listed(tmp_path: Path) -> None:
 
 def test_what_cannot_be_reached(tmp_path: Path, web: tuple[Path, str]) -> None:
     with pytest.raises(BackendError, match=r"nosuch://x: cannot be opened: .*pip install"):
-        origins("nosuch://x")
+        list_outputs("nosuch://x")
     with pytest.raises(BackendError, match="s3fs"):
-        origins("s3://bucket/folder")
+        list_outputs("s3://bucket/folder")
     with pytest.raises(MediaError, match="cannot be read"):
         origin_of(f"{web[1]}/nothing.mp4")
     (tmp_path / "x").write_bytes(b"1")
@@ -135,11 +135,11 @@ def test_published_files_are_whole_or_not_there(tmp_path: Path, scheme: str) -> 
         publish(source, f"{url}/x.mp4")
         with fsspec.open(f"{url}/x.mp4", "rb") as file:
             assert file.read() == content
-    assert list(origins(url)) == [PurePosixPath("x.mp4")]
+    assert list(list_outputs(url)) == [PurePosixPath("x.mp4")]
     source.unlink()
     with pytest.raises(OutputError, match=r"x\.mp4: cannot be written: FileNotFoundError"):
         publish(source, f"{url}/x.mp4")
-    assert list(origins(url)) == [PurePosixPath("x.mp4")]
+    assert list(list_outputs(url)) == [PurePosixPath("x.mp4")]
 
 
 def test_a_plan_of_what_lies_behind_a_url(tmp_path: Path) -> None:
@@ -160,6 +160,7 @@ def test_a_plan_of_what_lies_behind_a_url(tmp_path: Path) -> None:
     for task in plan.tasks:
         assert stage(found[task.source], tmp_path / "cache")[0] == task.source
         assert task.source.read_bytes().decode().endswith(task.source.name)
+    (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="no video or image to restore in it"):
         plan_url(f"file://{tmp_path}/out", tmp_path, RestoreOptions(), cache=tmp_path)
 
@@ -180,7 +181,10 @@ def test_results_of_an_earlier_batch_are_no_inputs(
     assert [task.output.relative_to(tmp_path / "out").as_posix() for task in plan.tasks] == [
         "a.jpg", "own/c.jpg",
     ]  # fmt: skip
-    assert plan.left_out == (f"{url}/out: holds the results of an earlier batch",)
+    assert plan.left_out == (
+        f"{url}/out: holds the results of an earlier batch",
+        "1 file of other kinds: 1 .json",
+    )
 
 
 def test_two_processes_do_not_write_to_one_url(tmp_path: Path) -> None:

@@ -63,9 +63,11 @@ class Choice:
 def _matches(path: PurePath, pattern: str) -> bool:
     """As docs/batch.md says: letters of any case; with a "/" the whole path, else any part of it.
 
-    A `*` also spans folders.
+    A `*` also spans folders, and `**/` may be none.
     """
     pattern = pattern.casefold().rstrip("/")
+    if "**/" in pattern and _matches(path, pattern.replace("**/", "", 1)):
+        return True
     if "/" in pattern:
         whole = path.as_posix().casefold()
         wanted = pattern.removeprefix("./").removeprefix("/")
@@ -132,13 +134,7 @@ class _Search:
     def result(self) -> Found:
         found = self._found
         found.files.sort(key=natural)
-        if self._others:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in self._others.most_common(6))
-            more = "" if len(self._others) <= 6 else ", ..."
-            found.left_out.append(f"{_files(sum(self._others.values()))} of other kinds: "
-                                  f"{kinds}{more}")  # fmt: skip
-        if self._unwanted:
-            found.left_out.append(f"{_files(self._unwanted)} by --include or --exclude")
+        found.left_out += not_taken(self._others, self._unwanted)
         return found
 
     def look(self, below: PurePath, above: tuple[tuple[int, int], ...]) -> None:
@@ -186,6 +182,18 @@ class _Search:
             self._found.left_out.append(f"{entry.path}: a link to a folder; add --follow-links")
         else:
             self.look(below, above)
+
+
+def not_taken(others: "Counter[str]", unwanted: int) -> list[str]:
+    """Files that are no videos or images, by suffix, and unwanted ones, in sentences."""
+    said = []
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(6))
+        more = "" if len(others) <= 6 else ", ..."
+        said.append(f"{_files(sum(others.values()))} of other kinds: {kinds}{more}")
+    if unwanted:
+        said.append(f"{_files(unwanted)} by --include or --exclude")
+    return said
 
 
 def _files(count: int) -> str:

@@ -86,9 +86,13 @@ class Look:
                     )
             self._refuse_to_overwrite(task, earlier)
         except InputError as error:
-            if earlier is not None and (earlier.status, earlier.reason) == ("failed", str(error)):
+            failed = failed_record(record, error, task)
+            if earlier is not None and (earlier.status, earlier.reason) == (
+                "failed",
+                failed.reason,
+            ):
                 return earlier
-            return failed_record(record, error)
+            return failed
         del identity["source"]
         record = replace(
             record, status="working", reason=why or "", content=content, identity=identity
@@ -124,18 +128,18 @@ class Look:
         return None if same else "the output was altered"
 
     def _refuse_to_overwrite(self, task: Task, earlier: Record | None) -> None:
-        output = task.output
+        output, place = task.output, self._plan.place_of(task.output)
         if self._again.overwrite:
             return
         if earlier is None or (earlier.result is None and earlier.status != "working"):
             if output.exists():
                 raise InputError(
-                    f"{output}: is there already, and no earlier batch made it; move it away, or "
+                    f"{place}: is there already, and no earlier batch made it; move it away, or "
                     "add --overwrite"
                 )
         elif _is_another(made_from := earlier.made_from or earlier.source, task):
             raise InputError(
-                f"{output}: was made from {made_from}; choose another folder for the "
+                f"{place}: was made from {made_from}; choose another folder for the "
                 "outputs, or add --overwrite"
             )
 
@@ -150,9 +154,11 @@ def _is_another(before: str, task: Task) -> bool:
     return not (source.exists() and path.samefile(source))
 
 
-def failed_record(record: Record, error: VqfrMediaError) -> Record:
+def failed_record(record: Record, error: VqfrMediaError, task: Task) -> Record:
     """The record of a file that was not restored because of `error`."""
     reason = "; ".join([str(error), *getattr(error, "__notes__", ())])
+    if task.url:  # not where it lies in the cache, where nobody is to mend anything
+        reason = reason.replace(str(task.source), task.url)
     return replace(
         record, status="failed", reason=reason, error=type(error).__name__, finished=now()
     )

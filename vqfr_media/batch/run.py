@@ -174,7 +174,7 @@ def _attempt(one: Begun, worker: FileWorker) -> _Worked | VqfrMediaError:
 def _record_of(one: Begun, outcome: _Worked | VqfrMediaError) -> Record:
     if isinstance(outcome, _Worked):
         return _finished_record(one.record, outcome.summary, outcome.result)
-    record = failed_record(one.record, outcome)
+    record = failed_record(one.record, outcome, one.task)
     # Only what would fail again the same way need not be tried again.
     lasting = isinstance(outcome, InputError) and not any(map(is_medium_error, _chain(outcome)))
     unchanged = record.content is not None and record.content.looks_like(one.task.source)

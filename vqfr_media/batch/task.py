@@ -41,6 +41,13 @@ class Plan:
     """What was found and not taken, in sentences for the user."""
     unreadable: tuple[str, ...] = ()
     """Folders that could not be looked into, and why."""
+    url: str = ""
+    """Where the outputs go, if `folder` is only a stop on the way."""
+
+    def place_of(self, path: Path) -> str:
+        """What a file in `folder` is called for the user."""
+        below = path.relative_to(self.folder).as_posix()
+        return f"{self.url.rstrip('/')}/{below}" if self.url else str(path)
 
 
 def _nobody(*_: object) -> None:

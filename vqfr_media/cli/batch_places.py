@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,8 @@ def planned(command: Batch) -> "tuple[Plan, Places]":
             image_suffix=command.image_suffix,
             follow_links=command.follow_links,
         )
+    if target is not None:
+        plan = replace(plan, url=target.url)
     return plan, Places(found, cache, target)
 
 

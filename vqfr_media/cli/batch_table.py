@@ -44,7 +44,7 @@ def total(plan: "Plan", report: "Report") -> str:
     kinds = ", ".join(f"{number} {status}" for status, number in report.counts.items())
     return (
         f"{count} {'file' if count == 1 else 'files'}: {kinds} in {report.seconds:.1f} s; "
-        f"{plan.folder / REPORT} tells of each"
+        f"{plan.place_of(plan.folder / REPORT)} tells of each"
     )
 
 

@@ -6,28 +6,29 @@ looked at, outputs are made in the other and copied from there.
 
 import hashlib
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from threading import Lock
 
 from filelock import FileLock, Timeout
 
-from vqfr_media.batch.files import IMAGES, VIDEOS, Choice, natural
+from vqfr_media.batch.files import IMAGES, VIDEOS, Choice, natural, not_taken
 from vqfr_media.batch.plan import tasks_of
 from vqfr_media.batch.record import REPORT, begins_as_report
 from vqfr_media.batch.task import FileWorker, Plan, Task
+from vqfr_media.distributed.listing import Listing, fixed_part, list_inputs, list_outputs
 from vqfr_media.distributed.staging import (
     Origin,
     discard_stale,
     fetch,
     first_bytes,
-    fixed_part,
     is_url,
     open_url,
     origin_of,
-    origins,
     publish,
     stage,
 )
@@ -89,33 +90,47 @@ def plan_url(
         InputError: it cannot be listed, or there is nothing in it; or as `plan_folder`.
     """
     choice = choice or Choice()
-    listed = {PurePath(path): origin for path, origin in origins(source).items()}
-    earlier = {
-        path.parent
-        for path, origin in listed.items()
-        if path.name == REPORT and path.parent.parts and begins_as_report(first_bytes(origin))
-    }
-    left_out = tuple(
-        f"{source.rstrip('/')}/{folder}: holds the results of an earlier batch"
-        for folder in sorted(earlier, key=natural)
-    )
-    found = {
-        path: origin
-        for path, origin in listed.items()
-        if path.suffix.lower() in (*IMAGES, *VIDEOS)
-        and not any(part.startswith(".") for part in path.parts)
-        and not earlier.intersection(path.parents)
-        and choice.takes(path)
-    }
+    listing = list_inputs(source)
+    found, left_out = _chosen(source, listing, choice)
     if not found:
-        why = "; left out: ".join(("", *left_out[:3]))
+        why = "; left out: ".join(("", *left_out[:3], *listing.unreadable[:3]))
         raise InputError(f"{source}: no video or image to restore in it{why}")
     # Before anybody looks at it: what changes between two looks is an error.
     files = {path: discard_stale(found[path], cache) for path in sorted(found, key=natural)}
     tasks = tasks_of(files, folder, options, video_suffix=video_suffix, image_suffix=image_suffix)
     fetched = {files[path]: origin for path, origin in found.items()}
     named = tuple(replace(task, url=fetched[task.source].url) for task in tasks)
-    return Plan(folder, named, left_out), fetched
+    return Plan(folder, named, tuple(left_out), tuple(listing.unreadable)), fetched
+
+
+def _chosen(
+    source: str, listing: Listing, choice: Choice
+) -> tuple[dict[PurePath, Origin], list[str]]:
+    """What of a listing is to be restored, and what is left out, in sentences."""
+    earlier = {
+        path.parent
+        for path, origin in listing.files.items()
+        if path.name == REPORT and path.parent.parts and begins_as_report(first_bytes(origin))
+    }
+    found: dict[PurePath, Origin] = {}
+    others: Counter[str] = Counter()
+    unwanted = 0
+    for path, origin in listing.files.items():
+        if any(part.startswith(".") for part in path.parts) or earlier.intersection(path.parents):
+            continue
+        if path == PurePosixPath(REPORT):
+            continue
+        if path.suffix.lower() not in (*IMAGES, *VIDEOS):
+            others[path.suffix.lower() or "without a suffix"] += 1
+        elif choice.takes(path):
+            found[PurePath(path)] = origin
+        else:
+            unwanted += 1
+    results = [
+        f"{source.rstrip('/')}/{folder}: holds the results of an earlier batch"
+        for folder in sorted(earlier, key=natural)
+    ]
+    return found, [*listing.left_out, *results, *not_taken(others, unwanted)]
 
 
 class Target:
@@ -124,7 +139,7 @@ class Target:
     def __init__(self, url: str, cache: Path) -> None:
         """The folder is always the same for the same URL."""
         self.url = url.rstrip("/")
-        self.folder = cache / "outputs" / hashlib.sha256(self.url.encode()).hexdigest()[:24]
+        self.folder = cache / "outputs" / hashlib.sha256(os.fsencode(self.url)).hexdigest()[:24]
         self._marks: dict[str, str] = {}
         self._lock = Lock()
 
@@ -162,7 +177,7 @@ class Target:
             MediaError: what lies there cannot be read.
             OutputError: the folder cannot be written.
         """
-        there = {path.as_posix(): origin for path, origin in origins(self.url).items()}
+        there = {path.as_posix(): origin for path, origin in list_outputs(self.url).items()}
         known = self._read()
         outputs = {task.output.relative_to(self.folder).as_posix() for task in plan.tasks}
         for name in outputs | {REPORT}:

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import os
 import posixpath
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -67,39 +68,6 @@ def open_url(url: str) -> tuple[Any, str]:
     return filesystem, path
 
 
-def origins(url: str) -> dict[PurePosixPath, Origin]:
-    """All files below a URL, or those that match it if it is a pattern, by their relative path.
-
-    Raises:
-        BackendError: see `open_url`.
-        MediaError: it cannot be read.
-    """
-    filesystem, path = open_url(url)
-    try:
-        if "*" in path or "?" in path:
-            root = fixed_part(path)
-            found = filesystem.glob(path, detail=True)
-        else:
-            root = path
-            found = filesystem.find(path, detail=True)
-    except FileNotFoundError:  # object stores know no folders: nothing is there
-        return {}
-    except Exception as error:  # every file system has errors of its own
-        raise MediaError(f"{url}: cannot be listed: {_reason(error)}") from error
-    listed = {}
-    for name, values in found.items():
-        if values.get("type", "file") == "file":
-            place = filesystem.unstrip_protocol(name)
-            origin = _origin(place, values)
-            if origin.size is None:  # a web server's page of links says nothing else
-                origin = origin_of(place)
-            below = PurePosixPath(_decoded(place, _relative(name, root)))
-            if below.is_absolute() or ".." in below.parts or "\0" in str(below):
-                raise MediaError(f"{url}: lists {place}, which leads out of it")
-            listed[below] = origin
-    return listed
-
-
 def first_bytes(origin: Origin, count: int = REPORT_HEAD) -> bytes:
     """The beginning of a file.
 
@@ -111,7 +79,7 @@ def first_bytes(origin: Origin, count: int = REPORT_HEAD) -> bytes:
     try:
         head: bytes = filesystem.cat_file(path, start=0, end=count)
     except Exception as error:
-        raise MediaError(f"{origin.url}: cannot be fetched: {_reason(error)}") from error
+        raise MediaError(f"{origin.url}: cannot be fetched: {reason(error)}") from error
     return head[:count]  # some servers know no ranges and send everything
 
 
@@ -124,18 +92,18 @@ def origin_of(url: str) -> Origin:
     """
     filesystem, path = open_url(url)
     try:
-        return _origin(url, filesystem.info(path))
+        return origin_from(url, filesystem.info(path))
     except Exception as error:
-        raise MediaError(f"{url}: cannot be read: {_reason(error)}") from error
+        raise MediaError(f"{url}: cannot be read: {reason(error)}") from error
 
 
 def place_of(url: str, cache: Path) -> Path:
     """Where the file behind a URL lies, or will lie, on this machine: always the same place."""
     # Decoded first: what was %2F must not become a path that leads out of the cache.
-    name = posixpath.basename(_decoded(url, url.rstrip("/"))).replace("\0", "")
+    name = posixpath.basename(decoded(url, url.rstrip("/"))).replace("\0", "")
     if name in ("", ".", ".."):
         name = "file"
-    return cache / hashlib.sha256(url.encode()).hexdigest()[:24] / name
+    return cache / hashlib.sha256(os.fsencode(url)).hexdigest()[:24] / name
 
 
 def stage(origin: Origin, cache: Path) -> tuple[Path, str]:
@@ -223,7 +191,7 @@ def _blocks(filesystem: Any, path: str, url: str) -> Iterator[bytes]:
             while block := source.read(_COPY_BYTES):
                 yield block
     except Exception as error:
-        raise MediaError(f"{url}: cannot be fetched: {_reason(error)}") from error
+        raise MediaError(f"{url}: cannot be fetched: {reason(error)}") from error
 
 
 def publish(path: Path, url: str) -> None:
@@ -253,7 +221,7 @@ def publish(path: Path, url: str) -> None:
                 filesystem.rm_file(target)
                 filesystem.mv(temporary, target)
     except Exception as error:
-        raise OutputError(f"{url}: cannot be written: {_reason(error)}") from error
+        raise OutputError(f"{url}: cannot be written: {reason(error)}") from error
 
 
 @contextmanager
@@ -267,29 +235,18 @@ def _removed(filesystem: Any, temporary: str) -> Iterator[None]:
         raise
 
 
-def _origin(url: str, values: dict[str, Any]) -> Origin:
+def origin_from(url: str, values: dict[str, Any]) -> Origin:
+    """Of a file, by what its file system says of it."""
     tag = next((str(values[name]) for name in (*_TAGS, *_TIMES) if values.get(name)), "")
     return Origin(url, values.get("size"), tag)
 
 
-def fixed_part(pattern: str) -> str:
-    """The folder above the first part with a wildcard."""
-    parts = pattern.split("/")
-    first = next(place for place, part in enumerate(parts) if "*" in part or "?" in part)
-    return "/".join(parts[:first])
-
-
-def _relative(name: str, root: str) -> str:
-    root = root.rstrip("/")
-    below = name.removeprefix(root).lstrip("/")
-    return below or posixpath.basename(name)
-
-
-def _decoded(url: str, name: str) -> str:
+def decoded(url: str, name: str) -> str:
     """The name of a file, of which web addresses spell out most letters."""
     return unquote(name) if url.startswith(("http://", "https://")) else name
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What went wrong, in one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}{': ' + lines[0] if lines else ''}"

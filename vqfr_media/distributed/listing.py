@@ -1,0 +1,144 @@
+"""What lies behind a URL: every file, or an error; never a part that passes for the whole.
+
+fsspec's own `find` and `glob` take a folder that cannot be listed for an empty one, so the folders
+are listed here, one by one.
+"""
+
+import os
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from vqfr_media.distributed.staging import Origin, decoded, open_url, origin_from, origin_of, reason
+from vqfr_media.errors import MediaError
+
+
+@dataclass
+class Listing:
+    """The files below a URL, by their relative path, and what was not looked into."""
+
+    files: dict[PurePosixPath, Origin] = field(default_factory=dict)
+    """Those of it that are files, or links to files."""
+    left_out: list[str] = field(default_factory=list)
+    """Links to folders, in sentences."""
+    unreadable: list[str] = field(default_factory=list)
+    """Folders that could not be listed, and why."""
+
+
+def list_inputs(url: str) -> Listing:
+    """All files below a URL, or those that match it if it is a pattern.
+
+    Raises:
+        BackendError: see `open_url`.
+        MediaError: it is not there, or cannot be listed; of a folder below it, `unreadable` tells.
+    """
+    return _list(url, _Demands(there=True, whole=False))
+
+
+def list_outputs(url: str) -> dict[PurePosixPath, Origin]:
+    """All files below a URL by their relative path; none where nothing is there.
+
+    Raises:
+        BackendError: see `open_url`.
+        MediaError: it, or a folder below it, cannot be listed.
+    """
+    return _list(url, _Demands(there=False, whole=True)).files
+
+
+@dataclass(frozen=True)
+class _Demands:
+    there: bool
+    """Nothing there is an error."""
+    whole: bool
+    """A folder that cannot be listed is an error."""
+
+
+def _list(url: str, demands: _Demands) -> Listing:
+    filesystem, path = open_url(url)
+    root, matches, depth = path, _always, None
+    if "*" in path or "?" in path:
+        from fsspec.utils import glob_translate  # type: ignore[import-untyped]
+
+        root, matches = fixed_part(path), re.compile(glob_translate(path)).match
+        if "**" not in path:
+            depth = path.count("/") - root.rstrip("/").count("/")
+    listing = Listing()
+    for name, values in _walk(filesystem, url, root, depth, demands, listing):
+        if matches(name):
+            place = filesystem.unstrip_protocol(name)
+            origin = origin_from(place, values)
+            if origin.size is None:  # a web server's page of links says nothing else
+                origin = origin_of(place)
+            below = PurePosixPath(decoded(place, _relative(name, root)))
+            if below.is_absolute() or ".." in below.parts or "\0" in str(below):
+                raise MediaError(f"{url}: lists {place}, which leads out of it")
+            listing.files[below] = origin
+    return listing
+
+
+def _walk(
+    filesystem: Any, url: str, root: str, depth: int | None, demands: _Demands, listing: Listing
+) -> list[tuple[str, dict[str, Any]]]:
+    """The files below `root`, at most `depth` parts below it, with what is said of them."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    waiting, known = [(root, 1)], {root.rstrip("/")}
+    while waiting:
+        folder, level = waiting.pop()
+        try:
+            entries = filesystem.ls(folder, detail=True)
+        except Exception as error:  # every file system has errors of its own
+            if isinstance(error, FileNotFoundError) and folder == root:
+                if demands.there:
+                    raise MediaError(f"{url}: no such folder") from error
+                return []  # object stores know no empty folders either
+            if demands.whole or folder == root:
+                raise MediaError(f"{url}: cannot be listed: {reason(error)}") from error
+            place = filesystem.unstrip_protocol(folder)
+            listing.unreadable.append(f"{place}: cannot be listed: {reason(error)}")
+            continue
+        for values in entries:
+            name, kind = values["name"], values.get("type", "file")
+            itself = name.rstrip("/") == folder.rstrip("/")
+            if kind == "link" or values.get("islink"):
+                values, kind = _linked(filesystem, name, values)
+                if kind == "directory":
+                    place = filesystem.unstrip_protocol(name)
+                    listing.left_out.append(f"{place}: a link to a folder")
+                    continue
+            if kind == "file" and not (itself and name.endswith("/")):
+                found.append((name, values))
+            elif kind == "directory" and not itself and (depth is None or level < depth):
+                inside = name.startswith(folder.rstrip("/") + "/")
+                if inside and name.rstrip("/") not in known:
+                    known.add(name.rstrip("/"))
+                    waiting.append((name, level + 1))
+    return found
+
+
+def _linked(filesystem: Any, name: str, values: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What a link leads to, and its kind; "other" where that is not there."""
+    if filesystem.isdir(name):
+        return values, "directory"
+    if not filesystem.isfile(name):
+        return values, "other"
+    here = "file" in filesystem.protocol
+    return filesystem.info(os.path.realpath(name) if here else name), "file"
+
+
+def fixed_part(pattern: str) -> str:
+    """The folder above the first part with a wildcard."""
+    parts = pattern.split("/")
+    first = next(place for place, part in enumerate(parts) if "*" in part or "?" in part)
+    return "/".join(parts[:first])
+
+
+def _relative(name: str, root: str) -> str:
+    root = root.rstrip("/")
+    below = name.removeprefix(root).lstrip("/")
+    return below or posixpath.basename(name)
+
+
+_always: Callable[[str], object] = bool
