@@ -74,7 +74,7 @@ def lite_stage2() -> Recipe[VqfrV1Config]:
 
 
 def lite_longer() -> Recipe[VqfrV1Config]:
-    """The lite edition's second course: 90 minutes on one CPU core, from `lite_stage2`'s weights.
+    """The lite edition's second course: 70 minutes on one CPU core, from `lite_stage2`'s weights.
 
     As `lite_stage2`, begun again at a lower rate; a third of the faces have been through H.264, as
     those of films have.

@@ -47,7 +47,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
             file_name="lite.safetensors",
             licence="CC-BY-4.0",
             size=14_070_158,
-            sha256="06334a5b119465c26939cd62faa68b811816d0c74bc872412fc3b9a4c94fd3fe",
+            sha256="604aa8f01f025f88f3f12222ff580490d83dbd31ee3241a879aa05d2e3096eb8",
         ),
         WeightFile(
             name="v1",
