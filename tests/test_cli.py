@@ -284,6 +284,23 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, signals: int) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
+def test_ctrl_c_within_an_exec_ends_with_the_usual_code(tmp_path: Path) -> None:
+    """As while a library makes a dataclass; CPython would end by the signal."""
+    (tmp_path / "in.mp4").write_text("no video")
+    program = (
+        "import os, signal, sys\n"
+        "import vqfr_media.cli\n"
+        "main = sys.modules['vqfr_media.cli.main']\n"
+        "def stopped(command):\n"
+        "    exec('os.kill(os.getpid(), signal.SIGINT); [0] * 9', globals())\n"
+        "main.run = stopped\n"
+        f"main.main(['restore', {str(tmp_path / 'in.mp4')!r}, '-o', 'out.mp4'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 130
+    assert b"stopped" in done.stderr
+
+
 def test_ctrl_c_during_start_up_is_no_traceback(tmp_path: Path) -> None:
     source = write_scene(tmp_path / "in.mp4", frames=2, discs=0, codec="libx264")
     command = [sys.executable, "-m", "vqfr_media", "restore", str(source)]

@@ -16,7 +16,7 @@ from vqfr_media.media.write import open_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import Prepared, load_tracks, prepare
 from vqfr_media.restore import Restorer
-from vqfr_media.resume import may_be_long, restore_in_segments
+from vqfr_media.resume import encoder_threads, may_be_long, restore_in_segments
 from vqfr_media.segments import Job, segment_length, work
 from vqfr_media.stream import num_faces, restore_frames
 from vqfr_media.summary import Summary, Tally
@@ -96,7 +96,10 @@ def restore_video(
                 )  # fmt: skip
             on_start = None
         tally = Tally()
-        with open_writer(output, source, info, options.encode, upscale=options.upscale) as writer:
+        with open_writer(
+            output, source, info, options.encode,
+            upscale=options.upscale, threads=encoder_threads(),
+        ) as writer:  # fmt: skip
             tracks = load_tracks(options.tracks, info.width, info.height, info.display)
             if tracks is not None:
                 tracks.check_claim(info.frame_count_from_header)

@@ -352,6 +352,24 @@ def test_interruptions_and_mistakes_of_ours_end_it(
     assert report.records[1].reason == "was interrupted"
 
 
+def test_work_left_behind_of_a_file_that_is_gone_is_told(three: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run(three, output, StoppedWorker(KeyboardInterrupt()))
+    assert told(output)["1.mp4"].status == "working"
+    (three / "1.mp4").rename(three / "other.mp4")
+    report, _ = run(three, output)
+    assert report.left_behind == ()  # nothing lies there
+    work = output / ".1.mp4.work"
+    work.mkdir()
+    report, _ = run(three, output)
+    assert len(report.left_behind) == 1
+    assert report.left_behind[0].startswith(f"{output}/1.mp4: an earlier run ended in the middle")
+    assert report.left_behind[0].endswith(f"{work} may be deleted")
+    (three / "other.mp4").rename(three / "1.mp4")
+    assert run(three, output)[0].left_behind == ()
+
+
 def test_a_failed_attempt_leaves_the_earlier_output(three: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     run(three, output)

@@ -244,6 +244,21 @@ def test_tracks_that_are_gone_are_noted(made_report: MadeReport, tmp_path: Path)
     assert "found its faces with resnet50, this page with bundled" in page.text
 
 
+def test_what_is_of_another_run_is_noted(made_report: MadeReport, tmp_path: Path) -> None:
+    values = json.loads(made_report.restore_report.read_text())
+    values["output"] = "elsewhere/another.mp4"
+    del values["options"]["tracks"]
+    report, out = tmp_path / "restore.json", tmp_path / "r.html"
+    report.write_text(json.dumps(values))
+    words = ("-o", out, "--restore-report", report, "--tracks", made_report.tracks, "--quiet")
+    assert run("report", made_report.source, made_report.restored, *words, "--offline") == 0
+    text = " ".join(parsed(out.read_text(encoding="utf-8")).text.split())
+    assert f"report is of {made_report.source.name} and another.mp4, this page of" in text
+    assert "given the tracks in tracks.json, the restoration no file of tracks" in text
+    page = parsed(made_report.page.read_text(encoding="utf-8")).text
+    assert "another run's" not in page
+
+
 def figures(**changes: Any) -> Figures:
     values = {
         "seconds": 0.0, "faces": 9, "jitter_before": 2.0, "jitter_after": 1.0,

@@ -44,6 +44,11 @@ class Book:
     def __getitem__(self, output: str) -> Record | None:
         return self._records.get(output)
 
+    def interrupted(self) -> list[Record]:
+        """Those in which a run ended, by name."""
+        found = [record for record in self._records.values() if record.status == "working"]
+        return sorted(found, key=lambda record: natural(PurePosixPath(record.output)))
+
     def note(self, record: Record) -> None:
         """Takes a record that need not outlive a crash."""
         self._records[record.output] = record

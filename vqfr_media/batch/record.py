@@ -172,6 +172,8 @@ class Report:
     """Wall time."""
     stopped: VqfrMediaError | None = None
     """What ended it before its last file."""
+    left_behind: tuple[str, ...] = ()
+    """Work folders of files that are no part of the plan any more, in sentences."""
 
     @property
     def counts(self) -> dict[Status, int]:

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from vqfr_media.batch.book import now, open_book
+from vqfr_media.batch.book import Book, now, open_book
 from vqfr_media.batch.look import Begun, Look, failed_record
 from vqfr_media.batch.plan import Again
 from vqfr_media.batch.record import FileState, Record, Report
@@ -20,6 +20,7 @@ from vqfr_media.errors import InputError, MediaError, OutputError, VqfrMediaErro
 from vqfr_media.manifest import file_sha256
 from vqfr_media.media.output import is_medium_error, output_error, remove_leftovers
 from vqfr_media.summary import Summary
+from vqfr_media.work_folder import work_folder_of
 
 # What the operating system says when no other file would fit either.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -98,7 +99,21 @@ def run_batch(
             )
             raise
         told = tuple(records.get(task) or look.pending(task) for task in plan.tasks)
-    return Report(records=told, seconds=time.monotonic() - started, stopped=stopped)
+        left = _left_behind(plan, book)
+    seconds = time.monotonic() - started
+    return Report(records=told, seconds=seconds, stopped=stopped, left_behind=left)
+
+
+def _left_behind(plan: Plan, book: Book) -> tuple[str, ...]:
+    """Of files that are no part of the plan any more: what an earlier run had begun of them."""
+    planned = {task.output for task in plan.tasks}
+    outputs = (plan.folder / record.output for record in book.interrupted())
+    return tuple(
+        f"{plan.place_of(output)}: an earlier run ended in the middle of it, and its source is not "
+        f"part of this one; {folder} may be deleted"
+        for output in outputs
+        if output not in planned and (folder := work_folder_of(output)).is_dir()
+    )
 
 
 def is_out_of_room(error: BaseException) -> bool:

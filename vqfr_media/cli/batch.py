@@ -94,6 +94,7 @@ def work(
         say(
             *table(report),
             *(f"left out: {reason}" for reason in plan.left_out),
+            *report.left_behind,
             total(plan, report),
         )
     for reason in plan.unreadable:

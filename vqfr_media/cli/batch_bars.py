@@ -86,7 +86,6 @@ class Progress:
         if (bar := self._videos.pop(task, None)) is not None:
             bar.close()
         if record.status == "failed":
-            self._files.clear()
             complain(f"failed: {printable(record.reason)}")
         self._files.update()
         self._files.set_description_str("")

@@ -24,7 +24,7 @@ from vqfr_media.cli.engine import engine
 from vqfr_media.cli.look import compare, find_tracks, report
 from vqfr_media.cli.models import doctor, fetch_weights, list_weights, verify_weights
 from vqfr_media.cli.restore import restore
-from vqfr_media.cli.say import complain, hushed, say
+from vqfr_media.cli.say import Complaints, complain, hushed, say
 from vqfr_media.commands import (
     AnyCommand,
     Command,
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stop)
-    logging.basicConfig(level=logging.WARNING, format="vqfr-media: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Complaints()])
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words == ["--version"]:
@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as stopped:
         notes = getattr(stopped, "__notes__", ())
         complain("; ".join(["stopped; nothing was written under the output's name", *notes]))
+        # Interrupted within exec() of a text, which makes dataclasses while libraries are imported,
+        # the interpreter would end by a signal after all. Each exec() begins by forgetting that.
+        exec("")  # noqa: S102
         code = 130
     except BrokenPipeError:  # whoever read our words has gone: they are not missed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,9 +19,20 @@ def say(*lines: str) -> None:
 
 
 def complain(message: str) -> None:
-    """Prints one line to stderr."""
+    """Prints one line to stderr, above the progress bars."""
     text = message.encode("utf-8", "backslashreplace").decode("utf-8")
-    print(f"vqfr-media: {text}", file=sys.stderr)
+    tqdm.write(f"vqfr-media: {text}", file=sys.stderr)
+
+
+class Complaints(logging.Handler):
+    """Our log as complaints."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one line; a log that cannot be written is no reason to fail."""
+        try:
+            complain(self.format(record))
+        except (OSError, ValueError):
+            self.handleError(record)
 
 
 @contextmanager

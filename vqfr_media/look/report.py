@@ -64,7 +64,7 @@ def write_report(
         raise OptionError(f"max_tracks must be between 0 and 1000, got {max_tracks}")
     _check_places(output, figures, (source, restored, restore_report, tracks))
     run = None if restore_report is None else read_restore_run(restore_report)
-    notes: list[str] = []
+    notes = [] if run is None else _contradictions(source, restored, tracks, run)
     if tracks is None and run is not None and run.tracks is not None:
         if run.tracks.is_file():
             tracks = run.tracks
@@ -102,6 +102,26 @@ def write_report(
         values = {"format": FORMAT, "version": VERSION, **measured.to_json()}
         _write(figures, json.dumps(values, indent=1) + "\n")
     return measured
+
+
+def _contradictions(
+    source: Path, restored: Path, tracks: Path | None, run: RestoreRun
+) -> list[str]:
+    """In what the restoration's own report is of something else; by names, since files move."""
+    notes = []
+    there = [Path(run.facts[name]).name for name in ("Source", "Result") if name in run.facts]
+    if there and there != [source.name, restored.name][: len(there)]:
+        notes.append(
+            f"The restoration's report is of {' and '.join(there)}, this page of {source.name} and "
+            f"{restored.name}: what it says of options and counts may be another run's."
+        )
+    if tracks is not None and (run.tracks is None or run.tracks.name != tracks.name):
+        had = "no file of tracks" if run.tracks is None else f"the tracks in {run.tracks.name}"
+        notes.append(
+            f"This page was given the tracks in {tracks.name}, the restoration {had}: what is said "
+            "to be left alone may not have been."
+        )
+    return notes
 
 
 def _check_places(output: Path, figures: Path | None, inputs: tuple[Path | None, ...]) -> None:
