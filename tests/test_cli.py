@@ -285,18 +285,24 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, signals: int) -> None:
 
 
 def test_ctrl_c_within_an_exec_ends_with_the_usual_code(tmp_path: Path) -> None:
-    """As while a library makes a dataclass; CPython would end by the signal."""
+    """As while a library makes a dataclass: `python -m` would end by the signal after all."""
     (tmp_path / "in.mp4").write_text("no video")
-    program = (
+    (tmp_path / "stopped.py").write_text(
         "import os, signal, sys\n"
         "import vqfr_media.cli\n"
         "main = sys.modules['vqfr_media.cli.main']\n"
         "def stopped(command):\n"
         "    exec('os.kill(os.getpid(), signal.SIGINT); [0] * 9', globals())\n"
         "main.run = stopped\n"
-        f"main.main(['restore', {str(tmp_path / 'in.mp4')!r}, '-o', 'out.mp4'])\n"
+        "main.main(['restore', 'in.mp4', '-o', 'out.mp4'])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "stopped"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 130
     assert b"stopped" in done.stderr
 
