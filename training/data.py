@@ -260,6 +260,12 @@ def to_tensor(images: list[Image]) -> Tensor:
     return (stacked.permute(0, 3, 1, 2) * 2 - 1).contiguous()
 
 
+def to_pixels(image: Tensor) -> NDArray[np.uint8]:
+    """An image (3, H, W) in [-1, 1] as levels (H, W, 3)."""
+    levels = ((image.clamp(-1, 1) + 1) * 127.5).round().byte()
+    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
+
+
 def _cut_matrix(
     side: int, template: int, reduction: float, size: int, geometry: NDArray[np.float64]
 ) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ import torchvision
 from torch import Tensor, nn
 
 from training.configs import Course
+from training.data import to_pixels
 from vqfr_media.network.checkpoint import load_official
 
 
@@ -77,8 +78,7 @@ def log_length(out: Path) -> int:
 def save_samples(path: Path, columns: list[Tensor]) -> None:
     """A grid, one column for each (N, 3, S, S) in [-1, 1], one row for each of N faces."""
     strips = [torch.cat(list(column), dim=1) for column in columns]
-    grid = (torch.cat(strips, dim=2).clamp(-1, 1) + 1) * 127.5
-    pixels = grid.round().byte().permute(1, 2, 0).numpy()
+    pixels = to_pixels(torch.cat(strips, dim=2))
     if not cv2.imwrite(str(path), np.ascontiguousarray(pixels[..., ::-1])):
         raise OSError(f"cannot write {path}")
 

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from training.configs import Recipe, Stage1, VqRecipe
-from training.data import to_tensor
+from training.data import to_pixels, to_tensor
 from training.face_networks import Picture
 from training.networks import (
     CodebookNetwork,
@@ -128,8 +128,7 @@ def restore_picture(network: CodebookNetwork | RestorationNetwork, poor: Picture
     image = place(to_tensor([np.asarray(poor / np.float32(255))]), device)
     # Alone, for in a batch the last digits, and with them codes, depend on the others.
     drawn = restore(network, image).main[0].float().cpu()
-    levels = ((drawn.clamp(-1, 1) + 1) * 127.5).round().byte()
-    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
+    return to_pixels(drawn)
 
 
 def _check_recorded(recipe: VqRecipe, trained: Path) -> None:

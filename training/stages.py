@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.ablations import SingleBranch
 from training.configs import Stage1, Stage2, VqRecipe
@@ -123,10 +123,7 @@ def _build_codebook(
     weights = given.stage1 if given.network is None else given.network
     if weights is not None:
         network.load_state_dict(dict(weights))
-    place_network(network, device)
-    averaged = frozen_copy(network)
-    if recipe.recompute:
-        recompute_blocks(network)
+    averaged = _settle(network, recipe, device)
     return CodebookTraining(
         recipe=recipe,
         stage=stage,
@@ -154,12 +151,9 @@ def _build_restoration(
     network.load_state_dict({**network.state_dict(), **begun})
     if device.type == "cpu":
         use_sampled_warps(network)
-    place_network(network, device)
+    averaged = _settle(network, recipe, device)
     place_network(teacher, device)
     teacher = frozen_copy(teacher)
-    averaged = frozen_copy(network)
-    if recipe.recompute:
-        recompute_blocks(network)
     return RestorationTraining(
         recipe=recipe,
         stage=stage,
@@ -169,6 +163,17 @@ def _build_restoration(
         critics=_critics(recipe, device),
         teacher=teacher,
     )
+
+
+def _settle[Network: nn.Module](
+    network: Network, recipe: VqRecipe, device: torch.device
+) -> Network:
+    """Put a network that has its weights where it learns; the copy that is to be its average."""
+    place_network(network, device)
+    averaged = frozen_copy(network)
+    if recipe.recompute:
+        recompute_blocks(network)
+    return averaged
 
 
 def _critics(recipe: VqRecipe, device: torch.device) -> Critics:

@@ -7,7 +7,6 @@ are listed here, one by one.
 import os
 import posixpath
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -35,7 +34,7 @@ def list_inputs(url: str) -> Listing:
         BackendError: see `open_url`.
         MediaError: it is not there, or cannot be listed; of a folder below it, `unreadable` tells.
     """
-    return _list(url, _Demands(there=True, whole=False))
+    return _list(url, for_outputs=False)
 
 
 def list_outputs(url: str) -> dict[PurePosixPath, Origin]:
@@ -45,29 +44,21 @@ def list_outputs(url: str) -> dict[PurePosixPath, Origin]:
         BackendError: see `open_url`.
         MediaError: it, or a folder below it, cannot be listed.
     """
-    return _list(url, _Demands(there=False, whole=True)).files
+    return _list(url, for_outputs=True).files
 
 
-@dataclass(frozen=True)
-class _Demands:
-    there: bool
-    """Nothing there is an error."""
-    whole: bool
-    """A folder that cannot be listed is an error."""
-
-
-def _list(url: str, demands: _Demands) -> Listing:
+def _list(url: str, *, for_outputs: bool) -> Listing:
     filesystem, path = open_url(url)
-    root, matches, depth = path, _always, None
+    root, wanted, depth = path, None, None
     if "*" in path or "?" in path:
         from fsspec.utils import glob_translate  # type: ignore[import-untyped]
 
-        root, matches = fixed_part(path), re.compile(glob_translate(path)).match
+        root, wanted = fixed_part(path), re.compile(glob_translate(path))
         if "**" not in path:
             depth = path.count("/") - root.rstrip("/").count("/")
     listing = Listing()
-    for name, values in _walk(filesystem, url, root, depth, demands, listing):
-        if matches(name):
+    for name, values in _walk(filesystem, url, root, depth, listing, for_outputs=for_outputs):
+        if wanted is None or wanted.match(name):
             place = filesystem.unstrip_protocol(name)
             origin = origin_from(place, values)
             if origin.size is None:  # a web server's page of links says nothing else
@@ -80,7 +71,13 @@ def _list(url: str, demands: _Demands) -> Listing:
 
 
 def _walk(
-    filesystem: Any, url: str, root: str, depth: int | None, demands: _Demands, listing: Listing
+    filesystem: Any,
+    url: str,
+    root: str,
+    depth: int | None,
+    listing: Listing,
+    *,
+    for_outputs: bool,
 ) -> list[tuple[str, dict[str, Any]]]:
     """The files below `root`, at most `depth` parts below it, with what is said of them."""
     found: list[tuple[str, dict[str, Any]]] = []
@@ -91,10 +88,10 @@ def _walk(
             entries = filesystem.ls(folder, detail=True)
         except Exception as error:  # every file system has errors of its own
             if isinstance(error, FileNotFoundError) and folder == root:
-                if demands.there:
+                if not for_outputs:
                     raise MediaError(f"{url}: no such folder") from error
                 return []  # object stores know no empty folders either
-            if demands.whole or folder == root:
+            if for_outputs or folder == root:
                 raise MediaError(f"{url}: cannot be listed: {reason(error)}") from error
             place = filesystem.unstrip_protocol(folder)
             listing.unreadable.append(f"{place}: cannot be listed: {reason(error)}")
@@ -139,6 +136,3 @@ def _relative(name: str, root: str) -> str:
     root = root.rstrip("/")
     below = name.removeprefix(root).lstrip("/")
     return below or posixpath.basename(name)
-
-
-_always: Callable[[str], object] = bool
