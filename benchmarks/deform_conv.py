@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
+from vqfr_deform_conv.operator import by_kernel, deform_conv2d
+from vqfr_deform_conv.tiling import Convolution, Tile, tile, tiles
 
 from benchmarks import record
 from vqfr_media.network.vqfr_v1 import vqfr_v1_config
-from vqfr_media.plugins.deform_conv.operator import by_kernel, deform_conv2d
-from vqfr_media.plugins.deform_conv.tiling import Convolution, Tile, tile, tiles
 
 # Dense TFLOP/s without sparsity, from the vendor's data sheets; float32 without tensor cores.
 LIMITS = {

@@ -19,14 +19,14 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from vqfr_engines.request import builder_of, open_engine
+from vqfr_engines.timing import seconds
 
 from benchmarks import record
 from vqfr_media import weights
 from vqfr_media.backends.runs import spec_of
 from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.engine import Engine
-from vqfr_media.engines.request import builder_of, open_engine
-from vqfr_media.engines.timing import seconds
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.manifest import BuiltBackend, Precision
 from vqfr_media.network.checkpoint import load_network

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
+from vqfr_training.data.photographs import Photographs, validation_pairs
+from vqfr_training.lite_recipes import lite_stage2
 
 from benchmarks import record
-from training.data import Photographs, validation_pairs
-from training.lite_recipes import lite_stage2
 from vqfr_media import weights
 from vqfr_media.faces.detect import Detector, RetinaFaceDetector
 from vqfr_media.network.checkpoint import load_network

@@ -25,7 +25,7 @@ from vqfr_media.media.colour import from_rgb
 from vqfr_media.media.image import read_image
 from vqfr_media.options import ModelOptions, RestoreOptions
 from vqfr_media.pipeline import num_faces
-from vqfr_media.restore import Restorer
+from vqfr_media.restoration.restore import Restorer
 from vqfr_media.windows import in_batches, sliding
 
 WIDTH, HEIGHT, FRAMES, WARM_UP = 1920, 1080, 60, 15

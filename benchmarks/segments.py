@@ -21,14 +21,14 @@ from torch import Tensor
 
 from benchmarks import record
 from vqfr_media.frames import Frame, PixelFormat
+from vqfr_media.jobs.segments import DEFAULT_SECONDS, Job, segment_name, work
 from vqfr_media.media.clip import write_clip
 from vqfr_media.media.index import index_packets
 from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import RestoreOptions
-from vqfr_media.restore import Restorer
-from vqfr_media.segments import DEFAULT_SECONDS, Job, segment_name, work
-from vqfr_media.stream import reach, restore_frames
+from vqfr_media.restoration.restore import Restorer
+from vqfr_media.restoration.stream import reach, restore_frames
 from vqfr_media.values import EngineSpec, Face
 
 WIDTH, HEIGHT, FRAMES, RATE = 640, 360, 200, 25

@@ -19,15 +19,15 @@ from typing import Any
 import cv2
 import torch
 import torchvision
+from vqfr_training.configs import Recipe, Stage1, Stage2
+from vqfr_training.data.photographs import Photographs, pair
+from vqfr_training.recipes import find_recipe
+from vqfr_training.step import make_optimisers, train_step
+from vqfr_training.vqfr.networks import codebook_network
+from vqfr_training.vqfr.stages import Beginning
+from vqfr_training.vqfr.vq_stage import VqStage
 
 from benchmarks import record
-from training.configs import Recipe, Stage1, Stage2
-from training.data import Photographs, pair
-from training.networks import codebook_network
-from training.recipes import find_recipe
-from training.stages import Beginning
-from training.step import make_optimisers, train_step
-from training.vq_stage import VqStage
 
 RECIPES = ("lite_stage1", "lite_stage2", "lite_adversarial", "smoke_stage1", "smoke_stage2")
 

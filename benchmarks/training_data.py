@@ -15,13 +15,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from vqfr_training.data.augmentation import flips_only
+from vqfr_training.data.degradation import Degradation
+from vqfr_training.data.photographs import Augmentation, Photographs, batches, pair
+from vqfr_training.data.sources import find_pieces, write_shards
+from vqfr_training.lite_recipes import video_degradation
 
 from benchmarks import record
-from training.augmentation import flips_only
-from training.data import Augmentation, Photographs, batches, pair
-from training.degradation import Degradation
-from training.lite_recipes import video_degradation
-from training.sources import find_pieces, write_shards
 
 SIZE = 512
 BATCH = 4

@@ -28,7 +28,7 @@ from vqfr_media.media.read import open_video
 from vqfr_media.options import ModelOptions, RestoreOptions
 from vqfr_media.pipeline import READ_AHEAD, restore_frames
 from vqfr_media.prepare import prepare
-from vqfr_media.restore import Restorer
+from vqfr_media.restoration.restore import Restorer
 from vqfr_media.windows import prefetch
 
 options = RestoreOptions(model=ModelOptions(model="lite", device="cpu"))

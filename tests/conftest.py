@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from tests.paths import SHARED
+
 # Whoever imports OpenVINO first: its telemetry forks this process, with the pipes of its children.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
-SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")

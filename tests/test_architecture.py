@@ -4,141 +4,164 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PRODUCT = ("vqfr_media", "training")
-SOURCES = sorted(path for top in PRODUCT for path in (ROOT / top).rglob("*.py"))
+from tests.paths import ROOT
 
-# A module imports only from its own layer or from those before it.
-LAYERS = (
-    {"frames", "values", "errors", "options"},
-    {
-        "windows",
-        "media",
-        "faces",
-        "temporal",
-        "resize",
-        "network",
-        "download",
-        "weights",
-        "weights_table",
-        "manifest",
-        "openvino_library",
-        "summary",
-        "tracks",
-        "tracks_file",
-    },
-    {"backends", "plugins"},
-    {"engines"},
-    {"engine"},
-    {"restore", "prepare", "sharing", "stream"},
-    {"segments", "identity", "work_folder", "resume"},
-    {"pipeline", "find", "random_access", "doctor", "demo", "look"},
-    {"batch"},
-    {"distributed"},
-    {"commands", "commands_batch", "commands_look", "cli", "vapoursynth", "__init__", "__main__"},
-)
-
-# What a package must never import; `vqfr_media` may import the others inside functions of cli/.
-NEVER = {
-    "vqfr_media": {"tests", "benchmarks"},
-    "training": {"tests", "benchmarks"},
+# Each import package and the folder that holds it.
+PACKAGES = {
+    "vqfr_media": ROOT / "vqfr_media",
+    "vqfr_engines": ROOT / "engines" / "vqfr_engines",
+    "vqfr_deform_conv": ROOT / "plugins" / "vqfr_deform_conv",
+    "vqfr_training": ROOT / "training" / "vqfr_training",
 }
+
+# What each package may import of the others, everything below a name included.
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "vqfr_media": (),
+    "vqfr_deform_conv": ("vqfr_media.errors",),
+    "vqfr_engines": ("vqfr_media", "vqfr_deform_conv"),
+    "vqfr_training": ("vqfr_media",),
+}
+
+# The modules of `vqfr_media` that may import `vqfr_engines`, inside functions.
+ENGINE_DOORS = {"vqfr_media.engine", "vqfr_media.doctor", "vqfr_media.cli.engine"}
 
 # Third-party packages that one place wraps.
 ONLY_IN = {
-    "av": ("vqfr_media/media/",),
-    "facexlib": ("vqfr_media/faces/detect.py", "training/face_networks.py"),
+    "av": ("vqfr_media.media.",),
+    "facexlib": ("vqfr_media.faces.detect", "vqfr_training.evaluation.face_networks"),
 }
 
 
-def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+def _modules() -> dict[str, Path]:
+    found = {}
+    for package, folder in PACKAGES.items():
+        for path in folder.rglob("*.py"):
+            parts = [package, *path.relative_to(folder).with_suffix("").parts]
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return dict(sorted(found.items()))
+
+
+MODULES = _modules()
+
+
+def parsed(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
 
 
 def imported(node: ast.AST) -> Iterator[str]:
-    """Dotted names of what the import statements under `node` may load."""
+    """Dotted names that the import statements under `node` name, down to a module of ours."""
     for child in ast.walk(node):
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             assert child.level == 0, f"line {child.lineno}: absolute imports only"
             assert child.module is not None
-            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+            for alias in child.names:
+                name = f"{child.module}.{alias.name}"
+                yield name if name in MODULES else child.module
 
 
-def outside_functions(tree: ast.Module) -> ast.Module:
-    """The tree without what runs only when a function is called."""
+class _WithoutFunctions(ast.NodeTransformer):
+    """Drops what runs only when a function is called, and what only type checkers read."""
 
-    class Strip(ast.NodeTransformer):
-        def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-            del node
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        del node
 
-    return ast.fix_missing_locations(Strip().visit(tree))  # type: ignore[no-any-return]
+    def visit_If(self, node: ast.If) -> ast.If | None:
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else node
+
+
+def at_import(module: str) -> set[str]:
+    """What importing `module` imports at once."""
+    return set(imported(_WithoutFunctions().visit(parsed(module))))
+
+
+def below(name: str, parent: str) -> bool:
+    return name == parent or name.startswith(f"{parent}.")
+
+
+def documented_layers() -> list[list[str]]:
+    """The order of `vqfr_media`'s parts as docs/architecture.md gives it, a line a layer."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    block = text.partition("<!-- layers -->\n```\n")[2].partition("```")[0]
+    return [line.split() for line in block.splitlines()]
+
+
+LAYERS = documented_layers()
 
 
 def layer_of(name: str) -> int:
-    """Layer of `vqfr_media.x...`; a name of the package itself belongs to its `__init__`."""
-    part = name.split(".")[1]
-    for number, layer in enumerate(LAYERS):
-        if part in layer:
-            return number
-    package = ROOT / "vqfr_media"
-    is_module = (package / f"{part}.py").exists() or (package / part).is_dir()
-    assert not is_module, f"{name} has no layer: give vqfr_media/{part} one in LAYERS"
-    return len(LAYERS) - 1
+    """The layer of `vqfr_media.x...`; what the package itself exports belongs to the last."""
+    part = name.split(".")[1] if "." in name else "__init__"
+    layers = [number for number, layer in enumerate(LAYERS) if part in layer]
+    assert len(layers) == 1, f"{name}: docs/architecture.md has {part} in {len(layers)} layers"
+    return layers[0]
 
 
-def name_of(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def test_the_documented_layers_are_those_of_the_tree() -> None:
+    there = {m.split(".")[1] if "." in m else "__init__" for m in MODULES if below(m, "vqfr_media")}
+    assert sorted(part for layer in LAYERS for part in layer) == sorted(there)
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in SOURCES if p.is_relative_to(ROOT / "vqfr_media")], ids=name_of
-)
-def test_imports_point_down(path: Path) -> None:
-    here = layer_of(module_name(path))
-    for name in imported(ast.parse(path.read_text())):
-        if name.startswith("vqfr_media."):
-            assert layer_of(name) <= here, f"{name_of(path)} imports {name}"
+@pytest.mark.parametrize("module", [m for m in MODULES if below(m, "vqfr_media")])
+def test_imports_point_down(module: str) -> None:
+    here = layer_of(module)
+    for name in imported(parsed(module)):
+        if below(name, "vqfr_media"):
+            assert layer_of(name) <= here, f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_packages_keep_apart(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    tree = ast.parse(path.read_text())
-    for name in imported(tree):
-        top = name.split(".")[0]
-        assert top not in NEVER[package], f"{name_of(path)} imports {name}"
-    if package == "vqfr_media":
-        lazily = outside_functions(tree) if "cli" in path.parts else tree
-        for name in imported(lazily):
-            assert name.split(".")[0] not in PRODUCT[1:], f"{name_of(path)} imports {name}"
+@pytest.mark.parametrize("module", MODULES)
+def test_packages_keep_apart(module: str) -> None:
+    package = module.split(".")[0]
+    for name in imported(parsed(module)):
+        other = name.split(".")[0]
+        assert other not in {"tests", "benchmarks"}, f"{module} imports {name}"
+        if other in PACKAGES and other != package:
+            allowed = MAY_IMPORT[package]
+            if module in ENGINE_DOORS:
+                allowed = ("vqfr_engines",)
+                assert not any(below(n, "vqfr_engines") for n in at_import(module)), module
+            assert any(below(name, parent) for parent in allowed), f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_wrapped_packages_have_one_door(path: Path) -> None:
-    for name in imported(ast.parse(path.read_text())):
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Also not by way of imports inside functions, which would only hide the circle."""
+    graph = {
+        module: {name for name in imported(parsed(module)) if name in MODULES and name != module}
+        for module in MODULES
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_wrapped_packages_have_one_door(module: str) -> None:
+    for name in imported(parsed(module)):
         door = ONLY_IN.get(name.split(".")[0])
-        assert door is None or name_of(path).startswith(door), f"{name} belongs in {door}"
+        assert door is None or module.startswith(door), f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_files_stay_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_stay_small(module: str) -> None:
+    assert len(MODULES[module].read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.parent.name != "cli"], ids=name_of)
-def test_nothing_prints_or_exits(path: Path) -> None:
-    calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+@pytest.mark.parametrize("module", [m for m in MODULES if not below(m, "vqfr_media.cli")])
+def test_nothing_prints_or_exits(module: str) -> None:
+    calls = [node.func for node in ast.walk(parsed(module)) if isinstance(node, ast.Call)]
     for call in calls:
         what = ast.unparse(call)
-        allowed = {"sys.exit"} if path.name == "__main__.py" else set()
+        allowed = {"sys.exit"} if module.endswith(".__main__") else set()
         assert what not in {"print", "exit", "quit", "sys.exit", "os._exit"} - allowed, (
-            f"{name_of(path)}:{call.lineno} calls {what}"
+            f"{module}:{call.lineno} calls {what}"
         )
 
 
@@ -168,9 +191,12 @@ def import_afresh(modules: list[str], *, without: tuple[str, ...] = ()) -> set[s
     return set(done.stderr.split("\n")[-2].split())
 
 
-def modules_under(folder: str) -> list[str]:
-    paths = (p for p in SOURCES if p.is_relative_to(ROOT / folder) and p.name != "__main__.py")
-    return [module_name(p).removesuffix(".__init__") for p in paths]
+def modules_under(*parents: str) -> list[str]:
+    return [
+        module
+        for module in MODULES
+        if any(below(module, parent) for parent in parents) and not module.endswith("__main__")
+    ]
 
 
 def test_the_package_alone_loads_nothing_heavy() -> None:
@@ -181,12 +207,12 @@ def test_the_package_alone_loads_nothing_heavy() -> None:
 
 def test_every_module_imports_without_the_extras_and_in_silence() -> None:
     extras = ("tensorrt", "torch_tensorrt", "openvino", "ray", "vapoursynth")
-    modules = [m for m in modules_under("vqfr_media") if not m.startswith("vqfr_media.vapoursynth")]
-    import_afresh(modules, without=extras)
+    modules = modules_under("vqfr_media", "vqfr_engines", "vqfr_deform_conv")
+    import_afresh([m for m in modules if not below(m, "vqfr_media.vapoursynth")], without=extras)
 
 
-@pytest.mark.parametrize("folder", ["vqfr_media/network", "training"])
-def test_networks_and_training_need_no_media(folder: str) -> None:
-    modules = modules_under(folder)
-    assert modules, f"nothing to import under {folder}"
+@pytest.mark.parametrize("parent", ["vqfr_media.network", "vqfr_deform_conv", "vqfr_training"])
+def test_networks_and_training_need_no_media(parent: str) -> None:
+    modules = modules_under(parent)
+    assert modules, f"nothing to import under {parent}"
     import_afresh(modules, without=("av", "facexlib", "openvino"))

@@ -11,8 +11,6 @@ import torch
 
 from vqfr_media import weights
 from vqfr_media.engine import ChosenModel, choose_model
-from vqfr_media.engines.request import builder_of
-from vqfr_media.engines.store import engine_folders, engines_folder
 from vqfr_media.errors import BackendError, EngineFileError, VqfrMediaError
 from vqfr_media.manifest import BuiltBackend
 from vqfr_media.media.write import can_encode
@@ -81,6 +79,8 @@ def _devices() -> list[Finding]:
 
 def _backend(backend: BuiltBackend) -> Finding:
     """Whether engines of this backend can be built and run on the best device that is here."""
+    from vqfr_engines.request import builder_of
+
     topic = f"backend {backend}"
     builder = builder_of(backend)
     on_gpu = backend != "openvino" and (torch.cuda.is_available() or backend == "tensorrt")
@@ -88,7 +88,7 @@ def _backend(backend: BuiltBackend) -> Finding:
         device = "cuda:0" if on_gpu else "cpu"
         builder.check(device)
         if backend == "inductor":
-            from vqfr_media.engines.inductor import check_compiler
+            from vqfr_engines.inductor import check_compiler
 
             check_compiler(device)
         versions = builder.versions()
@@ -100,6 +100,8 @@ def _backend(backend: BuiltBackend) -> Finding:
 
 def _engines() -> Finding:
     """Where engines are kept and how many: whether they are sound, `engine list` says."""
+    from vqfr_engines.store import engine_folders, engines_folder
+
     try:
         kept = engine_folders()
     except EngineFileError as error:

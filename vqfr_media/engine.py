@@ -3,21 +3,22 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 import torch
 from torch import Tensor
 
 from vqfr_media import weights
 from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
-from vqfr_media.engines.load import Loaded, load_automatically, load_built
-from vqfr_media.engines.request import EngineRequest, check_backend, open_engine
-from vqfr_media.engines.store import named_manifest, trusted
 from vqfr_media.errors import BackendError, OptionError, WeightsError
 from vqfr_media.manifest import BuiltBackend, Precision
 from vqfr_media.network.checkpoint import load_model
 from vqfr_media.options import ModelOptions
 from vqfr_media.values import EngineSpec
+
+if TYPE_CHECKING:
+    from vqfr_engines.load import Loaded
+    from vqfr_engines.request import EngineRequest
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,8 @@ def load_engine(
         case "torch":
             return _load_torch(options, chosen, device, why="asked for")
         case "openvino" | "tensorrt" | "inductor":
+            from vqfr_engines.load import load_built
+
             request = request_for(options, options.backend, chosen, device)
             return _described(load_built(request), chosen, why="asked for")
         case _:
@@ -161,8 +164,10 @@ def load_engine(
 
 def request_for(
     options: ModelOptions, backend: BuiltBackend, chosen: ChosenModel, device: torch.device
-) -> EngineRequest:
+) -> "EngineRequest":
     """What to build for `options`; what they leave open is settled by the device."""
+    from vqfr_engines.request import EngineRequest
+
     return EngineRequest(
         backend=backend,
         model=chosen.name,
@@ -175,7 +180,7 @@ def request_for(
 
 def request_engine(
     options: ModelOptions, backend: BuiltBackend, *, progress: weights.Progress | None = None
-) -> EngineRequest:
+) -> "EngineRequest":
     """What `load_engine` would build with `backend`; takes and raises what it does."""
     device = _device(replace(options, backend=backend))
     on_gpu = device.type == "cuda"
@@ -192,6 +197,8 @@ def _device(options: ModelOptions) -> torch.device:
     device = resolve_device("cpu" if backend == "openvino" else options.device)
     match backend:
         case "openvino" | "tensorrt" | "inductor":
+            from vqfr_engines.request import check_backend
+
             # Where nobody chose the CPU, it is not to blame: TensorRT says that there is no GPU.
             is_open = backend == "tensorrt" and options.device == "auto"
             place = "cuda" if is_open else str(device)
@@ -222,7 +229,7 @@ def _load_torch(
     return engine, replace(chosen, backend="torch", backend_why=why)
 
 
-def _described(loaded: Loaded, chosen: ChosenModel, *, why: str) -> tuple[Engine, ChosenModel]:
+def _described(loaded: "Loaded", chosen: ChosenModel, *, why: str) -> tuple[Engine, ChosenModel]:
     origin = loaded.manifest.origin
     return loaded.engine, replace(
         chosen,
@@ -237,6 +244,8 @@ def _load_automatically(
     options: ModelOptions, chosen: ChosenModel, device: torch.device
 ) -> tuple[Engine, ChosenModel]:
     """An engine without surprises: a CPU's is built in passing, a GPU's only on demand."""
+    from vqfr_engines.load import Loaded, load_automatically
+
     backends: tuple[BuiltBackend, ...] = ("openvino",)
     why = "the fastest on CPUs"
     if device.type == "cuda":
@@ -258,6 +267,9 @@ def _load_automatically(
 
 
 def _load_directory(options: ModelOptions, folder: Path) -> tuple[Engine, ChosenModel]:
+    from vqfr_engines.request import open_engine
+    from vqfr_engines.store import named_manifest, trusted
+
     manifest = named_manifest(folder)
     origin = manifest.origin
     if options.model not in ("auto", origin.model):

@@ -8,21 +8,21 @@ from pathlib import Path
 from vqfr_media.engine import Engine
 from vqfr_media.faces.detect import Detector
 from vqfr_media.frames import Frame, VideoInfo
-from vqfr_media.identity import identity_of_settings
+from vqfr_media.jobs.identity import identity_of_settings
+from vqfr_media.jobs.resume import encoder_threads, may_be_long, restore_in_segments
+from vqfr_media.jobs.segments import Job, segment_length, work
+from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
 from vqfr_media.media.image import check_image_output, read_image, write_image
 from vqfr_media.media.output import check_place, refuse_same
 from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import Prepared, load_tracks, prepare
-from vqfr_media.restore import Restorer
-from vqfr_media.resume import encoder_threads, may_be_long, restore_in_segments
-from vqfr_media.segments import Job, segment_length, work
-from vqfr_media.stream import num_faces, restore_frames
+from vqfr_media.restoration.restore import Restorer
+from vqfr_media.restoration.stream import num_faces, restore_frames
 from vqfr_media.summary import Summary, Tally
 from vqfr_media.weights import Progress
 from vqfr_media.windows import READ_AHEAD, prefetch
-from vqfr_media.work_folder import open_work_folder, work_folder_of
 
 __all__ = ["num_faces", "restore_frames", "restore_image", "restore_video"]
 

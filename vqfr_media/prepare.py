@@ -7,10 +7,10 @@ from typing import Literal
 from vqfr_media import weights
 from vqfr_media.engine import ChosenModel, Engine, load_engine
 from vqfr_media.faces.detect import Detector, RetinaFaceDetector
+from vqfr_media.faces.tracks import Tracks
+from vqfr_media.faces.tracks_file import read_tracks
 from vqfr_media.frames import Display
 from vqfr_media.options import FaceOptions, RestoreOptions
-from vqfr_media.tracks import Tracks
-from vqfr_media.tracks_file import read_tracks
 
 
 @dataclass(frozen=True)

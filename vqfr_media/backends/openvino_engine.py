@@ -7,10 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqfr_media.backends.openvino_library import (
+    compile_settings,
+    failures,
+    openvino,
+    reason_of,
+    version,
+)
 from vqfr_media.backends.provenance import both_sides
 from vqfr_media.backends.runs import run_full
 from vqfr_media.errors import EngineFileError
-from vqfr_media.openvino_library import compile_settings, failures, openvino, reason_of, version
 from vqfr_media.values import EngineSpec
 
 

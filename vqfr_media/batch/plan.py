@@ -11,7 +11,7 @@ from vqfr_media.batch.record import REPORT, Record
 from vqfr_media.batch.task import Kind, Plan, Task
 from vqfr_media.errors import CodecError, InputError, OptionError
 from vqfr_media.faces.track import DISABLED, NOT_CHOSEN
-from vqfr_media.identity import differences, flattened
+from vqfr_media.jobs.identity import differences, flattened
 from vqfr_media.media.codecs import can_encode, encoder_options
 from vqfr_media.media.image import is_image
 from vqfr_media.options import EncodeOptions, RestoreOptions

@@ -20,9 +20,9 @@ from vqfr_media.errors import OptionError, VqfrMediaError
 from vqfr_media.options import ModelOptions
 
 if TYPE_CHECKING:
-    from vqfr_media.engines.bench import Bench
-    from vqfr_media.engines.selftest import CheckResult
-    from vqfr_media.engines.store import EngineStatus
+    from vqfr_engines.bench import Bench
+    from vqfr_engines.selftest import CheckResult
+    from vqfr_engines.store import EngineStatus
 
 type Action = (
     EngineBuild
@@ -58,8 +58,9 @@ def engine(action: Action) -> int:
 
 def build(command: EngineBuild) -> int:
     """Builds one engine, or finds it."""
+    from vqfr_engines.build import build_engine
+
     from vqfr_media.engine import request_engine
-    from vqfr_media.engines.build import build_engine
 
     options = ModelOptions(
         model=command.model,
@@ -79,7 +80,7 @@ def build(command: EngineBuild) -> int:
 
 def list_kept() -> int:
     """Says of every engine that is kept whether it can be used."""
-    from vqfr_media.engines.store import engines_folder, list_engines
+    from vqfr_engines.store import engines_folder, list_engines
 
     say(*status_lines(list_engines()) or [f"no engines in {engines_folder()}"])
     return 0
@@ -101,8 +102,8 @@ def status_lines(statuses: Sequence[EngineStatus]) -> list[str]:
 
 def verify(name: str) -> int:
     """Says how exact an engine is; 3 where it can no longer be believed."""
-    from vqfr_media.engines.store import locate_engine
-    from vqfr_media.engines.verify import verify_engine
+    from vqfr_engines.store import locate_engine
+    from vqfr_engines.verify import verify_engine
 
     folder = locate_engine(name)
     verified = verify_engine(folder)
@@ -112,8 +113,9 @@ def verify(name: str) -> int:
 
 def bench(command: EngineBench) -> int:
     """Says what an engine is worth."""
-    from vqfr_media.engines.bench import bench_engine
-    from vqfr_media.engines.store import locate_engine
+    from vqfr_engines.bench import bench_engine
+    from vqfr_engines.store import locate_engine
+
     from vqfr_media.media.output import atomic_output
 
     if command.runs < 1:
@@ -166,8 +168,8 @@ def bench_json(result: Bench) -> dict[str, Any]:
 
 def remove(command: EngineRemove) -> int:
     """Deletes engines; names each."""
-    from vqfr_media.engines.remove import remove_engine
-    from vqfr_media.engines.store import list_engines, locate_engine
+    from vqfr_engines.remove import remove_engine
+    from vqfr_engines.store import list_engines, locate_engine
 
     if [bool(command.engines), command.every, command.stale].count(True) != 1:
         raise OptionError("say which engines to remove: names or directories, --all, or --stale")
@@ -185,8 +187,9 @@ def remove(command: EngineRemove) -> int:
 
 def selftest(command: EngineSelftest) -> int:
     """Tries one point after the other; 1 where one fails, 3 where nothing could be tried."""
+    from vqfr_engines.selftest import run
+
     from vqfr_media.backends.torch_engine import resolve_device
-    from vqfr_media.engines.selftest import run
 
     # Where there is no GPU, its points say so themselves.
     home = {"openvino": "cpu", "tensorrt": "cuda:0"}.get(command.backend, "auto")
@@ -209,10 +212,11 @@ def selftest_line(result: CheckResult) -> str:
 
 def export(command: EngineExport) -> int:
     """Writes a network for other programs, and says how near their results are to ours."""
+    from vqfr_engines.onnx import Source, export_onnx
+    from vqfr_engines.request import sha256_of
+
     from vqfr_media.backends.torch_engine import resolve_device
     from vqfr_media.engine import choose_model
-    from vqfr_media.engines.onnx import Source, export_onnx
-    from vqfr_media.engines.request import sha256_of
     from vqfr_media.media.output import output_error
     from vqfr_media.network.checkpoint import load_model
     from vqfr_media.weights import WEIGHTS

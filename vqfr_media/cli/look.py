@@ -9,16 +9,16 @@ from vqfr_media.errors import OptionError, OutputError
 from vqfr_media.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from vqfr_media.tracks import Tracks
+    from vqfr_media.faces.tracks import Tracks
 
 
 def find_tracks(command: FindTracks) -> int:
     """Writes a video's faces to a file, draws them, or both."""
-    from vqfr_media.find import find_tracks as find
-    from vqfr_media.look.preview import check_preview, write_preview
+    from vqfr_media.faces.tracks_file import read_tracks, write_tracks
     from vqfr_media.media.output import check_place, refuse_same
     from vqfr_media.prepare import ChosenDetector
-    from vqfr_media.tracks_file import read_tracks, write_tracks
+    from vqfr_media.restoration.find_tracks import find_tracks as find
+    from vqfr_media.review.preview import check_preview, write_preview
 
     options, source = command.finding.options(), command.source
     output, preview = command.output, command.preview
@@ -65,8 +65,8 @@ def find_tracks(command: FindTracks) -> int:
 
 def compare(command: Compare) -> int:
     """Draws two clips or images into one."""
-    from vqfr_media.look.compare import CompareOptions
-    from vqfr_media.look.compare import compare as draw
+    from vqfr_media.review.compare import CompareOptions
+    from vqfr_media.review.compare import compare as draw
 
     options = CompareOptions(
         mode=command.mode,
@@ -97,7 +97,7 @@ def compare(command: Compare) -> int:
 
 def report(command: Report) -> int:
     """Measures a restoration and writes the page."""
-    from vqfr_media.look.report import write_report
+    from vqfr_media.review.report import write_report
 
     with frame_progress(command.quiet) as (start, step):
         done = write_report(
@@ -124,7 +124,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def _tracks(path: Path | None, source: Path, options: RestoreOptions) -> "Tracks":
-    from vqfr_media.find import find_tracks as find
-    from vqfr_media.tracks_file import read_tracks
+    from vqfr_media.faces.tracks_file import read_tracks
+    from vqfr_media.restoration.find_tracks import find_tracks as find
 
     return find(source, options) if path is None else read_tracks(path)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vqfr_media.look import picture as look
-from vqfr_media.look.picture import resized, titled
 from vqfr_media.media.clip import Picture
+from vqfr_media.review import picture as look
+from vqfr_media.review.picture import resized, titled
 
 __all__ = ["contact_sheet", "face_tile", "side_by_side", "titled"]
 

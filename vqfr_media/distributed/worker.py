@@ -20,12 +20,12 @@ from vqfr_media.batch.task import Kind
 from vqfr_media.distributed.staging import Origin, stage
 from vqfr_media.errors import CodecError, MediaError
 from vqfr_media.frames import Frame
-from vqfr_media.identity import identity_of_settings
+from vqfr_media.jobs.identity import identity_of_settings
+from vqfr_media.jobs.segments import Job, check_encoder, segment_name, work
 from vqfr_media.media.frame_encoder import open_encoder
 from vqfr_media.options import RestoreOptions
 from vqfr_media.pipeline import restore_image, restore_video, summarise
 from vqfr_media.prepare import Prepared, prepare
-from vqfr_media.segments import Job, check_encoder, segment_name, work
 from vqfr_media.summary import Summary, Tally
 
 PIECE_BYTES = 4 << 20

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqfr_media.errors import EngineError
-from vqfr_media.openvino_library import (
+from vqfr_media.backends.openvino_library import (
     compile_settings,
     convert_model,
     failures,
     openvino,
     reason_of,
 )
+from vqfr_media.errors import EngineError
 
 # A video's proxy pictures are of one shape, those of a folder of pictures of many.
 _SHAPES_KEPT = 4

@@ -12,6 +12,8 @@ except ImportError as missing:
 from vqfr_media.engine import Engine
 from vqfr_media.errors import InputError, OptionError, VqfrMediaError
 from vqfr_media.faces.detect import Detector
+from vqfr_media.faces.tracks import Tracks
+from vqfr_media.faces.tracks_file import read_tracks
 from vqfr_media.options import (
     BackendChoice,
     DetectorChoice,
@@ -24,10 +26,8 @@ from vqfr_media.options import (
     TemporalOptions,
 )
 from vqfr_media.prepare import prepare
-from vqfr_media.restore import Restorer
-from vqfr_media.sharing import SharedDetector, SharedEngine
-from vqfr_media.tracks import Tracks
-from vqfr_media.tracks_file import read_tracks
+from vqfr_media.restoration.concurrency import SharedDetector, SharedEngine
+from vqfr_media.restoration.restore import Restorer
 from vqfr_media.vapoursynth.frames import check_format, display_of, timing_of
 from vqfr_media.vapoursynth.graph import filtered
 

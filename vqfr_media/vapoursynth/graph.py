@@ -17,8 +17,8 @@ from typing import Any
 import vapoursynth as vs
 
 from vqfr_media.errors import VqfrMediaError
-from vqfr_media.random_access import RandomAccess
-from vqfr_media.restore import Restorer
+from vqfr_media.restoration.random_access import RandomAccess
+from vqfr_media.restoration.restore import Restorer
 from vqfr_media.values import RestoredFace, Stage
 from vqfr_media.vapoursynth.frames import COLOUR_PROPS, Timing, copy_props, to_frame, write
 

@@ -1,0 +1,209 @@
+"""Builds engines with PyTorch's own compiler, AOTInductor: `encoder.pt2` and `decoder.pt2`.
+
+Such a package holds compiled code and weights and needs no compiler to run. On NVIDIA
+GPUs the deformable convolution's Triton kernel is compiled into it.
+"""
+
+import contextlib
+import hashlib
+import importlib.resources
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vqfr_media.backends.exact import exact_float32
+from vqfr_media.backends.nvidia_gpu import check_capability, gpu_facts
+from vqfr_media.backends.runs import channels_last
+from vqfr_media.backends.torch_engine import resolve_device
+from vqfr_media.errors import BackendError, EngineError
+from vqfr_media.manifest import Precision
+from vqfr_media.network.deform import use_operator
+from vqfr_media.network.halves import DecoderHalf, EncoderHalf
+from vqfr_media.network.precision import lowered
+from vqfr_media.network.vqfr_v1 import VqfrV1
+from vqfr_media.network.vqfr_v2 import VqfrV2
+
+
+def check(device: str) -> None:
+    """See that an engine can run on `device` (auto, cpu, cuda, cuda:N).
+
+    Raises:
+        BackendError: it is not here, or an NVIDIA GPU without Triton or too old; says the way out.
+    """
+    place = resolve_device(device)
+    if place.type == "cpu":
+        return
+    if importlib.util.find_spec("triton") is None:
+        raise BackendError(
+            "triton is not installed, and the inductor backend compiles with it for NVIDIA GPUs: "
+            "pip install triton, or use --backend torch"
+        )
+    check_capability(place, engine="inductor", instead="torch")
+
+
+def check_compiler(device: str) -> None:
+    """See that there is what compiles an engine for `device`; running one does without it.
+
+    Raises:
+        BackendError: no C++ compiler, or for a GPU no CUDA headers; says the way out.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise BackendError(
+            f"the inductor backend compiles with a C++ compiler and {compiler!r} is not here: "
+            "install g++ (apt install g++), name another in CXX, or use --backend torch"
+        )
+    if resolve_device(device).type == "cuda" and _cuda_home() is None:
+        raise BackendError(
+            "the inductor backend compiles with CUDA's headers and cuda.h is not here: install the "
+            "CUDA toolkit, name its folder in CUDA_HOME, or use --backend torch"
+        )
+
+
+def versions() -> dict[str, str]:
+    """The libraries that build an engine and run it."""
+    found = {"torch": torch.__version__, "torchvision": metadata.version("torchvision")}
+    if importlib.util.find_spec("triton") is not None:
+        found["triton"] = metadata.version("triton")
+    return found
+
+
+def machine(device: str) -> dict[str, str]:
+    """The processor, its vector instructions and the threads used of it, or the GPU.
+
+    On a CPU the number of threads is compiled in.
+
+    Raises:
+        BackendError: `device` is not here.
+    """
+    place = resolve_device(device)
+    if place.type == "cpu":
+        return {
+            "cpu": _processor(),
+            "isa": torch.backends.cpu.get_cpu_capability(),
+            "threads": str(torch.get_num_threads()),
+        }
+    return gpu_facts(place)
+
+
+def settings(precision: Precision) -> dict[str, Any]:
+    """What decides the outcome beside network and versions: precision, format, kernel's source."""
+    return {
+        "precision": precision,
+        "format": "AOTInductor, channels last",
+        "compiler": _compiler_options(),
+        "kernel_sha256": _kernel_sha256(),
+    }
+
+
+def build(
+    network: VqfrV1 | VqfrV2, folder: Path, *, precision: Precision, batch_size: int, device: str
+) -> None:
+    """Writes `encoder.pt2` and `decoder.pt2`; takes minutes.
+
+    Args:
+        network: float32, on the CPU, in eval mode; used up.
+        folder: exists and is empty.
+        precision: arithmetic of all but the float32 islands.
+        batch_size: faces in one run.
+        device: cpu, cuda or cuda:N; built on it and for it.
+
+    Raises:
+        BackendError: a compiler or the device is not here.
+        EngineError: PyTorch cannot compile the network.
+        OSError: `folder` cannot be written.
+    """
+    check(device)
+    check_compiler(device)
+    place = resolve_device(device)
+    if place.type == "cuda":
+        from vqfr_deform_conv.operator import deform_conv2d
+
+        use_operator(network, deform_conv2d)
+    config = network.config
+    network = lowered(network, precision).to(place)
+    network.to(memory_format=torch.channels_last)
+    crops = torch.zeros(batch_size, 3, config.image_size, config.image_size, device=place)
+    crops = channels_last(crops)
+    latents = torch.zeros(batch_size, *config.latent_shape, device=place)
+    knob = [torch.zeros(1, device=place)] if isinstance(network, VqfrV2) else []
+    _compile(EncoderHalf(network), (crops,), folder / "encoder.pt2", place)
+    _compile(DecoderHalf(network), (crops, latents, *knob), folder / "decoder.pt2", place)
+
+
+def _compile(half: nn.Module, inputs: tuple[Tensor, ...], path: Path, device: torch.device) -> None:
+    try:
+        with _cuda_headers(device), exact_float32(device), torch.no_grad():
+            program = torch.export.export(half, inputs, strict=False)
+            torch._inductor.aoti_compile_and_package(
+                program,
+                package_path=str(path),
+                inductor_configs=_compiler_options() | _threads(device),
+            )
+    except RuntimeError as error:  # what all errors of torch.export and its compiler derive from
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise EngineError(
+            f"PyTorch {torch.__version__} cannot compile {path.stem} for {device}: {reason}; "
+            "use --backend torch"
+        ) from error
+
+
+def _compiler_options() -> dict[str, Any]:
+    # CUDA graphs are captured by the backend, around the whole half.
+    return {"triton.cudagraphs": False}
+
+
+def _threads(device: torch.device) -> dict[str, Any]:
+    """Named, or the compiler mixes the number at hand with the one at run time."""
+    return {"cpp.threads": torch.get_num_threads()} if device.type == "cpu" else {}
+
+
+def _cuda_home() -> Path | None:
+    """CUDA's folder: the toolkit's, else the headers that PyTorch's own wheels depend on."""
+    from torch.utils import cpp_extension
+
+    folders = [] if cpp_extension.CUDA_HOME is None else [Path(cpp_extension.CUDA_HOME)]
+    packages = Path(torch.__file__).parents[1] / "nvidia"
+    folders += [*sorted(packages.glob("cu[0-9]*")), packages / "cuda_runtime"]  # 13 and on, and 12
+    return next((f for f in folders if (f / "include" / "cuda.h").is_file()), None)
+
+
+@contextlib.contextmanager
+def _cuda_headers(device: torch.device) -> Iterator[None]:
+    """Lets the compiler find CUDA where there is no toolkit, as long as this lasts."""
+    if device.type != "cuda":
+        yield
+        return
+    from torch.utils import cpp_extension
+
+    before = cpp_extension.CUDA_HOME
+    # No argument of the compiler says where CUDA is, and the variable is read at import.
+    cpp_extension.CUDA_HOME = str(_cuda_home())
+    try:
+        yield
+    finally:
+        cpp_extension.CUDA_HOME = before
+
+
+def _processor() -> str:
+    """Its name as Linux tells it, else its architecture."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _kernel_sha256() -> str:
+    digest = hashlib.sha256()
+    folder = importlib.resources.files("vqfr_deform_conv")
+    for name in ("kernel.py", "operator.py", "tiling.py"):
+        digest.update(folder.joinpath(name).read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""Engines for who wants to run one: the one that is named, or what `--backend auto` can have."""
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vqfr_engines.build import Built, build_engine
+from vqfr_engines.request import (
+    BuiltEngine,
+    EngineRequest,
+    build_command,
+    builder_of,
+    open_engine,
+    origin_now,
+    origin_of,
+    sha256_of,
+)
+from vqfr_engines.store import engine_folders, is_kept, kept_manifests
+from vqfr_media.errors import (
+    BackendError,
+    EngineError,
+    EngineFileError,
+    OptionError,
+    OutputError,
+)
+from vqfr_media.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """An engine that runs, and where it came from."""
+
+    engine: BuiltEngine
+    """What runs."""
+    folder: Path
+    """Where it lies."""
+    manifest: Manifest
+    """What it says of itself."""
+
+
+def load_built(request: EngineRequest) -> Loaded:
+    """The engine that `request` describes, found or built; built again where it does not load.
+
+    Raises:
+        BackendError: the backend, the precision or the device is not here.
+        CheckpointError: the weights do not fit.
+        EngineError: it cannot be built, or does not compute what PyTorch does.
+        EngineFileError: what was built just now does not load.
+        OptionError: its place holds what is no engine's.
+        OutputError: there is no room for it.
+    """
+    built = build_engine(request)
+    try:
+        return _loaded(request, built)
+    except EngineFileError as error:
+        if built.fresh:
+            raise
+        logger.warning("%s; it is built again", error)
+    return _loaded(request, build_engine(request, unusable=built.manifest))
+
+
+def load_automatically(
+    requests: Sequence[EngineRequest], *, any_precision: bool, any_batch_size: bool
+) -> Loaded | str:
+    """The first engine of `requests` that can be had, or a clause that says why there is none.
+
+    On a CPU it is built where it is not here. On a GPU, where that takes minutes, only what
+    somebody has built before is used, and built again where it has become stale.
+
+    Args:
+        requests: in the order of preference, all for the same network and device.
+        any_precision: whether an engine of another precision will do on a GPU, where one is kept.
+        any_batch_size: the same for the batch size.
+    """
+    on_gpu = requests[0].device != "cpu"
+    reasons = []
+    for request in requests:
+        try:
+            # On a CPU a trial of bfloat16 must not decide all that is done later.
+            kept = _as_kept(
+                request, any_precision=any_precision and on_gpu, any_batch_size=any_batch_size
+            )
+            if kept is not None or not on_gpu:
+                return load_built(kept or request)
+        except (BackendError, EngineError, EngineFileError, OptionError, OutputError) as error:
+            reasons.append(f"there is no {request.backend} engine: {error}")
+    return "; ".join(reasons) or _nothing_built(requests)
+
+
+def _loaded(request: EngineRequest, built: Built) -> Loaded:
+    spec = replace(built.manifest.spec, device=request.device)
+    engine = open_engine(built.folder, request.backend, spec)
+    return Loaded(engine=engine, folder=built.folder, manifest=built.manifest)
+
+
+def _as_kept(
+    request: EngineRequest, *, any_precision: bool, any_batch_size: bool
+) -> EngineRequest | None:
+    """`request` as the newest engine answers it that is kept and fits this machine.
+
+    None where none is kept. One for another machine or version counts on a GPU, as a wish.
+    """
+    place = request.device.partition(":")[0]
+    kept = [
+        manifest
+        for manifest in kept_manifests(request.backend, request.model)
+        if manifest.spec.device.partition(":")[0] == place
+        and (any_precision or manifest.origin.precision == request.precision)
+        and (any_batch_size or manifest.origin.batch_size == request.batch_size)
+    ]
+    if kept:
+        weights_sha256 = sha256_of(request.weights)
+        kept = [one for one in kept if one.origin.weights_sha256 == weights_sha256]
+    if not kept:
+        # One whose manifest cannot be read has only its name to be known by.
+        begins = f"{request.model}-{request.backend}-"
+        alike = any(folder.name.startswith(begins) for folder in engine_folders())
+        return request if alike and is_kept(origin_of(request)) else None
+    builder_of(request.backend).check(request.device)
+    fitting = [manifest for manifest in kept if _fits(manifest, request.device)]
+    if not fitting and place == "cpu":
+        return None
+    origin = (fitting or kept)[0].origin
+    return replace(request, precision=origin.precision, batch_size=origin.batch_size)
+
+
+def _fits(manifest: Manifest, device: str) -> bool:
+    try:
+        return origin_now(manifest.origin, device=device).identity == manifest.origin.identity
+    except BackendError:  # its precision is not to be had on this machine: it is another's
+        return False
+
+
+def _nothing_built(requests: Sequence[EngineRequest]) -> str:
+    here = importlib.util.find_spec("torch_tensorrt") is not None
+    preferred = "tensorrt" if here else "inductor"
+    request = next(one for one in requests if one.backend == preferred)
+    command = build_command(request, weights=str(request.weights), device=request.device)
+    return f"no engine of {request.model} is built for {request.device}: build one with `{command}`"

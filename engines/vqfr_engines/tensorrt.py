@@ -1,0 +1,284 @@
+"""Builds TensorRT engines: network -> exported halves -> `encoder.plan` and `decoder.plan`.
+
+Networks of TensorRT 11 are strongly typed: a plan computes in the types that its graph shows, so
+precision is settled by `network.precision` before the export, and checked after it.
+"""
+
+import contextlib
+import gc
+import hashlib
+import importlib.resources
+import logging
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from platformdirs import user_cache_path
+
+from vqfr_engines.tensorrt_graph import ExportedHalf, exported_halves
+from vqfr_media.backends import tensorrt_library
+from vqfr_media.backends.nvidia_gpu import check_capability
+from vqfr_media.backends.tensorrt_library import cuda_device, import_torch_tensorrt
+from vqfr_media.errors import EngineError
+from vqfr_media.manifest import Precision
+from vqfr_media.network.precision import lowered
+from vqfr_media.network.vqfr_v1 import VqfrV1
+from vqfr_media.network.vqfr_v2 import VqfrV2
+
+# Where torch_tensorrt puts what TensorRT says.
+_TENSORRT_LOG = "torch_tensorrt [TensorRT Conversion Context]"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuilderOptions:
+    """What the builder is told. All of it decides what a plan computes or where it runs."""
+
+    optimization_level: int = 3
+    """0 to 5: how long it looks for faster kernels."""
+    workspace_bytes: int = 0
+    """Scratch memory that a kernel may take; 0 is all there is."""
+    allow_tf32: bool = False
+    """Whether float32 products may be rounded to 10 bits of mantissa, as many as float16 has: that
+    would undo the float32 islands that choose the codes."""
+    hardware_compatible: bool = False
+    """Whether a plan runs on every GPU from Ampere on, not on this model alone; slower."""
+    version_compatible: bool = False
+    """Whether later TensorRT versions can run the plan."""
+
+    def compiler(self) -> dict[str, Any]:
+        """The same, in the words of torch_tensorrt's compiler."""
+        return {
+            "require_full_compilation": True,
+            "min_block_size": 1,
+            "immutable_weights": True,
+            # Its attention layer wants four dimensions and several heads; ours is small.
+            "decompose_attention": True,
+            "optimization_level": self.optimization_level,
+            "workspace_size": self.workspace_bytes,
+            "disable_tf32": not self.allow_tf32,
+            "hardware_compatible": self.hardware_compatible,
+            "version_compatible": self.version_compatible,
+        }
+
+
+def check(device: str) -> None:
+    """See that an engine can be built here for `device` (cuda, cuda:N).
+
+    Raises:
+        BackendError: the libraries or a GPU that can run the engine are missing; says the way out.
+    """
+    tensorrt_library.versions()
+    check_capability(cuda_device(device), engine="TensorRT", instead="torch")
+
+
+def versions() -> dict[str, str]:
+    """The libraries that build an engine and run it.
+
+    Raises:
+        BackendError: one of them is absent.
+    """
+    return tensorrt_library.versions()
+
+
+def machine(device: str) -> dict[str, str]:
+    """The GPU, its compute capability, and the driver's CUDA.
+
+    Raises:
+        BackendError: `device` is no GPU of this machine.
+    """
+    return tensorrt_library.machine(device)
+
+
+def settings(precision: Precision) -> dict[str, Any]:
+    """What decides the outcome beside network and versions, the plugin's source included.
+
+    The PTX in a plan follows from that source and from Triton's version, which is in `versions`.
+    """
+    del precision  # the same for all
+    return {
+        "plugin_sha256": plugin_sha256(),
+        **asdict(BuilderOptions()),
+    }
+
+
+def plugin_sha256() -> str:
+    """SHA-256, in hexadecimal, over the source files of the deformable convolution."""
+    digest = hashlib.sha256()
+    folder = importlib.resources.files("vqfr_deform_conv")
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".py"):
+            content = file.read_bytes()
+            digest.update(f"{file.name} {len(content)}\n".encode())
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def build(
+    network: VqfrV1 | VqfrV2, folder: Path, *, precision: Precision, batch_size: int, device: str
+) -> None:
+    """Writes `encoder.plan` and `decoder.plan`; takes minutes.
+
+    Args:
+        network: float32, on the CPU, in eval mode; used up.
+        folder: exists and is empty.
+        precision: arithmetic of all but the float32 islands.
+        batch_size: faces in one run.
+        device: the GPU it is built on and for.
+
+    Raises:
+        BackendError: TensorRT or the GPU is not here.
+        EngineError: TensorRT cannot build it.
+        OSError: `folder` cannot be written.
+    """
+    check(device)
+    write_plans(
+        lowered(network, precision),
+        folder,
+        batch_size=batch_size,
+        device=cuda_device(device),
+        options=BuilderOptions(),
+    )
+
+
+def write_plans(
+    network: VqfrV1 | VqfrV2,
+    folder: Path,
+    *,
+    batch_size: int,
+    device: torch.device,
+    options: BuilderOptions,
+    islands: bool = True,
+) -> None:
+    """`build` for a network that has its precision already; `islands` as for `exported_halves`."""
+    halves = exported_halves(network, batch_size=batch_size, device=device, islands=islands)
+    with timing_cache(device) as cache, torch.cuda.device(device):
+        for half in halves:
+            logger.info("TensorRT builds the %s for %d faces", half.name, batch_size)
+            plan = plan_of(half, device=device, options=options, timing_cache=cache)
+            (folder / f"{half.name}.plan").write_bytes(plan)
+            logger.info("%s.plan: %.1f MB", half.name, len(plan) / 1e6)
+            del half, plan
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+def plan_of(
+    half: ExportedHalf, *, device: torch.device, options: BuilderOptions, timing_cache: Path
+) -> bytes:
+    """The serialised engine of one half, the deformable convolution's kernels inside it.
+
+    Where a build with measured kernel times fails, they may be damaged: it is tried without them.
+
+    Args:
+        half: on `device`.
+        device: a CUDA device.
+        options: what the builder is told.
+        timing_cache: read if it is there, and written.
+
+    Raises:
+        BackendError: torch_tensorrt does not load.
+        EngineError: an operator has no converter, or TensorRT cannot build the network.
+    """
+    try:
+        return _plan_of(half, device=device, options=options, timing_cache=timing_cache)
+    except EngineError as error:
+        if not timing_cache.is_file():
+            raise
+        logger.warning("%s; once more, without the kernel times of earlier builds", error)
+        timing_cache.unlink()
+    return _plan_of(half, device=device, options=options, timing_cache=timing_cache)
+
+
+def _plan_of(
+    half: ExportedHalf, *, device: torch.device, options: BuilderOptions, timing_cache: Path
+) -> bytes:
+    torch_tensorrt = import_torch_tensorrt()
+    from vqfr_deform_conv.converter import register
+
+    register()
+    with logged_errors() as logged:
+        try:
+            plan: bytes = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
+                half.program,
+                arg_inputs=list(half.arguments),
+                arg_input_binding_names=half.inputs,  # a tuple: it has to be what the program takes
+                output_binding_names=half.output,
+                device=device,
+                timing_cache_path=str(timing_cache),
+                offload_module_to_cpu=True,
+                **options.compiler(),
+            )
+        except Exception as error:  # lowering passes and converters raise anything
+            raise EngineError(
+                f"TensorRT cannot build the {half.name} on {device}: {build_failure(error, logged)}"
+            ) from error
+    return plan
+
+
+@contextlib.contextmanager
+def logged_errors() -> Iterator[list[str]]:
+    """What TensorRT's own log has of level error while this lasts, oldest first.
+
+    TensorRT gives None on failure and says why in its log alone, and torch_tensorrt's error is
+    then an empty one.
+    """
+    found: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    collector = Collector(logging.ERROR)
+    log = logging.getLogger(_TENSORRT_LOG)
+    log.addHandler(collector)
+    try:
+        yield found
+    finally:
+        log.removeHandler(collector)
+
+
+def build_failure(error: Exception, logged: Sequence[str]) -> str:
+    """One line of `error` and of the last that TensorRT `logged`."""
+    told = (str(error).strip() or type(error).__name__).splitlines()[0]
+    last = " ".join(logged[-1].split()) if logged else ""
+    return told if last in told else f"{told.rstrip(': ')}: {last}"
+
+
+@contextlib.contextmanager
+def timing_cache(device: torch.device) -> Iterator[Path]:
+    """A working copy of the measured kernel times of this TensorRT on this GPU model.
+
+    The copy is put back after a build that went well, whole or not at all, so that two builds at
+    once or a killed one cannot damage it. Where the user's cache cannot be written, the next build
+    measures again, and that is all.
+    """
+    facts = tensorrt_library.machine(str(device))
+    version = tensorrt_library.versions()["tensorrt"]
+    kept = user_cache_path("vqfr-media") / "tensorrt" / timing_cache_name(version, facts["gpu"])
+    with tempfile.TemporaryDirectory(prefix="vqfr-media-timing-") as folder:
+        copy = Path(folder, kept.name)
+        try:
+            shutil.copyfile(kept, copy)
+        except FileNotFoundError:
+            logger.debug("no kernel times are kept at %s yet", kept)
+        yield copy
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            arriving = kept.with_name(f"{kept.name}.{secrets.token_hex(4)}")
+            shutil.copyfile(copy, arriving)
+            arriving.replace(kept)
+        except OSError as error:
+            logger.info("TensorRT's timing cache is not kept at %s: %s", kept, error)
+
+
+def timing_cache_name(version: str, gpu: str) -> str:
+    """The file name for a TensorRT version and a GPU's name: times of one are wrong for others."""
+    return f"timing-{version}-{re.sub('[^0-9A-Za-z]+', '-', gpu)}.cache"

@@ -1,0 +1,297 @@
+"""OpenVINO engines: the same numbers as PyTorch, the same codes, and errors that say what to do."""
+
+import copy
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+from vqfr_engines import openvino as builder
+from vqfr_training.data.photographs import Photographs, validation_pairs
+from vqfr_training.lite_recipes import lite_stage2
+from vqfr_training.recipes import smoke_stage1
+
+from tests.paths import ROOT
+from vqfr_media import weights
+from vqfr_media.backends.openvino_engine import OpenvinoEngine
+from vqfr_media.backends.openvino_library import openvino
+from vqfr_media.errors import BackendError, EngineError, EngineFileError
+from vqfr_media.faces.openvino_network import OpenvinoNetwork
+from vqfr_media.manifest import Precision
+from vqfr_media.network.checkpoint import load_network, load_official
+from vqfr_media.network.deform import ModulatedDeformConv
+from vqfr_media.network.halves import DecoderHalf, EncoderHalf
+from vqfr_media.network.vqfr_v1 import VqfrV1, vqfr_v1_config
+from vqfr_media.network.vqfr_v2 import VqfrV2, vqfr_v2_config
+from vqfr_media.values import EngineSpec
+
+pytest.importorskip("openvino", reason="OpenVINO is not installed here: pip install openvino")
+
+Name = Literal["lite", "v1", "v2"]
+NAMES: tuple[Name, ...] = ("lite", "v1", "v2")
+CHANNELS = (32, 32, 64, 64, 64, 128)
+# Share of the codes that may flip, whatever the precision: the encoder is float32 in all.
+MOST_FLIPPED = 0.001
+
+
+def network_of(name: Name, shared: Path) -> VqfrV1 | VqfrV2:
+    """lite, or the published networks' small editions, with weights that mean something."""
+    if name == "lite":
+        return load_network(weights.find("lite", offline=True))
+    network: VqfrV1 | VqfrV2
+    if name == "v1":
+        v1 = replace(vqfr_v1_config(), channels=CHANNELS, offset_channels=CHANNELS)
+        network = VqfrV1(replace(v1, image_size=128, codebook_size=64, code_channels=64))
+    else:
+        once = (1,) * len(CHANNELS)
+        v2 = replace(vqfr_v2_config(), channels=CHANNELS, encoder_blocks=once, texture_blocks=once)
+        network = VqfrV2(replace(v2, image_size=128, codebook_size=64, code_channels=64))
+    load_official(shared / "data" / "golden" / f"vqfr_{name}_small.safetensors", network)
+    return network.eval()
+
+
+def small_network() -> VqfrV1:
+    """Untrained, but its warps move: offsets of an untrained one are all 0."""
+    torch.manual_seed(0)
+    network = VqfrV1(smoke_stage1().network).eval()
+    for module in network.modules():
+        if isinstance(module, ModulatedDeformConv):
+            nn.init.normal_(module.conv_offset.weight, std=0.1)
+    return network
+
+
+def engine_of(
+    network: VqfrV1 | VqfrV2, folder: Path, *, precision: Precision = "float32", batch_size: int = 1
+) -> OpenvinoEngine:
+    builder.build(
+        copy.deepcopy(network), folder, precision=precision, batch_size=batch_size, device="cpu"
+    )
+    return OpenvinoEngine(folder, spec_of(network, precision=precision, batch_size=batch_size))
+
+
+def spec_of(
+    network: VqfrV1 | VqfrV2, *, precision: Precision = "float32", batch_size: int = 1
+) -> EngineSpec:
+    return EngineSpec(
+        model="small",
+        size=network.config.image_size,
+        latent_shape=network.config.latent_shape,
+        max_batch=batch_size,
+        precision=precision,
+        device="cpu",
+        has_fidelity=isinstance(network, VqfrV2),
+    )
+
+
+def degraded(shared: Path, size: int, count: int) -> Tensor:
+    """(count, 3, size, size) faces in [0, 1], damaged with a fixed seed."""
+    photographs = Photographs(shared / "data" / "faces" / "val", size=size)
+    poor, _ = validation_pairs(photographs, seed=7, degradation=lite_stage2().degradation)
+    return (poor[:count] / 2 + 0.5).clamp(0, 1)
+
+
+@torch.inference_mode()
+def eager(network: VqfrV1 | VqfrV2, crops: Tensor) -> tuple[Tensor, Tensor]:
+    knob = [torch.tensor([0.7])] if isinstance(network, VqfrV2) else []
+    latents = EncoderHalf(network)(crops)
+    return latents, DecoderHalf(network)(crops, latents, *knob)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_gives_pytorchs_numbers(name: Name, shared: Path, tmp_path: Path) -> None:
+    network = network_of(name, shared)
+    crops = degraded(shared, network.config.image_size, 3)
+    latents, images = eager(network, crops)
+    engine = engine_of(network, tmp_path)
+    torch.testing.assert_close(engine.encode(crops), latents, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        engine.decode(crops, latents, fidelity=0.7), images, atol=1e-3, rtol=0
+    )
+
+
+def supports_bfloat16() -> bool:
+    return "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_chooses_the_same_codes(name: Name, shared: Path, tmp_path: Path) -> None:
+    if not supports_bfloat16():
+        pytest.skip("this processor has no bfloat16")
+    network = network_of(name, shared)
+    crops = degraded(shared, network.config.image_size, 6)
+    latents, images = eager(network, crops)
+    engine = engine_of(network, tmp_path, precision="bfloat16")
+    with torch.inference_mode():
+        flipped = network.codes(engine.encode(crops)) != network.codes(latents)
+    assert flipped.double().mean().item() <= MOST_FLIPPED
+    found = engine.decode(crops, latents, fidelity=0.7)
+    # A look-up in bfloat16 is far beyond this: a tenth of lite's codes would flip.
+    assert (found - images).square().mean().item() < 1e-4
+    assert not torch.equal(found, images)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_face_does_not_depend_on_its_company(batch_size: int, tmp_path: Path) -> None:
+    engine = engine_of(small_network(), tmp_path, batch_size=batch_size)
+    crops = torch.rand(6, 3, 64, 64)
+    latents = engine.encode(crops)
+    images = engine.decode(crops, latents, fidelity=0.5)
+    for i in (5, 0, 3):
+        alone = engine.encode(crops[i : i + 1])
+        assert torch.equal(alone[0], latents[i])
+        assert torch.equal(engine.decode(crops[i : i + 1], alone, fidelity=0.5)[0], images[i])
+
+
+def test_results_are_the_callers_own(tmp_path: Path) -> None:
+    engine = engine_of(small_network(), tmp_path)
+    crops = torch.rand(2, 3, 64, 64)
+    first = engine.encode(crops[:1])
+    before = first.clone()
+    engine.encode(crops[1:])
+    assert torch.equal(first, before)
+
+
+def test_crops_in_any_layout_give_the_same(tmp_path: Path) -> None:
+    engine = engine_of(small_network(), tmp_path)
+    crops = torch.rand(1, 3, 64, 64)
+    turned = crops.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(engine.encode(turned), engine.encode(crops))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine on disk, which no test changes."""
+    folder = tmp_path_factory.mktemp("sound")
+    builder.build(small_network(), folder, precision="float32", batch_size=1, device="cpu")
+    return folder
+
+
+NAMES_ON_DISK = ("encoder.xml", "decoder.codes.xml", "decoder.xml", "encoder.bin", "decoder.bin")
+
+
+@pytest.mark.parametrize("name", NAMES_ON_DISK)
+@pytest.mark.parametrize("damage", ["absent", "empty", "cut"])
+def test_damaged_files_are_named_with_the_way_out(
+    name: str, damage: str, sound: Path, tmp_path: Path
+) -> None:
+    for path in sound.iterdir():
+        content = path.read_bytes()
+        if path.name == name:
+            if damage == "absent":
+                continue
+            content = content[: len(content) // 2] if damage == "cut" else b""
+        (tmp_path / path.name).write_bytes(content)
+    stem = name.rpartition(".")[0]
+    with pytest.raises(
+        EngineFileError, match=rf"{stem}\.xml does not load.*engine build"
+    ) as caught:
+        OpenvinoEngine(tmp_path, spec_of(small_network()))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_engine_of_another_shape_is_refused(sound: Path) -> None:
+    spec = replace(spec_of(small_network()), max_batch=2)
+    with pytest.raises(EngineFileError, match=r"encoder\.xml does not load: shapes .*engine build"):
+        OpenvinoEngine(sound, spec)
+
+
+def test_what_openvino_cannot_do_is_said_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="float16: use --precision float32"):
+        builder.build(small_network(), tmp_path, precision="float16", batch_size=1, device="cpu")
+    with pytest.raises(BackendError, match=r"on CPUs, not on cuda:0: use --device cpu"):
+        builder.check("cuda:0")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Unconvertible(nn.Module):
+    """OpenVINO has no QR decomposition."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        orthogonal: Tensor = torch.linalg.qr(x)[0]
+        return orthogonal
+
+
+def test_a_network_that_openvino_cannot_convert_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "EncoderHalf", lambda _: Unconvertible())
+    with pytest.raises(
+        EngineError,
+        match=r"^OpenVINO \S+ cannot convert encoder: No conversion rule found for "
+        r"operations: aten\.linalg_qr\.default; use --backend torch$",
+    ):
+        builder.build(small_network(), tmp_path, precision="float32", batch_size=1, device="cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_detector_that_openvino_cannot_convert_is_refused_in_one_line() -> None:
+    with pytest.raises(
+        EngineError, match=r"^OpenVINO cannot convert the face detector: .*aten::linalg_qr[^\n]*$"
+    ):
+        OpenvinoNetwork(Unconvertible())
+
+
+def test_a_failed_conversion_leaves_the_programs_log_as_it_was(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(EngineError):
+        OpenvinoNetwork(Unconvertible())
+    logging.getLogger("anyone").warning("still heard")
+    assert caplog.messages == ["still heard"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"OpenVINO cannot write .*file/engine/encoder\.xml: \S"):
+        builder.build(
+            small_network(),
+            tmp_path / "file" / "engine",
+            precision="float32",
+            batch_size=1,
+            device="cpu",
+        )
+
+
+def run_apart(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_without_the_library_the_error_says_what_to_install() -> None:
+    assert (
+        run_apart(
+            "import sys; sys.modules['openvino'] = None\n"
+            "from vqfr_engines import openvino\n"
+            "from vqfr_media.errors import BackendError\n"
+            "try: openvino.check('cpu')\n"
+            "except BackendError as error: print('pip install openvino' in str(error))"
+        )
+        == "True\n"
+    )
+
+
+def test_the_library_is_imported_without_its_telemetry() -> None:
+    assert (
+        run_apart(
+            "import sys\n"
+            "from vqfr_media.backends.openvino_library import openvino\n"
+            "import torch\n"
+            "openvino().convert_model(torch.export.export(torch.nn.ReLU(), (torch.ones(1),)))\n"
+            "found = {n: m for n, m in sys.modules.items() if n.startswith('openvino_telemetry')}\n"
+            "print(found)"
+        )
+        == "{'openvino_telemetry': None}\n"
+    )

@@ -1,0 +1,122 @@
+"""The graphs that TensorRT gets keep their float32 islands; a lost one is found."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from vqfr_engines.tensorrt_graph import check_islands, exported_halves, half_islands
+
+from tests.vqfr_engines.offline_tensorrt import network_called
+from vqfr_media.errors import EngineError
+from vqfr_media.manifest import Precision
+from vqfr_media.network.precision import lowered
+
+
+def graphs(network: Any) -> dict[str, torch.fx.Graph]:
+    halves = exported_halves(network, batch_size=2, device=torch.device("cpu"))
+    return {half.name: half.program.graph for half in halves}
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["lite", "v1_small", "v2_small", "v2_nearest_small"])
+def test_exported_graphs_keep_their_islands(name: str, precision: Precision) -> None:
+    half = getattr(torch, precision)
+    found = graphs(lowered(network_called(name), precision))
+    for graph in found.values():
+        assert half_islands(graph) == []
+        types = [node.meta["val"].dtype for node in graph.nodes if "conv2d" in str(node.target)]
+        assert types.count(half) > len(types) / 2  # or there would be nothing to be gained
+    deformable = [n for n in found["decoder"].nodes if "vqfr.deform_conv2d" in str(n.target)]
+    assert len(deformable) == (4 if name == "lite" else 6)
+    assert {node.meta["val"].dtype for node in deformable} == {half}
+
+
+@pytest.mark.parametrize("name", ["lite", "v2_small"])
+def test_halves_take_and_give_float32(name: str) -> None:
+    network = network_called(name)
+    size, latent = network.config.image_size, list(network.config.latent_shape)
+    encoder, decoder = exported_halves(
+        lowered(network, "float16"), batch_size=3, device=torch.device("cpu")
+    )
+    knob = [("fidelity", [1])] if name == "v2_small" else []
+    crops, latents = ("crops", [3, 3, size, size]), ("latents", [3, *latent])
+    for half, inputs, output in (
+        (encoder, [crops], latents),
+        (decoder, [crops, latents, *knob], ("output", crops[1])),
+    ):
+        given = [list(argument.shape) for argument in half.arguments]
+        assert list(zip(half.inputs, given, strict=True)) == inputs
+        (result,) = half.program.graph.output_node().all_input_nodes
+        assert (half.output, list(result.meta["val"].shape)) == output
+        ends = [*(n for n in half.program.graph.nodes if n.name in half.inputs), result]
+        assert {node.meta["val"].dtype for node in ends} == {torch.float32}
+        assert len(ends) == len(inputs) + 1
+
+
+def exported(module: nn.Module, *arguments: torch.Tensor) -> torch.fx.Graph:
+    graph: torch.fx.Graph = torch.export.export(module.eval(), arguments, strict=False).graph
+    return graph
+
+
+class Chooser(nn.Module):
+    """Distances in half, compared in float32: too late."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x.half() @ x.half().t()).float().argmin(dim=-1).float()
+
+
+class Sampler(nn.Module):
+    """Offsets through half, rounded to an eighth of a pixel at 256."""
+
+    def forward(self, x: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+        from vqfr_deform_conv.operator import deform_conv2d
+
+        rounded = offset.half().float()
+        mask, weight = offset[:, :9], x.new_ones(4, 4, 3, 3)
+        return deform_conv2d(x, rounded, mask, weight, x.new_ones(4), 1, 1, 1, 1)
+
+
+class Norm(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.group_norm(x.half(), 2).float()
+
+
+class Out(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1).half()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.conv(x.half())
+        return result.float().clamp(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "shapes", "complaint"),
+    [
+        (Norm(), [(1, 4, 8, 8)], "aten.group_norm"),
+        (Chooser(), [(5, 3)], "what argmin chooses by"),
+        (Sampler(), [(1, 4, 8, 8), (1, 18, 8, 8)], "the coordinates of deform_conv2d"),
+        (Out(), [(1, 4, 8, 8)], "the output clamp"),
+    ],
+)
+def test_a_lost_island_is_found(
+    module: nn.Module, shapes: list[tuple[int, ...]], complaint: str
+) -> None:
+    graph = exported(module, *(torch.zeros(shape) for shape in shapes))
+    with pytest.raises(EngineError, match=complaint) as error:
+        check_islands(graph, name="decoder")
+    assert "--precision float32" in str(error.value)
+
+
+def test_half_precision_away_from_the_islands_is_let_be() -> None:
+    class Inner(Out):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            wide = nn.functional.group_norm(super().forward(x), 2)
+            return nn.functional.conv2d(wide, wide.new_ones(4, 4, 1, 1))
+
+    graph = exported(Inner(), torch.zeros(1, 4, 8, 8))
+    assert half_islands(graph) == []
+    values = [node.meta.get("val") for node in graph.nodes if node.op == "call_function"]
+    assert torch.float16 in {value.dtype for value in values if isinstance(value, torch.Tensor)}

@@ -1,0 +1,41 @@
+"""The evaluation command on a toy: it runs, and its page says what was counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from vqfr_training.__main__ import main, make_evaluation_parser, make_label_parser
+from vqfr_training.detector.report import proxies
+from vqfr_training.detector.retinaface import RetinaFace, initialise, save_detector
+
+
+def test_the_command_writes_a_page_and_a_picture(drawn_faces: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = RetinaFace()
+    initialise(network, face_share=0.2)
+    save_detector(tmp_path / "toy.safetensors", network)
+    threads = torch.get_num_threads()
+    arguments = ["--weights", str(tmp_path / "toy.safetensors"), "--data", str(drawn_faces)]
+    arguments += ["--out", str(tmp_path / "page"), "--scenes", "4", "--empty", "2"]
+    try:
+        assert main(["evaluate-detector", *arguments, "--threads", "1"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    report = (tmp_path / "page" / "report.md").read_text()
+    assert "## 4 scenes as in training" in report
+    assert "| all from 24 px |" in report
+    assert "## 2 scenes without a face" in report
+    assert (tmp_path / "page" / "scenes.png").stat().st_size > 1000
+
+
+def test_clips_are_searched_in_small_pictures(shared: Path) -> None:
+    picture = next(proxies(shared / "data" / "clips" / "duo_gt.mp4"))
+    assert picture.shape == (360, 640, 3)
+
+
+@pytest.mark.parametrize("parser", [make_evaluation_parser, make_label_parser])
+def test_the_parsers_say_what_they_need(parser: object) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args([])  # type: ignore[operator]

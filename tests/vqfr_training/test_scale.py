@@ -1,0 +1,124 @@
+"""Ranks: alone everything is the identity, together gradients are those of the whole batch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from vqfr_training.scale import Team, alone, joined
+
+from tests.paths import ROOT
+
+CPU = torch.device("cpu")
+
+# What each of two ranks does: a small network on its half of one batch, two pieces of gradients.
+WORK = """
+import json, sys
+from pathlib import Path
+import torch
+from torch import nn
+import vqfr_training.scale
+from vqfr_training.scale import joined
+
+training.scale._PIECE = 100  # bytes: the gradients travel in several pieces
+torch.manual_seed(3)
+network = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1))
+unused = nn.Parameter(torch.zeros(2))
+batch = torch.randn(8, 6)
+with joined() as team:
+    share = batch.chunk(team.ranks)[team.rank]
+    losses = []
+    adam = torch.optim.Adam(network.parameters(), lr=0.05)
+    for _ in range(5):
+        loss = network(share).square().mean() + network[0].weight.square().mean()
+        adam.zero_grad()
+        loss.backward()
+        team.average_gradients([*network.parameters(), unused])
+        adam.step()
+        losses.append(team.mean({"total": loss, "rank": torch.tensor(float(team.rank))}))
+    torch.manual_seed(team.rank)  # as on machines that draw differently
+    drawn = torch.randn(2, 4, 3, 3).to(memory_format=torch.channels_last)
+    count = torch.tensor(team.rank + 5)
+    team.share([drawn, count])
+    found = {
+        "drawn": [count.item(), *drawn.flatten().tolist()],
+        "losses": [{k: float(v) for k, v in each.items()} for each in losses],
+        "gathered": torch.equal(team.gather(share), batch),
+        "unused": unused.grad is None,
+        "leads": team.leads,
+        "weights": [float(p.sum()) for p in network.parameters()],
+    }
+    Path(sys.argv[1], f"{team.rank}.json").write_text(json.dumps(found))
+    team.wait()
+"""
+
+
+def test_alone_everything_is_the_identity() -> None:
+    team = alone()
+    assert (team.rank, team.ranks, team.leads) == (0, 1, True)
+    weight = torch.nn.Parameter(torch.ones(3))
+    weight.square().sum().backward()  # type: ignore[no-untyped-call]
+    team.average_gradients([weight])
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [2, 2, 2]
+    losses = {"total": torch.tensor(1.5)}
+    assert team.mean(losses) == losses
+    latents = torch.rand(2, 3)
+    assert torch.equal(team.gather(latents), latents)
+    team.share([latents])
+    team.wait()
+
+
+def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined() as team:
+        assert team.ranks == 1
+    assert not torch.distributed.is_initialized()
+
+
+def test_wrong_teams_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"rank must be within 0\.\.0, got 1"):
+        Team(CPU, rank=1)
+    with pytest.raises(ValueError, match="2 ranks with"):
+        Team(CPU, ranks=2)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="started 4 ranks here, but there are 2 GPUs"), joined():
+        pass
+
+
+@pytest.mark.slow
+def test_two_ranks_are_one_with_the_whole_batch(tmp_path: Path) -> None:
+    script = tmp_path / "work.py"
+    script.write_text(WORK)
+    root = str(ROOT)
+    for ranks in (1, 2):
+        (tmp_path / str(ranks)).mkdir()
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc_per_node", str(ranks), str(script), str(tmp_path / str(ranks))]
+        done = subprocess.run(
+            command,
+            env={"PYTHONPATH": root, "PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+    whole = json.loads((tmp_path / "1" / "0.json").read_text())
+    first, second = (json.loads((tmp_path / "2" / f"{r}.json").read_text()) for r in (0, 1))
+    totals = [step["total"] for step in whole["losses"]]
+    assert totals[-1] < 0.8 * totals[0]
+    for each in (first, second):
+        assert [step["total"] for step in each["losses"]] == pytest.approx(totals, rel=1e-5)
+        assert [step["rank"] for step in each["losses"]] == [0.5] * 5
+        assert each["weights"] == pytest.approx(whole["weights"], rel=1e-4, abs=1e-5)
+        assert each["gathered"]
+        assert each["drawn"] == whole["drawn"]  # the leader's
+        assert each["unused"]
+    assert (first["leads"], second["leads"]) == (True, False)

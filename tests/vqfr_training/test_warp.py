@@ -1,0 +1,45 @@
+"""The training twin of the deformable convolution against torchvision's and the network's own."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torchvision.ops import deform_conv2d
+from vqfr_training.recipes import smoke_stage2
+from vqfr_training.vqfr.warp import sampled_deform_conv2d, use_sampled_warps
+
+from vqfr_media.network.vqfr_v1 import VqfrV1
+
+
+def test_same_values_and_gradients_as_torchvision() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    inputs = [draw(2, 8, 9, 7), 2 * draw(2, 36, 9, 7), draw(6, 8, 3, 3), draw(6), draw(2, 18, 9, 7)]
+    weight = draw(2, 6, 9, 7)
+    results = []
+    for function in (deform_conv2d, sampled_deform_conv2d):
+        x, offset, kernel, bias, mask = (value.clone().requires_grad_() for value in inputs)
+        padding = {"padding": 1} if function is deform_conv2d else {}
+        output = function(x, offset, kernel, bias, mask=mask, **padding)
+        torch.autograd.backward((output * weight).sum())
+        results.append([output, x.grad, offset.grad, kernel.grad, bias.grad, mask.grad])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_network_with_twins_computes_the_same_and_has_the_same_state() -> None:
+    torch.manual_seed(0)
+    network = VqfrV1(smoke_stage2().network)
+    for parameter in network.parameters():  # some parts begin at zero, and would hide a mistake
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    twin = copy.deepcopy(network)
+    use_sampled_warps(twin)
+    image = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        for ours, theirs in zip(twin(image), network(image), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    assert list(twin.state_dict()) == list(network.state_dict())

@@ -1,0 +1,176 @@
+"""What a run is made of: frozen, checked configurations; recipes.py fills them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vqfr_media.network.config import VqfrV1Config, VqfrV2Config
+from vqfr_training.data.degradation import Degradation
+from vqfr_training.data.photographs import Augmentation
+from vqfr_training.detector.multibox import MultiBox
+from vqfr_training.detector.scenes import SceneBatch, SceneConfig
+from vqfr_training.vqfr.discriminators import Critic
+from vqfr_training.vqfr.perceptual import Perceptual
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage1:
+    """The codebook (paper, 3.1): good faces through encoder, look-up and texture decoder."""
+
+    commitment: float = 0.25
+    """β of Eq. 3."""
+    gradient: float = 0.5
+    """Weight of the gradient L1."""
+    face_peak: float = 3.0
+    """How much more a pixel between eyes and mouth counts than one at the rim."""
+    unquantised_steps: int
+    """First steps that decode the latents themselves: latents settle before codes exist."""
+    reestimate_at: tuple[int, ...]
+    """Steps before which the codebook is set to the k-means centres of the latents since the last
+    of them; before quantisation begins, that only forgets what an early encoder made."""
+    reservoir: int = 0
+    """How many latent vectors k-means sees: drawn evenly from all since it was last done."""
+    perceptual: Perceptual | None = None
+    critics: tuple[Critic, ...] = ()
+    """Of the texture branch: there is no other."""
+
+    def __post_init__(self) -> None:
+        if self.unquantised_steps > 0 and self.unquantised_steps not in self.reestimate_at:
+            raise ValueError("the codebook must be estimated when quantisation begins")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage2:
+    """Restoration (paper, 3.3) with the codebook frozen."""
+
+    variant: Literal["parallel", "simple", "single"] = "parallel"
+    """VQFR, or what the paper compares it with (figure 4): "simple" (SimVQFR) draws from the codes
+    alone, "single" has one decoder with features of the input. Both have a texture branch only."""
+    code: float = 1.0
+    """Weight of the code alignment loss."""
+    cross_entropy: float = 0.0
+    """Weight of the cross-entropy of v2's predicted codes."""
+    texture: float | None = 1.0
+    """Weight of the texture branch's pixel losses; None: nothing asks what this branch draws."""
+    main: float | None = 1.0
+    """Weight of the main branch's pixel losses, 0 in the paper; None as above."""
+    gradient: float = 0.5
+    """Weight of the gradient L1 within the pixel losses; not in the paper."""
+    face_peak: float = 3.0
+    """How much more a pixel between eyes and mouth counts than one at the rim."""
+    perceptual: Perceptual | None = None
+    critics: tuple[Critic, ...] = ()
+    main_rate: float = 1.0
+    """Learning rate of the main branch, relative to the encoder's."""
+    main_betas: tuple[float, float] | None = None
+    """Adam's for the main branch; None: those of the rest."""
+    freeze_texture: bool = False
+    """Keep the texture decoder as stage 1 left it."""
+    balance: Literal["all", "perceptual"] = "all"
+    """What of a branch's losses an adaptive critic is weighed against; v2: the features alone."""
+
+    def __post_init__(self) -> None:
+        if self.variant != "parallel" and self.main is not None:
+            raise ValueError(f"variant {self.variant!r} has no main branch: main must be None")
+        if self.balance == "perceptual" and self.perceptual is None:
+            raise ValueError("balance 'perceptual' without a perceptual term")
+        heard = {"texture": self.texture, "main": self.main}
+        for critic in self.critics:
+            if heard[critic.branch] is None:
+                raise ValueError(f"{critic.name} judges a branch that has no losses")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What the loop itself needs to know of a run."""
+
+    name: str
+    steps: int
+    learning_rate: float
+    """Adam's, after warm-up; falls to 0 along a half cosine at the last step, or as `halve_at`
+    says."""
+    halve_at: tuple[int, ...] | None = None
+    """Steps from which on the learning rate is half of what it was; None: the half cosine."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup_steps: int
+    clip_norm: float | None = 1.0
+    """Largest norm of the whole gradient; None: any."""
+    ema: float = 0.995
+    """Decay a step of the averaged weights; lower at the very beginning."""
+    critic_learning_rate: float = 1e-4
+    """The critics' Adam's; follows the same course."""
+    critic_betas: tuple[float, float] = (0.5, 0.9)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    log_every: int = 20
+    validate_every: int
+    checkpoint_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.warmup_steps < self.steps:
+            raise ValueError(f"warmup_steps must be within 0..{self.steps - 1}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be within [0, 1), got {self.ema}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe[Network: (VqfrV1Config, VqfrV2Config)](Course):
+    """Everything that decides a VQFR run's numbers, besides its data and its initial weights."""
+
+    network: Network
+    stage: Stage1 | Stage2
+    augmentation: Augmentation
+    degradation: Degradation
+    batch: int
+    validation_faces: int = 128
+    """Photographs of `val` that watch over the run, evenly spaced: they are held in memory."""
+    blend: float = 1.0
+    """Share of this run's averaged weights in the exported network; the rest are those of the run
+    it started from (network interpolation, ESRGAN 2018, 3.4): sharpness against artefacts."""
+    recompute: bool = False
+    """Compute blocks again going back rather than keep what is inside: less memory, more time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, got {self.batch}")
+        if self.validation_faces < 1:
+            raise ValueError(f"validation_faces must be at least 1, got {self.validation_faces}")
+        if not 0 < self.blend <= 1:
+            raise ValueError(f"blend must be above 0 and at most 1, got {self.blend}")
+
+
+type VqRecipe = Recipe[VqfrV1Config] | Recipe[VqfrV2Config]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Stage 1 and what is built on it: each recipe begins from the run before it."""
+
+    name: str
+    recipes: tuple[VqRecipe, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorRecipe(Course):
+    """Everything that decides a detector run's numbers, besides its photographs."""
+
+    stage: MultiBox
+    batches: tuple[SceneBatch, ...]
+    """What the steps see, in turn."""
+    validation: SceneConfig
+    """The kind of scene, made of other people, that watches over the run."""
+    validation_scenes: int = 48
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.batches:
+            raise ValueError("batches must name at least one kind of scene")
+        if self.validation_scenes < 1:
+            raise ValueError(f"validation_scenes must be at least 1, got {self.validation_scenes}")

@@ -1,0 +1,1 @@
+"""Photographs and the samples that are made of them."""

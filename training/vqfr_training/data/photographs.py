@@ -1,0 +1,290 @@
+"""Aligned photographs, and training samples cut from them.
+
+A photograph of 768 px has the 512 px FFHQ template drawn at 640 px around its centre; the margin
+leaves room to turn, shift and scale. One of any other size is filled by the template, as FFHQ's own
+pictures are. Sample number i of a run is a pure function of (seed, i), so a resumed run sees
+exactly the samples an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqfr_training.data.augmentation import Augmentation as Augmentation
+from vqfr_training.data.augmentation import occlude, random_geometry, recolour
+from vqfr_training.data.degradation import Degradation, Image, degrade
+from vqfr_training.data.sources import find_pieces
+
+type Photograph = NDArray[np.uint8]
+"""(S, S, 3) RGB."""
+
+_WITH_MARGIN, _TEMPLATE = 768, 640
+
+
+def template_side(side: int) -> int:
+    """Side of the FFHQ template in a photograph of `side` px."""
+    return _TEMPLATE if side == _WITH_MARGIN else side
+
+
+class Photographs:
+    """A part of a data set, reduced by areas to just above the working size.
+
+    Decoded once and kept where all of them fit into `keep_mib`, else each time one is needed.
+    """
+
+    def __init__(self, folder: Path, *, size: int, keep_mib: int = 2048) -> None:
+        """See `find_pieces` for what `folder` may be.
+
+        Raises:
+            ValueError: no pictures, one that cannot be read, is not square, is smaller than the
+                samples, or has another size than the first.
+        """
+        self._pieces = find_pieces(folder)
+        self.size = size
+        self.names = [piece.name for piece in self._pieces]
+        first = self._decode(0)
+        self.side = first.shape[0]
+        # The whole-number reduction is the area prefilter; the warp then changes little.
+        # Where there is a margin, a sample may show the face enlarged.
+        template = template_side(self.side)
+        self.reduction = max(1, int(template / size / (1.2 if template < self.side else 1)))
+        if template < size:
+            raise ValueError(
+                f"{self._pieces[0]} is {self.side}x{self.side}: too small for faces of {size} px"
+            )
+        reduced = self._reduce(first)
+        self._kept: list[Photograph] | None = None
+        if len(self) * reduced.nbytes <= keep_mib << 20:
+            self._kept = [reduced, *map(self._load, range(1, len(self)))]
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def image(self, number: int) -> Photograph:
+        """Photograph `number`, reduced; from any thread."""
+        return self._load(number) if self._kept is None else self._kept[number]
+
+    def _load(self, number: int) -> Photograph:
+        return self._reduce(self._decode(number))
+
+    def _decode(self, number: int) -> Photograph:
+        """(S, S, 3) BGR."""
+        piece = self._pieces[number]
+        encoded = np.frombuffer(piece.read(), np.uint8)
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+        if image is None:
+            raise ValueError(f"{piece} is not a readable picture")
+        rows, columns = image.shape[:2]
+        wanted = self.side if number else rows
+        if (rows, columns) != (wanted, wanted):
+            expected = f"{wanted}x{wanted}" if number else "a square"
+            raise ValueError(f"{piece} is {columns}x{rows}, expected {expected}")
+        return np.asarray(image, np.uint8)
+
+    def _reduce(self, image: Photograph) -> Photograph:
+        """RGB of an area-reduced BGR picture."""
+        if self.reduction > 1:
+            side = self.side // self.reduction
+            image = np.asarray(
+                cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8
+            )
+        return np.ascontiguousarray(image[..., ::-1])
+
+    def plain(self, number: int) -> Image:
+        """Photograph `number` cut to the template, untouched otherwise."""
+        return np.asarray(self._cut(self.image(number), np.eye(3)) / np.float32(255))
+
+    def sample(self, generator: np.random.Generator, config: Augmentation) -> Image:
+        """One augmented face (size, size, 3), RGB in [0, 1]."""
+        photograph = self.image(int(generator.integers(len(self))))
+        if generator.random() < config.blended:
+            other = self.image(int(generator.integers(len(self))))
+            part = generator.uniform(0.3, 0.7)
+            photograph = np.asarray(cv2.addWeighted(photograph, part, other, 1 - part, 0), np.uint8)
+        geometry = random_geometry(generator, config)
+        if generator.random() < config.background:
+            face = self._before_background(photograph, self._matrix(geometry), generator)
+        else:
+            face = self._cut(photograph, geometry)
+        if generator.random() < config.occluded:
+            face = occlude(face, generator)
+        return recolour(np.clip(face / np.float32(255), 0, 1), generator, config)
+
+    def _matrix(self, geometry: NDArray[np.float64]) -> NDArray[np.float64]:
+        reduction = self.side / (self.side // self.reduction)
+        template = template_side(self.side)
+        return _cut_matrix(self.side, template, reduction, self.size, geometry)
+
+    def _cut(self, photograph: Photograph, geometry: NDArray[np.float64]) -> Image:
+        """The photograph through `geometry` at the working size, levels 0..255 as float32."""
+        matrix = self._matrix(geometry)
+        if photograph.shape[0] == self.size:
+            # Faces at the working size that are mirrored at most: no filter must touch them.
+            if np.allclose(matrix, np.eye(3), atol=1e-9):
+                return photograph.astype(np.float32)
+            if np.allclose(matrix, [[-1, 0, self.size - 1], [0, 1, 0], [0, 0, 1]], atol=1e-9):
+                return photograph[:, ::-1].astype(np.float32)
+        return _warp(photograph, matrix, self.size)
+
+    def _before_background(
+        self, photograph: Photograph, matrix: NDArray[np.float64], generator: np.random.Generator
+    ) -> Image:
+        """The photograph, or an oval about its head, before something else; levels 0..255."""
+        side = photograph.shape[0]
+        matte = np.full((side, side), 255, np.uint8)
+        if generator.random() < 0.5:
+            matte[:] = 0
+            centre, radii = (side // 2, int(side * 0.52)), (int(side * 0.31), int(side * 0.44))
+            cv2.ellipse(matte, centre, radii, 0, 0, 360, (255,), -1)
+            matte = np.asarray(cv2.blur(matte, (side // 24, side // 24)), np.uint8)
+        rgba = np.dstack([cv2.multiply(photograph, cv2.merge([matte] * 3), scale=1 / 255), matte])
+        cut = _warp(np.asarray(rgba, np.uint8), matrix, self.size, border=cv2.BORDER_CONSTANT)
+        return cut[..., :3] + self._background(generator) * (1 - cut[..., 3:] / np.float32(255))
+
+    def _background(self, generator: np.random.Generator) -> Image:
+        """A smooth colour field, sometimes with another photograph's parts as clutter."""
+        coarse = generator.uniform(0, 255, (int(generator.integers(2, 6)),) * 2 + (3,))
+        coarse += (coarse.mean(axis=2, keepdims=True) - coarse) * generator.uniform(0.3, 0.9)
+        size = (self.size, self.size)
+        field = cv2.resize(coarse.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
+        if generator.random() < 0.4:
+            clutter = self.image(int(generator.integers(len(self))))
+            turn = cv2.getRotationMatrix2D(
+                (clutter.shape[0] / 2,) * 2, generator.uniform(60, 300), generator.uniform(0.7, 2.5)
+            )
+            turned = cv2.warpAffine(clutter, turn, size, borderMode=cv2.BORDER_REFLECT_101)
+            field = field * np.float32(0.3) + turned * np.float32(0.7)
+        return np.asarray(np.clip(field, 0, 255), np.float32)
+
+
+def pair(
+    photographs: Photographs,
+    index: int,
+    *,
+    seed: int,
+    augmentation: Augmentation,
+    degradation: Degradation | None,
+) -> tuple[Image, Image]:
+    """(poor, good) of sample `index` of the run with `seed`; without degradation both are good."""
+    generator = np.random.default_rng([seed, index])
+    good = photographs.sample(generator, augmentation)
+    return (good if degradation is None else degrade(good, generator, degradation)), good
+
+
+def validation_pairs(
+    photographs: Photographs,
+    *,
+    seed: int,
+    degradation: Degradation | None,
+    most: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(poor, good), each (N, 3, S, S) in [-1, 1]: every photograph once, always the same damage.
+
+    Of more than `most`, so many of them, evenly spaced.
+    """
+    count = len(photographs) if most is None else min(most, len(photographs))
+    numbers = np.linspace(0, len(photographs) - 1, count).round().astype(int).tolist()
+    good = [photographs.plain(number) for number in numbers]
+    if degradation is None:
+        return to_tensor(good), to_tensor(good)
+    generators = [np.random.default_rng([seed, number]) for number in numbers]
+    poor = [degrade(image, g, degradation) for image, g in zip(good, generators, strict=True)]
+    return to_tensor(poor), to_tensor(good)
+
+
+def batches(
+    photographs: Photographs,
+    *,
+    first_step: int,
+    steps: int,
+    batch: int,
+    seed: int,
+    augmentation: Augmentation,
+    degradation: Degradation | None,
+    workers: int,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Generator[tuple[Tensor, Tensor]]:
+    """(poor, good) batches (N, 3, S, S) in [-1, 1] of steps `first_step` up to `steps`.
+
+    Threads prepare up to `workers` batches ahead; OpenCV releases the interpreter lock. Of several
+    `ranks`, each gets its `batch` / `ranks` of the samples that one alone would see.
+
+    Raises:
+        ValueError: the batch cannot be shared out evenly.
+    """
+    if batch % ranks:
+        raise ValueError(f"a batch of {batch} cannot be shared evenly among {ranks} ranks")
+    mine = range(batch // ranks * rank, batch // ranks * (rank + 1))
+
+    def make(step: int) -> tuple[Tensor, Tensor]:
+        pairs = [
+            pair(
+                photographs,
+                step * batch + number,
+                seed=seed,
+                augmentation=augmentation,
+                degradation=degradation,
+            )
+            for number in mine
+        ]
+        poor, good = (to_tensor([each[part] for each in pairs]) for part in (0, 1))
+        # From pinned memory a GPU fetches a batch while it computes.
+        return (poor.pin_memory(), good.pin_memory()) if torch.cuda.is_available() else (poor, good)
+
+    ahead: deque[Future[tuple[Tensor, Tensor]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for step in range(first_step, steps + workers):
+                if step < steps:
+                    ahead.append(pool.submit(make, step))
+                if step >= first_step + workers:
+                    yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def to_tensor(images: list[Image]) -> Tensor:
+    """Images in [0, 1] as (N, 3, H, W) in [-1, 1]."""
+    stacked = torch.from_numpy(np.stack(images))
+    return (stacked.permute(0, 3, 1, 2) * 2 - 1).contiguous()
+
+
+def to_pixels(image: Tensor) -> NDArray[np.uint8]:
+    """An image (3, H, W) in [-1, 1] as levels (H, W, 3)."""
+    levels = ((image.clamp(-1, 1) + 1) * 127.5).round().byte()
+    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
+
+
+def _cut_matrix(
+    side: int, template: int, reduction: float, size: int, geometry: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The homography from a reduced photograph's pixels to the sample's, through `geometry`."""
+    middle, half = side / 2, template / 2
+    # Pixel i of OpenCV is the area i .. i + 1, hence the halves.
+    scale, move = reduction / half, (reduction * 0.5 - middle) / half
+    to_plane = np.array([[scale, 0, move], [0, scale, move], [0, 0, 1]])
+    to_sample = np.array([[size / 2, 0, size / 2 - 0.5], [0, size / 2, size / 2 - 0.5], [0, 0, 1]])
+    return np.asarray(to_sample @ geometry @ to_plane, np.float64)
+
+
+def _warp(
+    image: NDArray[np.uint8],
+    matrix: NDArray[np.float64],
+    size: int,
+    *,
+    border: int = cv2.BORDER_REFLECT_101,
+) -> Image:
+    """`image` warped to (size, size), levels 0..255 as float32."""
+    cut = cv2.warpPerspective(image, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=border)
+    return np.asarray(cut, np.float32)

@@ -1,0 +1,1 @@
+"""The face detector: its scenes, its training and its evaluation."""

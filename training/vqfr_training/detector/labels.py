@@ -1,0 +1,104 @@
+"""Where the faces of the photographs are: five landmarks and a box each.
+
+The photographs come without them, so a trained RetinaFace finds them once on the clean pictures;
+`labels.json` beside this file holds the answer. A photograph that is not in it takes the
+template's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vqfr_training.detector.finding import Finder
+
+LABELS = Path(__file__).with_name("labels.json")
+
+# facexlib's FFHQ template for 512 px, drawn at 640 px in the middle of a 768 px photograph.
+_TEMPLATE = ((192.98138, 239.94708), (318.90277, 240.1936), (256.63416, 314.01935),
+             (201.26117, 371.41043), (313.08905, 371.15118))  # fmt: skip
+_TEMPLATE_SCALE, _TEMPLATE_MARGIN = 640 / 512, 64.0
+# The mean box of the labelled photographs, for those without a label.
+_USUAL_BOX = (207.6, 169.9, 561.2, 658.0)
+# Left and right change places in a mirrored picture.
+MIRRORED = (1, 0, 2, 4, 3)
+_SHIFTS = ((0, 0), (11, 5), (-7, 13), (5, -9))
+
+
+@dataclass(frozen=True)
+class Label:
+    """A face in a 768 px photograph, in its pixel-centre coordinates."""
+
+    box: NDArray[np.float64]
+    """(4,) left, top, right, bottom."""
+    landmarks: NDArray[np.float64]
+    """(5, 2) eyes, nose, corners of the mouth, from the picture's left."""
+
+
+def usual_label() -> Label:
+    """Where a photograph aligned to the template has its face."""
+    landmarks = np.array(_TEMPLATE) * _TEMPLATE_SCALE + _TEMPLATE_MARGIN
+    return Label(np.array(_USUAL_BOX), landmarks)
+
+
+def load_labels(path: Path = LABELS) -> Mapping[str, Label]:
+    """The labels by file name."""
+    content = json.loads(path.read_text())["faces"]
+    return {
+        name: Label(np.array(face["box"]), np.array(face["landmarks"]))
+        for name, face in content.items()
+    }
+
+
+def find_label(photograph: NDArray[np.uint8], finder: Finder) -> Label:
+    """The best face of a photograph, the mean over small shifts and mirror images.
+
+    Raises:
+        ValueError: the finder sees no face in one of them.
+    """
+    boxes, points = [], []
+    rows, columns = photograph.shape[:2]
+    for x, y in _SHIFTS:
+        for mirrored in (False, True):
+            matrix = np.array([[1.0, 0, x], [0, 1, y]])
+            if mirrored:
+                matrix = np.array([[-1.0, 0, columns - 1 + x], [0, 1, y]])
+            moved = cv2.warpAffine(
+                photograph, matrix, (columns, rows), borderMode=cv2.BORDER_REPLICATE
+            )
+            faces = finder(np.asarray(moved, np.uint8))
+            if not faces:
+                raise ValueError("no face in a photograph of one")
+            box, landmarks = np.array(faces[0].box, float), np.array(faces[0].landmarks, float)
+            box -= (x, y, x, y)
+            landmarks -= (x, y)
+            if mirrored:
+                box = np.array([columns - 1 - box[2], box[1], columns - 1 - box[0], box[3]])
+                landmarks[:, 0] = columns - 1 - landmarks[:, 0]
+                landmarks = landmarks[list(MIRRORED)]
+            boxes.append(box)
+            points.append(landmarks)
+    return Label(np.mean(boxes, axis=0), np.mean(points, axis=0))
+
+
+def write_labels(data: Path, finder: Finder, *, made_by: str, path: Path = LABELS) -> int:
+    """Label `data`/train and `data`/val; returns how many photographs there were."""
+    faces = {}
+    for photograph in sorted([*(data / "train").iterdir(), *(data / "val").iterdir()]):
+        image = cv2.imread(str(photograph), cv2.IMREAD_COLOR)
+        if image is None:
+            raise ValueError(f"{photograph} is not a readable picture")
+        label = find_label(np.ascontiguousarray(image[..., ::-1], np.uint8), finder)
+        faces[photograph.name] = {
+            "box": label.box.round(2).tolist(),
+            "landmarks": label.landmarks.round(2).tolist(),
+        }
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(face)}" for name, face in faces.items())
+    path.write_text(f'{{"made_by": {json.dumps(made_by)}, "faces": {{\n{lines}\n}}}}\n')
+    return len(faces)

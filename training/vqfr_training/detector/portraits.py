@@ -1,0 +1,150 @@
+"""The people of the scenes: photographs with a matte, and everything that changes them.
+
+A portrait lives in *face coordinates*: the origin is the centre of its box and the box is 2 high,
+x to the right, y down. A scene places it with a homography from there to its own pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vqfr_training.detector.labels import Label, load_labels, usual_label
+
+type Picture = NDArray[np.uint8]
+"""(H, W, 3) RGB, or (H, W, 4) with opacity."""
+type Points = NDArray[np.float64]
+"""(N, 2) x, y."""
+
+LEVELS = (512, 256, 128, 64)
+"""Sides of the reduced photographs; a face takes the smallest that has its detail."""
+_PHOTOGRAPH = 768
+_MATTE = 192
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One person, or a blend of two, at one level."""
+
+    image: Picture
+    """(S, S, 4) RGB and opacity."""
+    landmarks: Points
+    """(5, 2) in the level's pixels (centres)."""
+    box: NDArray[np.float64]
+    """(4,) left, top, right, bottom in the level's pixels."""
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """Of the box."""
+        return (self.box[:2] + self.box[2:]) / 2
+
+    @property
+    def unit(self) -> float:
+        """Half the box's height: the length 1 of face coordinates, in pixels."""
+        return float(self.box[3] - self.box[1]) / 2
+
+    def outline(self) -> Points:
+        """(N, 2) points of the ellipse within the box, in face coordinates."""
+        angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+        aspect = (self.box[2] - self.box[0]) / (self.box[3] - self.box[1])
+        return np.stack([aspect * np.cos(angle), np.sin(angle)], axis=1)
+
+    def face_landmarks(self) -> Points:
+        """The landmarks in face coordinates."""
+        return np.asarray((self.landmarks - self.centre) / self.unit)
+
+
+class Portraits:
+    """A folder's photographs with their labels and mattes, decoded once, at all levels."""
+
+    def __init__(self, folder: Path, *, labels: Mapping[str, Label] | None = None) -> None:
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is not a folder")
+        labels = load_labels() if labels is None else labels
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
+        if not paths:
+            raise ValueError(f"no .jpg or .png photographs in {folder}")
+        self.names = [path.name for path in paths]
+        self.labels = [labels.get(name, usual_label()) for name in self.names]
+        self.levels: list[list[Picture]] = [_load(path) for path in paths]
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def at(self, number: int, level: int) -> Portrait:
+        """Person `number` as photographed; the image is not a copy."""
+        label, scale = self.labels[number], LEVELS[level] / _PHOTOGRAPH
+        return Portrait(
+            self.levels[number][level],
+            (label.landmarks + 0.5) * scale - 0.5,
+            (label.box + 0.5) * scale - 0.5,
+        )
+
+    def blend(self, generator: np.random.Generator, first: int, level: int) -> Portrait:
+        """A person between `first` and another: all over, or the upper half of one of them."""
+        one, two = self.at(first, level), self.at(int(generator.integers(len(self))), level)
+        side = one.image.shape[0]
+        # Both photographs are aligned, so that a plain mixture of pixels mixes the faces.
+        part = float(generator.uniform(0.25, 0.75))
+        if generator.random() < 0.5:
+            image = cv2.addWeighted(one.image, part, two.image, 1 - part, 0)
+            weight = np.full(5, part)
+        else:
+            height = generator.uniform(0.5, 0.68) * side
+            width = side * 0.03
+            rows = 1 / (1 + np.exp((np.arange(side) - height) / width))
+            ramp = rows.astype(np.float32)[:, None, None]
+            image = (one.image * ramp + two.image * (1 - ramp)).astype(np.uint8)
+            weight = np.interp(one.landmarks[:, 1], np.arange(side), rows)
+            part = 0.5
+        landmarks = one.landmarks * weight[:, None] + two.landmarks * (1 - weight[:, None])
+        return Portrait(
+            np.asarray(image, np.uint8), landmarks, one.box * part + two.box * (1 - part)
+        )
+
+
+def level_for(size: float) -> int:
+    """The smallest level whose faces are at least `size` pixels high."""
+    usual = usual_label().box
+    share = (usual[3] - usual[1]) / _PHOTOGRAPH
+    fitting = [i for i, side in enumerate(LEVELS) if side * share >= size]
+    return fitting[-1] if fitting else 0
+
+
+def _load(path: Path) -> list[Picture]:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{path} is not a readable picture")
+    if image.shape[:2] != (_PHOTOGRAPH, _PHOTOGRAPH):
+        raise ValueError(f"{path} is {image.shape[1]}x{image.shape[0]}, expected 768x768")
+    matte = cv2.resize(person_matte(np.asarray(image, np.uint8)), (LEVELS[0],) * 2)
+    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    top = cv2.resize(rgb, (LEVELS[0],) * 2, interpolation=cv2.INTER_AREA)
+    whole = np.dstack([top, matte])
+    return [
+        np.asarray(cv2.resize(whole, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+        for side in LEVELS
+    ]
+
+
+def person_matte(photograph: Picture) -> Picture:
+    """(192, 192) opacity of the person in a studio photograph, by graph cuts from the template."""
+    small = cv2.resize(photograph, (_MATTE, _MATTE), interpolation=cv2.INTER_AREA)
+    guess = np.full((_MATTE, _MATTE), cv2.GC_PR_BGD, np.uint8)
+    cv2.ellipse(guess, (96, 104), (58, 80), 0, 0, 360, cv2.GC_PR_FGD, -1)
+    guess[150:, 40:152] = cv2.GC_PR_FGD
+    cv2.ellipse(guess, (96, 104), (36, 54), 0, 0, 360, cv2.GC_FGD, -1)
+    guess[:8] = guess[:110, :12] = guess[:110, -12:] = cv2.GC_BGD
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.setRNGSeed(1)
+    whole = (0, 0, _MATTE, _MATTE)  # not looked at: the mask says where to begin
+    cut, _, _ = cv2.grabCut(small, guess, whole, *models, 3, cv2.GC_INIT_WITH_MASK)
+    opaque = ((np.asarray(cut, np.uint8) & 1) * 255).astype(np.uint8)
+    _, parts = cv2.connectedComponents(opaque)
+    opaque[parts != parts[104, 96]] = 0
+    return np.asarray(cv2.GaussianBlur(opaque, (0, 0), 0.9), np.uint8)

@@ -1,0 +1,1 @@
+"""Figures of restored faces and videos."""

@@ -1,0 +1,178 @@
+"""A run is a function: each recipe returns its complete configuration.
+
+A variant calls another recipe and changes fields with `dataclasses.replace`. Those of the paper
+are in paper_recipes.py, those of the bundled model in lite_recipes.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from vqfr_media.network.config import VqfrV1Config, lite_config
+from vqfr_training import lite_recipes as lite
+from vqfr_training import paper_recipes as paper
+from vqfr_training.configs import DetectorRecipe, Recipe, Series, Stage1, Stage2, VqRecipe
+from vqfr_training.detector.multibox import MultiBox
+from vqfr_training.detector.scenes import SceneBatch, SceneConfig
+from vqfr_training.vqfr.discriminators import Critic
+from vqfr_training.vqfr.perceptual import Perceptual
+
+
+def smoke_stage1() -> Recipe[VqfrV1Config]:
+    """Stage 1 of a toy network in seconds: shows that everything runs and learns."""
+    network = replace(
+        lite_config(),
+        image_size=64,
+        channels=(16, 16, 32),
+        encoder_blocks=(0, 1, 1),
+        texture_blocks=(1, 1, 1),
+        codebook_size=16,
+        code_channels=16,
+        offset_channels=(0, 8, 8),
+    )
+    return replace(
+        lite.lite_stage1(),
+        name="smoke_stage1",
+        network=network,
+        stage=Stage1(
+            unquantised_steps=10,
+            reestimate_at=(10, 20),
+            reservoir=2048,
+            critics=(
+                Critic(
+                    branch="texture",
+                    kind="wavelet",
+                    norm="equalised",
+                    width=2,
+                    most=16,
+                    start=20,
+                    r1_every=4,
+                ),
+            ),
+        ),
+        steps=30,
+        batch=2,
+        learning_rate=2e-3,
+        warmup_steps=3,
+        ema=0.9,
+        log_every=1,
+        validate_every=15,
+    )
+
+
+def smoke_stage2() -> Recipe[VqfrV1Config]:
+    """Stage 2 of the same toy network, with a local critic on each branch."""
+    local = Critic(
+        branch="texture",
+        kind="patch",
+        width=8,
+        layers=1,
+        norm="spectral",
+        contrast=8.0,
+        weight=0.2,
+        adaptive=True,
+        learn_from=10,
+        start=20,
+    )
+    return replace(
+        smoke_stage1(),
+        name="smoke_stage2",
+        stage=Stage2(
+            perceptual=Perceptual(network="stage1", content=0.1, style=1.0),
+            critics=(
+                local,
+                replace(local, branch="main", norm="published", contrast=None, layers=2),
+            ),
+        ),
+        steps=40,
+        seed=1,
+    )
+
+
+def detector() -> DetectorRecipe:
+    """The bundled face detector: 90 minutes on one CPU core.
+
+    Faces in the small pictures that are searched (640 px wide) are mostly small; every sixth batch
+    has room for large ones.
+    """
+    small = SceneBatch(count=16, scenes=SceneConfig())
+    large = SceneBatch(count=7, scenes=SceneConfig(side=384, size=(14.0, 400.0)))
+    return DetectorRecipe(
+        name="detector",
+        stage=MultiBox(),
+        batches=(small,) * 5 + (large,),
+        validation=SceneConfig(),
+        steps=13500,
+        learning_rate=2e-3,
+        warmup_steps=200,
+        clip_norm=10.0,
+        ema=0.999,
+        validate_every=1000,
+        checkpoint_minutes=2.0,
+    )
+
+
+def smoke_detector() -> DetectorRecipe:
+    """The same detector on tiny scenes in seconds: shows that everything runs and learns."""
+    scenes = SceneConfig(side=96, size=(24.0, 64.0), faces=2)
+    return replace(
+        detector(),
+        name="smoke_detector",
+        batches=(SceneBatch(count=4, scenes=scenes),),
+        validation=scenes,
+        validation_scenes=4,
+        steps=80,
+        learning_rate=1e-2,
+        warmup_steps=3,
+        ema=0.9,
+        log_every=1,
+        validate_every=40,
+    )
+
+
+def smoke() -> Series:
+    """Both stages of the toy network, critics and all: shows in a minute that everything runs."""
+    return Series(name="smoke", recipes=(smoke_stage1(), smoke_stage2()))
+
+
+type AnyRecipe = VqRecipe | DetectorRecipe | Series
+
+
+def _table() -> dict[str, Callable[[], AnyRecipe]]:
+    return {
+        "vqgan_v1": paper.vqgan_v1,
+        "vqfr_v1": paper.vqfr_v1,
+        "vqgan_v2": paper.vqgan_v2,
+        "vqfr_v2": paper.vqfr_v2,
+        "simvqfr": paper.simvqfr,
+        "single_branch": paper.single_branch,
+        "no_warp": paper.no_warp,
+        **{f"vqgan_f{f}": partial(paper.vqgan_v1, patch=f) for f in (8, 16, 64)},
+        **{f"simvqfr_f{f}": partial(paper.simvqfr, patch=f) for f in (8, 16, 64)},
+        "lite_stage1": lite.lite_stage1,
+        "lite_stage2": lite.lite_stage2,
+        "lite_longer": lite.lite_longer,
+        "lite_adversarial": lite.lite_adversarial,
+        "smoke": smoke,
+        "smoke_stage1": smoke_stage1,
+        "smoke_stage2": smoke_stage2,
+        "detector": detector,
+        "smoke_detector": smoke_detector,
+    }
+
+
+RECIPES = tuple(_table())
+"""The names the command takes."""
+
+
+def find_recipe(name: str) -> AnyRecipe:
+    """The recipe called `name`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+    return _table()[name]()

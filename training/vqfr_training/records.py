@@ -1,0 +1,197 @@
+"""What a run leaves on disk, written and read: its description, its log, samples, checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from vqfr_media.network.checkpoint import load_official
+from vqfr_training.configs import Course
+from vqfr_training.data.photographs import to_pixels
+
+
+def describe_run(
+    recipe: Course,
+    *,
+    data: Path,
+    init: Path | None,
+    start_from: Path | None,
+    content: Mapping[str, str | int | None],
+) -> dict[str, Any]:
+    """Everything needed to know how a run came about, as JSON values.
+
+    `content` says what lay at these paths; resuming compares it, for paths may move.
+    """
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "recipe": asdict(recipe),
+        "data": str(data),
+        "init": None if init is None else str(init),
+        "start_from": None if start_from is None else str(start_from),
+        **content,
+        "commit": _commit(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+        },
+        "gpu": gpu,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def append_log(out: Path, values: Mapping[str, float]) -> None:
+    """One line of JSON at the end of `out`/log.jsonl."""
+    with (out / "log.jsonl").open("a") as log:
+        log.write(json.dumps(values) + "\n")
+
+
+def take_back_log(out: Path, *, length: int) -> None:
+    """Leave only the first `length` bytes of `out`/log.jsonl: what a checkpoint knew of."""
+    log = out / "log.jsonl"
+    if log.is_file() and log.stat().st_size > length:
+        write_whole(log.read_bytes()[:length].decode(), log)
+
+
+def log_length(out: Path) -> int:
+    """Bytes of `out`/log.jsonl so far."""
+    log = out / "log.jsonl"
+    return log.stat().st_size if log.is_file() else 0
+
+
+def save_samples(path: Path, columns: list[Tensor]) -> None:
+    """A grid, one column for each (N, 3, S, S) in [-1, 1], one row for each of N faces."""
+    strips = [torch.cat(list(column), dim=1) for column in columns]
+    pixels = to_pixels(torch.cat(strips, dim=2))
+    if not cv2.imwrite(str(path), np.ascontiguousarray(pixels[..., ::-1])):
+        raise OSError(f"cannot write {path}")
+
+
+def save_whole(state: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint so that a crash at any moment leaves the old one or the new one."""
+    with _whole(path) as file:
+        torch.save(state, file)
+
+
+def write_whole(text: str, path: Path) -> None:
+    """Write a text likewise."""
+    with _whole(path) as file:
+        file.write(text.encode())
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The checkpoint of a run folder, or in a file.
+
+    Raises:
+        ValueError: it is absent, or no checkpoint.
+    """
+    path = _checkpoint_file(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # an unpickler fed with garbage raises nearly anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{path} is no checkpoint of a run (damaged, cut short, or another file): {reason}"
+        ) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} is no checkpoint of a run: it holds a {type(state).__name__}")
+    return state
+
+
+def load_averaged(path: Path) -> dict[str, Tensor]:
+    """The averaged weights of a run folder or of its checkpoint.
+
+    Raises:
+        ValueError: there are none.
+    """
+    state = read_checkpoint(path)
+    if "averaged" not in state:
+        raise ValueError(f"{_checkpoint_file(path)} is no checkpoint of a run: no averaged weights")
+    averaged: dict[str, Tensor] = state["averaged"]
+    return averaged
+
+
+def load_fitting(path: Path, network: nn.Module) -> dict[str, Tensor]:
+    """Weights that fit `network`: a run's averaged ones, a run's export, or the authors' file.
+
+    Args:
+        path: a run folder, its checkpoint, its `network.safetensors`, or a published `.pth`.
+        network: of the wanted configuration, on any device, "meta" too; its own values are lost.
+
+    Raises:
+        ValueError: there is no such file, or it holds another network's weights.
+    """
+    file = _checkpoint_file(path)
+    state = {} if file.suffix == ".safetensors" else read_checkpoint(file)
+    if "averaged" not in state:
+        load_official(file, network.to_empty(device="cpu"))
+        return dict(network.state_dict())
+    weights: dict[str, Tensor] = state["averaged"]
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    if odd := sorted(n for n in wanted.keys() | given.keys() if wanted.get(n) != given.get(n)):
+        raise ValueError(
+            f"{file} holds another network than the {type(network).__name__} expected here: of "
+            f"{len(odd)} weights that differ, {odd[0]} is {given.get(odd[0], 'absent')}, not "
+            f"{wanted.get(odd[0], 'absent')}"
+        )
+    return weights
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """A short SHA-256 of names, shapes and values, wherever they lie."""
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _checkpoint_file(path: Path) -> Path:
+    path = path / "checkpoint.pt" if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}")
+    return path
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name when it is complete and on the disk."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _commit() -> str | None:
+    """The checkout's commit, "+" behind it if files differ; None without git or a repository."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(folder), *arguments]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        except OSError:  # slim images have no git
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "--verify", "HEAD")
+    return None if commit is None else commit + ("+" if git("status", "--porcelain") else "")

@@ -1,0 +1,84 @@
+"""What the loop asks of whatever it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vqfr_training.configs import Course
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a pace."""
+
+    parameters: list[nn.Parameter]
+    rate: float
+    """Learning rate relative to the recipe's."""
+    betas: tuple[float, float]
+    """Adam's."""
+
+
+class Stage[Batch](Protocol):
+    """A network with its data and losses; one object a run."""
+
+    @property
+    def recipe(self) -> Course:
+        """The run's configuration."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What the optimiser changes."""
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The exponential moving average of `network`: what a run is for."""
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """What of `network` learns, and how fast."""
+
+    def batches(
+        self, *, first_step: int, workers: int, rank: int = 0, ranks: int = 1
+    ) -> Generator[Batch]:
+        """What the steps from `first_step` on see, the same however a run is cut.
+
+        Of several ranks, each gets its share of the batch that one alone would see.
+        """
+
+    def prepare(self, number: int) -> dict[str, float]:
+        """Whatever must happen before step `number`; returns what is worth a line in the log."""
+
+    def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """The losses of step `number` by name; "total" is the one to go down."""
+
+    @property
+    def critics(self) -> nn.Module | None:
+        """Networks with an optimiser of their own that judge what `network` draws; None: none."""
+
+    def critic_groups(self) -> list[ParameterGroup]:
+        """What of `critics` learns, and how fast; empty without any."""
+
+    def criticise(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """The critics' losses after `step`, as there; empty in steps in which none learns."""
+
+    def validate(self, picture: Path) -> dict[str, float]:
+        """Figures of the averaged network on other people; writes a picture to look at."""
+
+    def export(self, path: Path) -> None:
+        """Write the averaged network as the package loads it, if it is one that is installed."""
+
+    def extra_state(self) -> Mapping[str, Any]:
+        """What a checkpoint must hold beside weights and optimiser."""
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take `extra_state` back out of a checkpoint."""
+
+
+def place(images: Tensor, device: torch.device) -> Tensor:
+    """Images where the network wants them, channels last."""
+    return images.to(device=device, memory_format=torch.channels_last, non_blocking=True)

@@ -1,0 +1,170 @@
+"""`python -m vqfr_training restore RECIPE --run RUN --data FOLDER --out FOLDER`.
+
+Draws any trained network's pictures, for `evaluate` to measure; stage 1 and what only serves
+comparison are not exported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from vqfr_media.errors import OutputError
+from vqfr_training.configs import Recipe, Stage1, VqRecipe
+from vqfr_training.data.photographs import to_pixels, to_tensor
+from vqfr_training.data.picture_files import list_pictures, read_picture, size_of
+from vqfr_training.evaluation.face_networks import Picture
+from vqfr_training.recipes import RECIPES, find_recipe
+from vqfr_training.records import load_fitting
+from vqfr_training.stage import place
+from vqfr_training.vqfr.networks import (
+    CodebookNetwork,
+    RestorationNetwork,
+    codebook_network,
+    place_network,
+    restoration_network,
+    restore,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Of `restore`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vqfr_training restore",
+        description="Restore a folder of aligned faces with a run's averaged weights.",
+    )
+    parser.add_argument("recipe", choices=RECIPES, help="what the run trained")
+    parser.add_argument(
+        "--run", type=Path, required=True, help="run folder, checkpoint or network.safetensors"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of faces of the recipe's size"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="new folder of PNGs")
+    parser.add_argument("--threads", type=int, help="CPU threads of the network [all]")
+    return parser
+
+
+def run(arguments: list[str]) -> None:
+    """Do it.
+
+    Raises:
+        ValueError: what was given does not fit together.
+        OutputError: a picture cannot be written.
+    """
+    options = make_parser().parse_args(arguments)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    recipe = find_recipe(options.recipe)
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"{recipe.name} trains no single network that draws faces")
+    count = restore_folder(load_trained(recipe, options.run), options.data, options.out)
+    logger.info("%d pictures in %s", count, options.out)
+
+
+def load_trained(recipe: VqRecipe, trained: Path) -> CodebookNetwork | RestorationNetwork:
+    """The network of `recipe` with a run's averaged weights, on the GPU where there is one.
+
+    Args:
+        recipe: what was trained, or another with the same network.
+        trained: run folder, its checkpoint, or its `network.safetensors`.
+
+    Raises:
+        ValueError: there is no such run, or it trained another network.
+    """
+    if not trained.exists():
+        raise ValueError(f"{trained} does not exist")
+    _check_recorded(recipe, trained)
+    stage = recipe.stage
+    network = (
+        codebook_network(recipe.network)
+        if isinstance(stage, Stage1)
+        else restoration_network(recipe.network, stage)
+    )
+    network.load_state_dict(load_fitting(trained, network))
+    place_network(network, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return network.eval()
+
+
+def restore_folder(network: CodebookNetwork | RestorationNetwork, data: Path, out: Path) -> int:
+    """Restore every picture below `data` into a PNG of the same name in `out`; returns how many.
+
+    What is written is the main branch where there is one. `out` appears when all of it is there.
+
+    Raises:
+        ValueError: `out` holds something or lies in `data`, there are no pictures, or one of them
+            is unreadable or has another size than the network's.
+        OutputError: a picture cannot be written.
+    """
+    pictures = list_pictures(data)
+    if out.resolve().is_relative_to(data.resolve()):
+        raise ValueError(f"{out} lies in {data}: name a folder outside of it")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ValueError(f"{out} is there already: remove it or choose another folder")
+    size = network.config.image_size
+    with _whole_folder(out) as folder:
+        for name, path in tqdm(pictures.items(), desc=data.name, mininterval=5):
+            picture = read_picture(path)
+            if picture.shape[:2] != (size, size):
+                raise ValueError(f"{path} is {size_of(picture)}, not {size}x{size}")
+            _write(folder / f"{name}.png", restore_picture(network, picture))
+    return len(pictures)
+
+
+@torch.inference_mode()
+def restore_picture(network: CodebookNetwork | RestorationNetwork, poor: Picture) -> Picture:
+    """One aligned face of the network's size."""
+    device = next(network.parameters()).device
+    image = place(to_tensor([np.asarray(poor / np.float32(255))]), device)
+    # Alone, for in a batch the last digits, and with them codes, depend on the others.
+    drawn = restore(network, image).main[0].float().cpu()
+    return to_pixels(drawn)
+
+
+def _check_recorded(recipe: VqRecipe, trained: Path) -> None:
+    """Networks with weights of the same shapes may still differ; the run's record tells."""
+    record = (trained if trained.is_dir() else trained.parent) / "run.json"
+    if not record.is_file():  # the file lies elsewhere; the weights' shapes have to do
+        return
+    recorded = json.loads(record.read_text())["recipe"]
+    given = json.loads(json.dumps(asdict(recipe)))
+    for part in (recorded, given):
+        part["variant"] = part["stage"].get("variant")  # stage 1 has none
+    if any(recorded.get(name) != given[name] for name in ("network", "variant")):
+        raise ValueError(
+            f"{trained} is a run of {recorded['name']}, whose network is not {recipe.name}'s"
+        )
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder that gets its name when it is complete; what a killed run left is begun anew."""
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        partial.replace(out)
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(path: Path, picture: Picture) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), np.ascontiguousarray(picture[..., ::-1])):
+        raise OSError(f"{path.name} could not be written: no room, or no leave to")

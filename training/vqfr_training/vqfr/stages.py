@@ -1,0 +1,272 @@
+"""The two stages: what is built, and what one step computes.
+
+Shapes: images (N, 3, S, S) RGB in [-1, 1]; latents and code vectors (N, C, h, w).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vqfr_media.network.vqfr_v2 import VqfrV2
+from vqfr_media.network.vqgan import Vqgan
+from vqfr_training.configs import Stage1, Stage2, VqRecipe
+from vqfr_training.scale import Team
+from vqfr_training.vqfr.ablations import SingleBranch
+from vqfr_training.vqfr.critics import Critics
+from vqfr_training.vqfr.likeness import Yardstick
+from vqfr_training.vqfr.losses import (
+    code_alignment_loss,
+    code_cross_entropy,
+    codebook_loss,
+    face_weight,
+    straight_through,
+)
+from vqfr_training.vqfr.memory import recompute_blocks
+from vqfr_training.vqfr.networks import (
+    CodebookNetwork,
+    RestorationNetwork,
+    codebook_network,
+    decode,
+    frozen_copy,
+    last_layers,
+    place_network,
+    restoration_network,
+)
+from vqfr_training.vqfr.perceptual import Features, encoder_features, load_vgg16
+from vqfr_training.vqfr.reservoir import Reservoir
+from vqfr_training.vqfr.starting import start_as_plain, start_linear
+from vqfr_training.vqfr.warp import use_sampled_warps
+
+
+@dataclass
+class CodebookTraining:
+    """Stage 1: what it trains, and what it needs beside that."""
+
+    recipe: VqRecipe
+    stage: Stage1
+    network: CodebookNetwork
+    averaged: CodebookNetwork
+    """The exponential moving average of `network`'s weights: what a run is for."""
+    yardstick: Yardstick
+    """What drawn images are compared by."""
+    critics: Critics
+    reservoir: Reservoir
+    """Latent vectors since the codes were last drawn anew, on the leading rank; checkpointed."""
+    team: Team | None = None
+    """Whose latents fill the reservoir; None is this process alone."""
+
+
+@dataclass
+class RestorationTraining:
+    """Stage 2: what it trains, and what it needs beside that."""
+
+    recipe: VqRecipe
+    stage: Stage2
+    network: RestorationNetwork
+    averaged: RestorationNetwork
+    """The exponential moving average of `network`'s weights: what a run is for."""
+    yardstick: Yardstick
+    """What drawn images are compared by."""
+    critics: Critics
+    teacher: CodebookNetwork
+    """The frozen stage-1 network, whose codes of the good face are the target."""
+
+
+type Training = CodebookTraining | RestorationTraining
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step of a stage gives."""
+
+    losses: dict[str, Tensor]
+    """By name; "total" is the one to go down."""
+    images: dict[str, Tensor]
+    """What was drawn, by branch, without gradients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """The weights that a run is given."""
+
+    stage1: Mapping[str, Tensor] | None = None
+    """State dict of a stage-1 network with the same configuration: stage 2 needs it, stage 1 may go
+    on from it."""
+    network: Mapping[str, Tensor] | None = None
+    """State dict of the whole network, to go on from another run of the same stage."""
+    vgg: Path | None = None
+    """File of VGG-16's weights, for recipes that compare its features."""
+
+
+def build(recipe: VqRecipe, device: torch.device, beginning: Beginning | None = None) -> Training:
+    """The stage of `recipe` on `device`; what `beginning` lacks is drawn from the recipe's seed."""
+    given = Beginning() if beginning is None else beginning
+    torch.manual_seed(recipe.seed)
+    match recipe.stage:
+        case Stage1() as stage:
+            return _build_codebook(recipe, stage, device, given)
+        case Stage2() as stage:
+            return _build_restoration(recipe, stage, device, given)
+
+
+def _build_codebook(
+    recipe: VqRecipe, stage: Stage1, device: torch.device, given: Beginning
+) -> CodebookTraining:
+    network = codebook_network(recipe.network)
+    start_linear(network)
+    weights = given.stage1 if given.network is None else given.network
+    if weights is not None:
+        network.load_state_dict(dict(weights))
+    averaged = _settle(network, recipe, device)
+    return CodebookTraining(
+        recipe=recipe,
+        stage=stage,
+        network=network,
+        averaged=averaged,
+        yardstick=_yardstick(recipe, stage, None, given, device),
+        critics=_critics(recipe, device),
+        reservoir=Reservoir(stage.reservoir, recipe.network.code_channels),
+    )
+
+
+def _build_restoration(
+    recipe: VqRecipe, stage: Stage2, device: torch.device, given: Beginning
+) -> RestorationTraining:
+    if given.stage1 is None:
+        raise ValueError(f"{recipe.name} begins from a trained stage 1: give --init")
+    teacher = codebook_network(recipe.network)
+    teacher.load_state_dict(dict(given.stage1))
+    network = restoration_network(recipe.network, stage)
+    start_linear(network)
+    if isinstance(network, SingleBranch):
+        start_as_plain(network)
+    # Encoder, quantizer and texture decoder go on from stage 1 (paper, 3.2); the rest is new.
+    begun = given.stage1 if given.network is None else given.network
+    network.load_state_dict({**network.state_dict(), **begun})
+    if device.type == "cpu":
+        use_sampled_warps(network)
+    averaged = _settle(network, recipe, device)
+    place_network(teacher, device)
+    teacher = frozen_copy(teacher)
+    return RestorationTraining(
+        recipe=recipe,
+        stage=stage,
+        network=network,
+        averaged=averaged,
+        yardstick=_yardstick(recipe, stage, teacher, given, device),
+        critics=_critics(recipe, device),
+        teacher=teacher,
+    )
+
+
+def _settle[Network: nn.Module](
+    network: Network, recipe: VqRecipe, device: torch.device
+) -> Network:
+    """Put a network that has its weights where it learns; the copy that is to be its average."""
+    place_network(network, device)
+    averaged = frozen_copy(network)
+    if recipe.recompute:
+        recompute_blocks(network)
+    return averaged
+
+
+def _critics(recipe: VqRecipe, device: torch.device) -> Critics:
+    critics = Critics(recipe.stage.critics, image_size=recipe.network.image_size)
+    place_network(critics, device)
+    return critics
+
+
+def _yardstick(
+    recipe: VqRecipe,
+    stage: Stage1 | Stage2,
+    teacher: CodebookNetwork | None,
+    given: Beginning,
+    device: torch.device,
+) -> Yardstick:
+    weight = face_weight(recipe.network.image_size, peak=stage.face_peak).to(device)
+    features: Features | None = None
+    if stage.perceptual is not None:
+        if stage.perceptual.network == "vgg16":
+            features = load_vgg16(given.vgg, recompute=recipe.recompute).to(device)
+        elif isinstance(teacher, Vqgan):
+            features = encoder_features(teacher.encoder)
+        else:
+            raise ValueError("features of stage 1 are those of v1's encoder, in stage 2: use vgg16")
+    return Yardstick(stage, weight, features)
+
+
+def step(training: Training, poor: Tensor, good: Tensor, number: int) -> Outcome:
+    """Step `number` of the stage."""
+    if isinstance(training, CodebookTraining):
+        return step_codebook(training, good, number)
+    return step_restoration(training, poor, good, number)
+
+
+def step_codebook(training: CodebookTraining, good: Tensor, number: int) -> Outcome:
+    """Stage 1 (paper, Eq. 3)."""
+    network, stage = training.network, training.stage
+    latent = network.encode(good)
+    if number < max(stage.reestimate_at, default=0):
+        team = training.team
+        every = latent if team is None else team.gather(latent)
+        if team is None or team.leads:
+            seed = [training.recipe.seed, number]
+            training.reservoir.add(every, np.random.default_rng(seed))
+    if number < stage.unquantised_steps:
+        image, code = network.decode_quantized(latent), latent.new_zeros(())
+    else:
+        quantized = network.quantize(latent).to(latent.dtype)
+        image = network.decode_quantized(straight_through(latent, quantized))
+        code = codebook_loss(latent.float(), quantized.float(), beta=stage.commitment)
+    image = image.float()
+    yardstick = training.yardstick
+    likeness = yardstick.compare(image, good, yardstick.features_of(good), pixel=1.0)
+    judged = training.critics.generator_terms(
+        {"texture": image}, {"texture": likeness.total}, last_layers(network), number
+    )
+    total = likeness.total + code + sum(judged.terms.values())
+    losses = {"total": total, **likeness.parts, "code": code, **judged.log()}
+    return Outcome(losses, {"texture": image.detach()})
+
+
+def step_restoration(
+    training: RestorationTraining, poor: Tensor, good: Tensor, number: int
+) -> Outcome:
+    """Stage 2 (paper, 3.3), towards the codes of the good face."""
+    network, teacher, stage = training.network, training.teacher, training.stage
+    with torch.no_grad():
+        codes = teacher.codes(teacher.encode(good))
+        target = torch.nn.functional.embedding(codes, teacher.quantizer.codebook)
+    seen = training.yardstick.features_of(good)
+    latent = network.encode(poor)
+    branches = decode(network, poor, latent)
+    losses = {"code": code_alignment_loss(latent.float(), target.permute(0, 3, 1, 2).float())}
+    total = stage.code * losses["code"]
+    if stage.cross_entropy > 0:
+        if not isinstance(network, VqfrV2):
+            raise ValueError(f"{training.recipe.name}: only v2 predicts codes: cross_entropy is 0")
+        losses["cross_entropy"] = code_cross_entropy(network.logits(latent), codes)
+        total = total + stage.cross_entropy * losses["cross_entropy"]
+    images: dict[str, Tensor] = {}
+    rebuilt: dict[str, Tensor] = {}
+    for name, image, part in (
+        ("texture", branches.texture, stage.texture),
+        ("main", branches.main, stage.main),
+    ):
+        if part is not None:
+            images[name] = image.float()
+            likeness = training.yardstick.compare(images[name], good, seen, pixel=part)
+            losses |= {f"{name}_{kind}": value for kind, value in likeness.parts.items()}
+            total = total + likeness.total
+            by_all = stage.balance == "all"
+            rebuilt[name] = likeness.total if by_all else likeness.perceptual
+    judged = training.critics.generator_terms(images, rebuilt, last_layers(network), number)
+    total = total + sum(judged.terms.values())
+    drawn = {name: image.detach() for name, image in images.items()}
+    return Outcome({"total": total, **losses, **judged.log()}, drawn)

@@ -1,0 +1,221 @@
+"""The two VQFR stages as the loop wants them: their data, their validation, their export."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vqfr_media.network.checkpoint import save_network
+from vqfr_media.network.vqfr_v1 import VqfrV1
+from vqfr_media.network.vqfr_v2 import VqfrV2
+from vqfr_training.configs import Stage1, VqRecipe
+from vqfr_training.data.photographs import Photographs, batches, validation_pairs
+from vqfr_training.records import save_samples
+from vqfr_training.scale import Team
+from vqfr_training.stage import ParameterGroup, place
+from vqfr_training.vqfr.critics import Critics
+from vqfr_training.vqfr.networks import (
+    CodebookNetwork,
+    RestorationNetwork,
+    parameter_groups,
+    restore,
+)
+from vqfr_training.vqfr.reservoir import reestimate_codebook
+from vqfr_training.vqfr.stages import (
+    Beginning,
+    CodebookTraining,
+    RestorationTraining,
+    Training,
+    build,
+    step,
+)
+
+
+class VqStage:
+    """Stage 1 or stage 2 on the photographs in a folder."""
+
+    def __init__(
+        self,
+        recipe: VqRecipe,
+        *,
+        data: Path,
+        device: torch.device,
+        beginning: Beginning,
+        team: Team | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self._data, self._device = data, device
+        self._training: Training = build(recipe, device, beginning)
+        if team is not None:
+            self._training.critics = team.synchronise_norms(self._training.critics)
+        if isinstance(self._training, CodebookTraining):
+            self._training.team = team
+        self._drawn: dict[str, Tensor] = {}
+        self._good: Tensor | None = None
+        self._beginning = beginning.network
+        if recipe.blend < 1 and beginning.network is None:
+            raise ValueError(f"{recipe.name} goes on from another run's weights: give --start-from")
+        self._degradation = None if isinstance(recipe.stage, Stage1) else recipe.degradation
+        # Read at once, so that what is wrong with it is told before the first step; by the leader
+        # alone, who validates.
+        self._validation: tuple[Tensor, Tensor] | None = None
+        if team is None or team.leads:
+            self._validation = validation_pairs(
+                Photographs(data / "val", size=recipe.network.image_size),
+                seed=7,
+                degradation=self._degradation,
+                most=recipe.validation_faces,
+            )
+
+    @property
+    def network(self) -> CodebookNetwork | RestorationNetwork:
+        """What the optimiser changes."""
+        return self._training.network
+
+    @property
+    def averaged(self) -> CodebookNetwork | RestorationNetwork:
+        """The exponential moving average of `network`."""
+        return self._training.averaged
+
+    def batches(
+        self, *, first_step: int, workers: int, rank: int = 0, ranks: int = 1
+    ) -> Generator[tuple[Tensor, Tensor]]:
+        """(poor, good) of every step."""
+        recipe = self.recipe
+        return batches(
+            Photographs(self._data / "train", size=recipe.network.image_size),
+            first_step=first_step,
+            steps=recipe.steps,
+            batch=recipe.batch,
+            seed=recipe.seed,
+            augmentation=recipe.augmentation,
+            degradation=self._degradation,
+            workers=workers,
+            rank=rank,
+            ranks=ranks,
+        )
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Stage 2 may train its main branch at a pace of its own."""
+        training, betas = self._training, self.recipe.betas
+        if isinstance(training, RestorationTraining):
+            return parameter_groups(training.network, training.stage, betas)
+        return [ParameterGroup(list(training.network.parameters()), 1.0, betas)]
+
+    def prepare(self, number: int) -> dict[str, float]:
+        """Stage 1 draws its codes anew at stated steps."""
+        training = self._training
+        if not isinstance(training, CodebookTraining):
+            return {}
+        if number not in training.stage.reestimate_at:
+            return {}
+        codebook, distance = training.network.quantizer.codebook, 0.0
+        with torch.no_grad():
+            if training.team is None or training.team.leads:
+                centres, distance = reestimate_codebook(
+                    training.reservoir.vectors(),
+                    size=len(codebook),
+                    seed=self.recipe.seed + number,
+                )
+                codebook.copy_(centres)
+            if training.team is not None:
+                training.team.share([codebook])
+            training.averaged.quantizer.codebook.copy_(codebook)
+        training.reservoir.empty()
+        return {"kmeans_distance": distance}
+
+    def step(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
+        """The losses of step `number`."""
+        poor, good = (place(images, self._device) for images in batch)
+        outcome = step(self._training, poor, good, number)
+        self._drawn, self._good = outcome.images, good
+        return outcome.losses
+
+    @property
+    def critics(self) -> Critics | None:
+        """What judges the drawn images."""
+        critics = self._training.critics
+        return critics if critics.configs else None
+
+    def critic_groups(self) -> list[ParameterGroup]:
+        """Each critic at its own pace."""
+        return self._training.critics.parameter_groups(self.recipe.critic_betas)
+
+    def criticise(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
+        """The critics' losses on what `step` drew of the same batch; empty while none learns."""
+        good = place(batch[1], self._device) if self._good is None else self._good
+        return self._training.critics.losses(self._drawn, good, number)
+
+    def validate(self, picture: Path) -> dict[str, float]:
+        """Mean PSNR (dB, 8-bit peak) of input and branches, and codes in use, on `val`."""
+        if self._validation is None:
+            raise RuntimeError("the leading rank validates")
+        figures, images = validate(self.averaged, *self._validation, device=self._device)
+        save_samples(picture, images)
+        return figures
+
+    def export(self, path: Path) -> None:
+        """Write the averaged weights as a self-describing fp16 file, if they are VQFR's."""
+        averaged = self._training.averaged
+        if not isinstance(averaged, VqfrV1 | VqfrV2):
+            return  # stage 1, or a network that only serves comparison
+        # Without the twins that train faster.
+        plain = VqfrV1(averaged.config) if isinstance(averaged, VqfrV1) else VqfrV2(averaged.config)
+        weights = {name: value.cpu() for name, value in averaged.state_dict().items()}
+        if self.recipe.blend < 1 and self._beginning is not None:
+            weights = {
+                name: torch.lerp(self._beginning[name], value, self.recipe.blend)
+                for name, value in weights.items()
+            }
+        plain.load_state_dict(weights)
+        save_network(path, plain)
+
+    def extra_state(self) -> Mapping[str, Any]:
+        """Stage 1's reservoir of latents."""
+        training = self._training
+        if isinstance(training, CodebookTraining):
+            return {"reservoir": training.reservoir.state()}
+        return {}
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take the reservoir back."""
+        if isinstance(self._training, CodebookTraining):
+            self._training.reservoir.load_state(state["reservoir"])
+
+
+@torch.no_grad()
+def validate(
+    network: CodebookNetwork | RestorationNetwork,
+    poor: Tensor,
+    good: Tensor,
+    *,
+    device: torch.device,
+) -> tuple[dict[str, float], list[Tensor]]:
+    """Mean PSNR (dB, 8-bit peak) of input and branches, codes in use, and images for the grid.
+
+    Returns the figures and [poor, texture, main, good] of the first, evenly spaced four faces.
+    """
+    outputs, codes = [], []
+    for image in torch.split(poor, 4):
+        placed = place(image, device)
+        outputs.append([branch.float().cpu() for branch in restore(network, placed)])
+        codes.append(network.codes(network.encode(placed)).flatten())
+    texture, main = (torch.cat([pair[branch] for pair in outputs]) for branch in (0, 1))
+    figures = {
+        "psnr_input": psnr(poor, good),
+        "psnr_texture": psnr(texture, good),
+        "psnr_main": psnr(main, good),
+        "codes_used": float(torch.unique(torch.cat(codes)).numel()),
+    }
+    shown = torch.linspace(0, len(poor) - 1, min(4, len(poor))).round().long()
+    return figures, [images[shown] for images in (poor, texture, main, good)]
+
+
+def psnr(images: Tensor, truth: Tensor) -> float:
+    """Mean over images (N, 3, H, W) in [-1, 1] of the peak signal-to-noise ratio in dB."""
+    squared = ((images.clamp(-1, 1) - truth) / 2).square().mean(dim=(1, 2, 3))
+    return float((-10 * squared.clamp_min(1e-10).log10()).mean())

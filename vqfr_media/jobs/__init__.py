@@ -1,0 +1,1 @@
+"""Long videos: worked in segments, and taken up again where they stopped."""

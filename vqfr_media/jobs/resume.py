@@ -1,0 +1,275 @@
+"""A long restoration that can be stopped at any moment: the same command goes on, to the same bits.
+
+Finished segments are kept beside the output (`work_folder.py`); at the end they become one file.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from vqfr_media.errors import MediaError
+from vqfr_media.faces.track import DISABLED, NOT_CHOSEN
+from vqfr_media.frames import VideoInfo
+from vqfr_media.jobs.identity import content_of
+from vqfr_media.jobs.segments import Job, check_encoder
+from vqfr_media.jobs.work_folder import Plan, WorkFolder, open_work_folder
+from vqfr_media.media.index import (
+    FrameIndex,
+    IndexMismatchError,
+    index_by_decoding,
+    index_packets,
+)
+from vqfr_media.media.segment_file import SegmentFile, joined
+from vqfr_media.media.write import VideoWriter, open_writer
+from vqfr_media.options import RestoreOptions
+from vqfr_media.summary import FaceCounts, FrameCounts, Tally
+
+logger = logging.getLogger(__name__)
+
+# Works consecutive segments of a job into files of a folder, and yields the number of each.
+Worker = Callable[[Job, range, Path], Iterator[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a job in segments came to."""
+
+    tally: Tally
+    """As if it had been worked in one go."""
+    warnings: tuple[str, ...]
+    """What the output cannot hold exactly."""
+
+
+def may_be_long(info: VideoInfo, length: int) -> bool:
+    """Whether a video may have two segments of `length` frames, by what its container claims."""
+    count = info.frame_count_from_header
+    if count is None and info.duration_seconds_from_header is not None:
+        count = round(info.duration_seconds_from_header * info.frame_rate)
+    return count is None or count >= 2 * length
+
+
+def restore_in_segments(
+    source: Path,
+    output: Path,
+    options: RestoreOptions,
+    *,
+    info: VideoInfo,
+    settings: Mapping[str, str],
+    length: int,
+    worker: Worker,
+    on_resume: Callable[[int], None] | None = None,
+    check: Callable[[int], None] | None = None,
+) -> Outcome | None:
+    """Restores a video in segments of `length` frames; None where it has not two of them.
+
+    Args:
+        source: Video to read.
+        output: File to write.
+        options: What to do.
+        info: What is known of the source.
+        settings: What decides the bits but the source (`identity.identity_of_settings`).
+        length: Frames in a segment.
+        worker: Works segments; `segments.work` with an engine, or many of it.
+        on_resume: Called with the number of frames that an earlier run has finished.
+        check: Called with the number of frames, before any is worked; may raise.
+
+    Raises:
+        InputError, MachineError, EngineError: as `restore_video`. What was finished is kept; the
+            error, also an interruption, carries a note that says so.
+    """
+    with open_work_folder(output) as folder:
+        try:
+            stat = source.stat()  # before the content is looked at, to tell if it changes then
+        except OSError as error:
+            raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
+        identity = {"source": content_of(source), **settings, "segment_frames": str(length)}
+        plan = folder.plan(identity)
+        if plan is None:
+            index = index_packets(source)
+            if index is None:
+                logger.warning("%s: its packets do not tell its frames; decoding it once", source)
+                index = index_by_decoding(source)
+            if len(index) < 2 * length:
+                return None
+            plan = _plan(source, output, options, info, index, folder)
+            folder.begin(identity, plan)
+        if check is not None:
+            check(len(plan.index))
+        job = Job(
+            source=source, size=stat.st_size, modified_ns=stat.st_mtime_ns, output=output,
+            info=info, options=options, index=plan.index, length=length, threads=plan.threads,
+            extradata=plan.extradata,
+        )  # fmt: skip
+        try:
+            job = _work_all(job, identity, folder, worker, on_resume)
+            outcome = _assemble(job, folder)
+        except BaseException as error:
+            done = sum(1 for _ in folder.path.glob("[0-9]*.segment"))
+            if done:
+                error.add_note(
+                    f"{done} of {job.count} segments are done; the same command goes on from there"
+                )
+            raise
+        folder.remove()
+    return outcome
+
+
+def _plan(
+    source: Path,
+    output: Path,
+    options: RestoreOptions,
+    info: VideoInfo,
+    index: FrameIndex,
+    folder: WorkFolder,
+) -> Plan:
+    """How to cut; opens the output once, so that what it cannot hold is told before the work."""
+    threads = encoder_threads()  # written down, because the encoder's bits depend on it
+    try:
+        with _writer(source, output, options, info, threads, folder) as writer:
+            extradata = writer.extradata
+            raise _OnlyATrialError
+    except _OnlyATrialError:
+        return Plan(index, threads, extradata)
+
+
+def encoder_threads() -> int:
+    """Three for two cores, as x264 has it; 16 at most, since x265 refuses to start with more."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(16, max(1, (cores or 1) * 3 // 2))
+
+
+class _OnlyATrialError(Exception):
+    """Ends a trial of the writer, which then leaves nothing behind."""
+
+
+def _writer(
+    source: Path,
+    output: Path,
+    options: RestoreOptions,
+    info: VideoInfo,
+    threads: int,
+    folder: WorkFolder,
+) -> VideoWriter:
+    return open_writer(
+        output, source, info, options.encode,
+        upscale=options.upscale, threads=threads, folder=folder.path,
+    )  # fmt: skip
+
+
+def _work_all(
+    job: Job,
+    identity: dict[str, str],
+    folder: WorkFolder,
+    worker: Worker,
+    on_resume: Callable[[int], None] | None,
+) -> Job:
+    """Works what is missing, until nothing speaks against the index; the job with the right one."""
+    while True:
+        done = folder.finished(job.count)
+        if job.options.strict:  # an earlier run may have been less strict
+            done = [number for number in done if not _has_refused(folder, number)]
+        if on_resume is not None and done:
+            on_resume(sum(len(job.frames(number)) for number in done))
+        on_resume = None
+        try:
+            for run in runs([number for number in range(job.count) if number not in set(done)]):
+                for _ in worker(job, run, folder.path):
+                    pass
+            index = _index_without_seeking(job, folder)
+        except IndexMismatchError:
+            if not job.index.decoded:
+                index = _index_by_decoding(job, folder)
+            elif len(job.index.keys):  # seeking itself leads astray: read it through
+                logger.warning("%s: seeking in it fails; reading it through", job.source)
+                index = replace(job.index, keys=np.array([], np.int64))
+            else:
+                raise
+        if index is None:
+            return job
+        job = replace(job, index=index)
+        folder.begin(identity, Plan(index, job.threads, job.extradata))
+
+
+def _has_refused(folder: WorkFolder, number: int) -> bool:
+    """Whether a finished segment leaves a face alone that `strict` does not."""
+    reasons = (r for frame in folder.segment(number).notes["counts"] for r in frame["skipped"])
+    return any(reason not in (NOT_CHOSEN, DISABLED) for reason in reasons)
+
+
+def runs(numbers: Sequence[int]) -> list[range]:
+    """Ascending numbers as stretches without gaps."""
+    edges = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(numbers)) if b != a + 1), len(numbers)]
+    return [range(numbers[a], numbers[b - 1] + 1) for a, b in pairwise(edges) if b > a]
+
+
+def _index_by_decoding(job: Job, folder: WorkFolder) -> FrameIndex:
+    """The index as the decoder has it; segments of which it says the same are kept."""
+    logger.warning("%s: its packets do not tell its frames; decoding it once", job.source)
+    index = index_by_decoding(job.source)
+    both = min(len(index), len(job.index))
+    differ = np.flatnonzero(index.times[:both] != job.index.times[:both])
+    same = int(differ[0]) if len(differ) else both
+    for number in range(job.count):
+        if job.frames(number).stop > same:
+            folder.forget(number)
+    return index
+
+
+def _index_without_seeking(job: Job, folder: WorkFolder) -> FrameIndex | None:
+    """None where neighbours saw the same pictures at their border, as they should.
+
+    Else those that were read by seeking are forgotten, and the index names no key frame any more.
+    """
+    borders = []
+    for number in range(job.count):
+        notes = folder.segment(number).notes
+        borders.append((notes["begins"], notes["ends"], notes["sought"]))
+    if all(one[1] == other[0] for one, other in pairwise(borders)):
+        return None
+    sought = [number for number, border in enumerate(borders) if border[2]]
+    if not sought:
+        raise MediaError(
+            f"{job.source}: its decoder gives other pictures each time it is read; convert it with "
+            "ffmpeg first, or restore it in one go with segment_seconds 0"
+        )
+    logger.warning("%s: seeking in it gives other pictures; reading it through", job.source)
+    for number in sought:
+        folder.forget(number)
+    return replace(job.index, keys=np.array([], np.int64))
+
+
+def _assemble(job: Job, folder: WorkFolder) -> Outcome:
+    tally = Tally()
+
+    def counted() -> Iterator[SegmentFile]:
+        for number in range(job.count):
+            segment = folder.segment(number)
+            for frame in segment.notes["counts"]:
+                tally.count(_counts(frame))
+            yield segment
+
+    delays = [folder.segment(number).delay for number in range(job.count)]
+    base = Fraction(folder.segment(0).notes["time_base"])
+    known = [delay for delay in delays if delay is not None]
+    delay = max(known) if len(known) == len(delays) else None
+    with _writer(job.source, job.output, job.options, job.info, job.threads, folder) as writer:
+        check_encoder(job, writer.extradata)
+        writer.join(joined(counted(), delay=delay, time_base=base))
+    return Outcome(tally=tally, warnings=tuple(writer.warnings))
+
+
+def _counts(values: dict[str, object]) -> FrameCounts:
+    faces = values["faces"]
+    assert isinstance(faces, list)  # noqa: S101 - its checksum was right
+    return FrameCounts(
+        values["index"],  # type: ignore[arg-type]
+        values["new_shot"],  # type: ignore[arg-type]
+        tuple(FaceCounts(**face) for face in faces),
+        tuple(values["skipped"]),  # type: ignore[arg-type]
+    )

@@ -1,1 +1,0 @@
-"""Our own operators, and how engines take them in."""

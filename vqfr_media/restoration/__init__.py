@@ -1,0 +1,1 @@
+"""The stages that restore a frame's faces, streamed and at random access."""

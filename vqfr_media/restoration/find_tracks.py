@@ -1,0 +1,119 @@
+"""From a path to the tracks of its faces, found and followed as a restoration would."""
+
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+from vqfr_media.faces.detect import Detector, detect
+from vqfr_media.faces.track import track
+from vqfr_media.faces.tracks import Tracks, TracksSource, collect
+from vqfr_media.frames import Frame, VideoInfo
+from vqfr_media.media.image import is_image, read_image
+from vqfr_media.media.read import open_video
+from vqfr_media.options import RestoreOptions
+from vqfr_media.prepare import ChosenDetector, choose_detector, load_detector
+from vqfr_media.restoration.restore import frames_in_gap
+from vqfr_media.values import Detected, Stage, TrackedFace
+from vqfr_media.windows import READ_AHEAD, Window, prefetch, sliding
+
+
+def find_tracks(
+    source: Path | str,
+    options: RestoreOptions | None = None,
+    *,
+    detector: Detector | None = None,
+    on_start: Callable[[VideoInfo], None] | None = None,
+    on_frame: Callable[[Frame], None] | None = None,
+    on_detector: Callable[[ChosenDetector], None] | None = None,
+) -> Tracks:
+    """Finds the faces of a video or an image and follows them.
+
+    Args:
+        source: Video or image to read.
+        options: How faces are found; those of what is done with them change nothing here.
+        detector: Used instead of the one that `options.face` asks for.
+        on_start: Called once, with what is known of the video.
+        on_frame: Called with each frame, for progress.
+        on_detector: Called once with which detector was chosen and why, where none is given.
+
+    Raises:
+        InputError: the source or an option is at fault.
+        MachineError: the detector's weights or device are not here.
+    """
+    from vqfr_media.backends.torch_engine import resolve_device
+
+    options, source = options or RestoreOptions(), Path(source)
+
+    def seen(frames: Iterable[Frame]) -> Iterable[Frame]:
+        for frame in frames:
+            yield frame
+            if on_frame is not None:
+                on_frame(frame)
+
+    def found() -> Detector:
+        if detector is not None:
+            return detector
+        device = str(resolve_device(options.model.device))
+        chosen = choose_detector(options.face, offline=options.offline)
+        if on_detector is not None:
+            on_detector(chosen)
+        return load_detector(chosen, device=device, score=options.face.score)
+
+    if is_image(source):
+        frame, _ = read_image(source)
+        return _collected(seen([frame]), source, info_of_image(frame), found(), options)
+    with open_video(source) as reader:
+        detector_here = found()
+        if on_start is not None:
+            on_start(reader.info)
+        with prefetch(reader, READ_AHEAD) as frames:
+            return _collected(seen(frames), source, reader.info, detector_here, options)
+
+
+def info_of_image(frame: Frame) -> VideoInfo:
+    """An image as a video of one frame that lasts a second."""
+    return VideoInfo(
+        width=frame.width,
+        height=frame.height,
+        format=frame.format,
+        display=frame.display,
+        time_base=Fraction(1),
+        frame_rate=Fraction(1),
+    )
+
+
+def follow_faces(
+    frames: Iterable[Frame], frame_rate: Fraction, detector: Detector, options: RestoreOptions
+) -> Iterator[Stage[TrackedFace]]:
+    """What `Restorer.detect` and `Restorer.track` give, without an engine; holds a window."""
+    face = options.face
+    gap = frames_in_gap(options.temporal.max_gap, frame_rate)
+
+    def look(frame: Frame) -> Detected:
+        return detect(frame, detector, proxy=face.proxy, score=face.score)
+
+    def follow(window: Window[Detected]) -> Stage[TrackedFace]:
+        return track(window, score=face.score, max_gap=gap)
+
+    return map(follow, sliding(map(look, frames), gap + 1))
+
+
+def _collected(
+    frames: Iterable[Frame],
+    source: Path,
+    info: VideoInfo,
+    detector: Detector,
+    options: RestoreOptions,
+) -> Tracks:
+    count, shots, tracks = collect(follow_faces(frames, info.frame_rate, detector, options))
+    described = TracksSource(
+        name=source.name,
+        width=info.width,
+        height=info.height,
+        frame_count=count,
+        time_base=info.time_base,
+        frame_rate=info.frame_rate,
+        display=info.display,
+        frame_count_from_header=info.frame_count_from_header,
+    )
+    return Tracks(described, shots, tracks)

@@ -1,0 +1,147 @@
+"""The stages of a restoration for whoever asks for frames in any order, from any thread.
+
+The same methods of `Restorer` as in `pipeline.py`, so the same bits. Every stage keeps what it gave
+last by frame number, so that playing on, in either direction, computes each frame's share once.
+"""
+
+from collections.abc import Callable
+
+from vqfr_media.frames import Frame
+from vqfr_media.restoration.concurrency import Memo
+from vqfr_media.restoration.restore import Restorer
+from vqfr_media.values import Detected, EncodedFace, RestoredFace, Stage, TrackedFace
+from vqfr_media.windows import window_at
+
+# Gives a frame of the source by its index, within `RandomAccess.radius` of the one asked for.
+Source = Callable[[int], Frame]
+
+
+class RandomAccess:
+    """One restoration by frame number. A stage waits only for earlier stages, so nothing deadlocks.
+
+    Args of the constructor:
+        restorer: Its engine and detector must be for any number of threads (`sharing.py`).
+        count: Frames of the source.
+        requests: Frames that may be asked for at the same time.
+    """
+
+    def __init__(self, restorer: Restorer, count: int, *, requests: int) -> None:
+        self.restorer = restorer
+        self.count = count
+        # An engine always runs `max_batch` faces, so a frame's faces alone would waste most of it.
+        # Blocks of so many frames are restored together; which ones depends on the number alone.
+        self.block = restorer.engine.spec.max_batch
+        # What is kept is what the next stage's window spans, and room for those who run ahead.
+        room = 2 * (requests + self.block)
+
+        def spanning(radius: int) -> int:
+            return 2 * radius + 1 + room
+
+        self.detected: Memo[Detected] = Memo(spanning(restorer.track_radius))
+        self.tracked: Memo[Stage[TrackedFace]] = Memo(spanning(restorer.choose_radius))
+        self.chosen: Memo[Stage[TrackedFace]] = Memo(spanning(restorer.align_radius))
+        blocks = spanning(max(restorer.latent_radius, restorer.pixel_radius)) // self.block + 2
+        self.encoded: Memo[list[Stage[EncodedFace]]] = Memo(blocks)
+        self.decoded: Memo[list[Stage[RestoredFace]]] = Memo(blocks)
+
+    @property
+    def radius(self) -> int:
+        """Frames to each side of a frame that its result depends on."""
+        work = self.restorer
+        found = 0 if work.tracks is not None else work.track_radius
+        temporal = work.choose_radius + work.align_radius + work.latent_radius + work.pixel_radius
+        # A block reaches further than the frame for which it is computed.
+        return found + temporal + (2 if work.latent_radius else 1) * (self.block - 1)
+
+    @property
+    def kept(self) -> int:
+        """Values that all stages keep together at present."""
+        memos = (self.detected, self.tracked, self.chosen, self.encoded, self.decoded)
+        return sum(len(memo) for memo in memos)
+
+    def stage(self, index: int, source: Source) -> Stage[RestoredFace]:
+        """Frame number `index` with its restored and steadied faces, not yet mixed in."""
+        return _Request(self, source).stage(index)
+
+
+class _Once[T]:
+    """A memo as one request sees it: what it was given it keeps, whatever others push out."""
+
+    def __init__(self, memo: Memo[T]) -> None:
+        self._memo = memo
+        self._here: dict[int, T] = {}
+
+    def get(self, index: int, compute: Callable[[], T]) -> T:
+        """See `Memo.get`."""
+        if index not in self._here:
+            self._here[index] = self._memo.get(index, compute)
+        return self._here[index]
+
+
+class _Request:
+    """The way to one frame, stage by stage, each through the memo of that stage.
+
+    Windows lie within windows: without `_Once`, requests far apart could push out each other's
+    detections between two neighbours of one window, and each would be made a hundred times.
+    """
+
+    def __init__(self, access: RandomAccess, source: Source) -> None:
+        self._work, self._source = access.restorer, source
+        self._count, self._block = access.count, access.block
+        self._detected = _Once(access.detected)
+        self._tracked = _Once(access.tracked)
+        self._chosen = _Once(access.chosen)
+        self._encoded = _Once(access.encoded)
+        self._decoded = _Once(access.decoded)
+
+    def stage(self, index: int) -> Stage[RestoredFace]:
+        """See `RandomAccess.stage`."""
+        work = self._work
+        return work.steady(window_at(self._decode, index, work.pixel_radius, self._count))
+
+    def _detect(self, index: int) -> Detected:
+        return self._detected.get(index, lambda: self._work.detect(self._source(index)))
+
+    def _track(self, index: int) -> Stage[TrackedFace]:
+        work = self._work
+
+        def compute() -> Stage[TrackedFace]:
+            if work.tracks is not None:
+                return work.tracks.stage(self._source(index))
+            return work.track(window_at(self._detect, index, work.track_radius, self._count))
+
+        return self._tracked.get(index, compute)
+
+    def _choose(self, index: int) -> Stage[TrackedFace]:
+        work = self._work
+        return self._chosen.get(
+            index,
+            lambda: work.choose(window_at(self._track, index, work.choose_radius, self._count)),
+        )
+
+    def _encode(self, index: int) -> Stage[EncodedFace]:
+        work, block = self._work, index // self._block
+
+        def compute() -> list[Stage[EncodedFace]]:
+            windows = (
+                window_at(self._choose, i, work.align_radius, self._count)
+                for i in self._frames_of(block)
+            )
+            return work.encode([work.align(window) for window in windows])
+
+        return self._encoded.get(block, compute)[index % self._block]
+
+    def _decode(self, index: int) -> Stage[RestoredFace]:
+        work, block = self._work, index // self._block
+
+        def compute() -> list[Stage[RestoredFace]]:
+            windows = (
+                window_at(self._encode, i, work.latent_radius, self._count)
+                for i in self._frames_of(block)
+            )
+            return work.decode([work.settle(window) for window in windows])
+
+        return self._decoded.get(block, compute)[index % self._block]
+
+    def _frames_of(self, block: int) -> range:
+        return range(block * self._block, min((block + 1) * self._block, self._count))
