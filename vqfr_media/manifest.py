@@ -27,16 +27,6 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PROGRAM = re.compile(r"(encoder|decoder)\.[\w.-]+")
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of all bytes of a file, in hexadecimal.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """Everything that decides what an engine computes and where it runs."""

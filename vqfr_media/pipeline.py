@@ -7,13 +7,13 @@ from pathlib import Path
 
 from vqfr_media.engine import Engine
 from vqfr_media.faces.detect import Detector
+from vqfr_media.files import check_place, refuse_same
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.jobs.identity import identity_of_settings
 from vqfr_media.jobs.resume import encoder_threads, may_be_long, restore_in_segments
 from vqfr_media.jobs.segments import Job, segment_length, work
 from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
 from vqfr_media.media.image import check_image_output, read_image, write_image
-from vqfr_media.media.output import check_place, refuse_same
 from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import RestoreOptions

@@ -24,6 +24,7 @@ from vqfr_media.backends.nvidia_gpu import check_capability, gpu_facts
 from vqfr_media.backends.runs import channels_last
 from vqfr_media.backends.torch_engine import resolve_device
 from vqfr_media.errors import BackendError, EngineError
+from vqfr_media.files import first_line
 from vqfr_media.manifest import Precision
 from vqfr_media.network.deform import use_operator
 from vqfr_media.network.halves import DecoderHalf, EncoderHalf
@@ -149,7 +150,7 @@ def _compile(half: nn.Module, inputs: tuple[Tensor, ...], path: Path, device: to
                 inductor_configs=_compiler_options() | _threads(device),
             )
     except RuntimeError as error:  # what all errors of torch.export and its compiler derive from
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise EngineError(
             f"PyTorch {torch.__version__} cannot compile {path.stem} for {device}: {reason}; "
             "use --backend torch"

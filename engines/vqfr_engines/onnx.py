@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vqfr_media.errors import BackendError, EngineError
+from vqfr_media.files import first_line
 from vqfr_media.manifest import Precision
 from vqfr_media.network.halves import DecoderHalf, EncoderHalf
 from vqfr_media.network.precision import lowered
@@ -218,7 +219,7 @@ def _write(
         cause: BaseException = error
         while cause.__cause__ is not None:  # the exporter's own message is a page of advice
             cause = cause.__cause__
-        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+        reason = first_line(cause)
         raise EngineError(
             f"PyTorch {torch.__version__} cannot export {part.name} to ONNX: {reason}"
         ) from error
@@ -258,7 +259,7 @@ def _compared(part: _Part, path: Path, *, limit: float) -> float:
         (found,) = session.run([part.output], given)
     except Exception as error:  # its exceptions derive from nothing narrower
         logging.getLogger(__name__).debug("onnxruntime", exc_info=error)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise EngineError(
             f"onnxruntime {onnxruntime.__version__} cannot run {path.name}: {reason}; nothing is "
             f"written; it needs version 1.25 or later: {EXTRA}"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from vqfr_media.errors import CheckpointError
-from vqfr_media.manifest import BuiltBackend, Origin, Precision, file_sha256
+from vqfr_media.files import file_sha256
+from vqfr_media.manifest import BuiltBackend, Origin, Precision
 from vqfr_media.network.checkpoint import read_config
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2

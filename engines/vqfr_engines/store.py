@@ -12,12 +12,12 @@ from platformdirs import user_cache_path
 
 from vqfr_engines.request import build_command, origin_now
 from vqfr_media.errors import BackendError, EngineFileError, OptionError
+from vqfr_media.files import file_sha256
 from vqfr_media.manifest import (
     MANIFEST,
     BuiltBackend,
     Manifest,
     Origin,
-    file_sha256,
     read_manifest,
 )
 

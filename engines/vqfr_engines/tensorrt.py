@@ -26,6 +26,7 @@ from vqfr_media.backends import tensorrt_library
 from vqfr_media.backends.nvidia_gpu import check_capability
 from vqfr_media.backends.tensorrt_library import cuda_device, import_torch_tensorrt
 from vqfr_media.errors import EngineError
+from vqfr_media.files import first_line
 from vqfr_media.manifest import Precision
 from vqfr_media.network.precision import lowered
 from vqfr_media.network.vqfr_v1 import VqfrV1
@@ -247,7 +248,7 @@ def logged_errors() -> Iterator[list[str]]:
 
 def build_failure(error: Exception, logged: Sequence[str]) -> str:
     """One line of `error` and of the last that TensorRT `logged`."""
-    told = (str(error).strip() or type(error).__name__).splitlines()[0]
+    told = first_line(error)
     last = " ".join(logged[-1].split()) if logged else ""
     return told if last in told else f"{told.rstrip(': ')}: {last}"
 

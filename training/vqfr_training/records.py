@@ -19,6 +19,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from vqfr_media.files import first_line
 from vqfr_media.network.checkpoint import load_official
 from vqfr_training.configs import Course
 from vqfr_training.data.photographs import to_pixels
@@ -105,7 +106,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # an unpickler fed with garbage raises nearly anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(
             f"{path} is no checkpoint of a run (damaged, cut short, or another file): {reason}"
         ) from error

@@ -14,6 +14,7 @@ from vqfr_media.backends.provenance import both_sides
 from vqfr_media.backends.runs import channels_last, run_full
 from vqfr_media.backends.torch_engine import resolve_device
 from vqfr_media.errors import EngineError, EngineFileError
+from vqfr_media.files import first_line
 from vqfr_media.values import EngineSpec
 
 # Kernels are loaded in the first run; the second is then free of what a capture forbids.
@@ -68,7 +69,7 @@ def _runner(path: Path, spec: EngineSpec, inputs: list[Tensor]) -> Callable[...,
     try:
         return _GraphedProgram(program, inputs)
     except RuntimeError as error:  # PyTorch raises nothing narrower, out of memory included
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise EngineError(
             f"{path.stem} of {spec.model} cannot be captured on {spec.device} with "
             f"{spec.max_batch} faces of {spec.size} px: {reason}; use --backend torch, or "
@@ -87,7 +88,7 @@ def _load(path: Path, spec: EngineSpec, device: torch.device) -> Callable[..., T
             device_index=-1 if device.index is None else device.index,
         )
     except Exception as error:  # a damaged archive or library raises nearly anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise EngineFileError(
             f"{path} does not load ({reason}); {_told(path.parent, spec, device)}"
         ) from error

@@ -13,6 +13,7 @@ import torch
 
 from vqfr_media.backends.nvidia_gpu import gpu_facts
 from vqfr_media.errors import BackendError
+from vqfr_media.files import first_line
 
 EXTRA = "pip install 'vqfr-media[tensorrt]'"
 
@@ -132,7 +133,7 @@ def _import(name: str) -> ModuleType:
     except (
         Exception
     ) as error:  # a missing library is an ImportError, an OSError or a bare Exception
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise BackendError(
             f"{name} is installed but does not load ({reason}): "
             "install it and its libraries again with "

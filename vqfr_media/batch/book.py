@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from vqfr_media.batch.files import natural
 from vqfr_media.batch.record import REPORT, Record, encoded, read_report, report_json
 from vqfr_media.errors import OutputError
-from vqfr_media.media.output import atomic_output, output_error, remove_leftovers, sync_folder
+from vqfr_media.files import atomic_output, output_error, remove_leftovers, sync_folder
 
 logger = logging.getLogger(__name__)
 

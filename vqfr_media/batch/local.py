@@ -8,8 +8,8 @@ import torch
 from vqfr_media.batch.task import Task, Watch
 from vqfr_media.engine import Engine
 from vqfr_media.errors import EngineError, SkippedFaceError, VqfrMediaError
+from vqfr_media.files import check_source
 from vqfr_media.jobs.identity import content_of, identity_of_settings
-from vqfr_media.media.files import check_source
 from vqfr_media.options import RestoreOptions
 from vqfr_media.pipeline import restore_image, restore_video
 from vqfr_media.prepare import Prepared

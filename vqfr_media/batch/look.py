@@ -9,7 +9,7 @@ from vqfr_media.batch.plan import Again, identity_of_task, output_name, why_work
 from vqfr_media.batch.record import FileState, Record
 from vqfr_media.batch.task import FileWorker, Plan, Task
 from vqfr_media.errors import InputError, MediaError, VqfrMediaError
-from vqfr_media.manifest import file_sha256
+from vqfr_media.files import file_sha256
 from vqfr_media.options import RestoreOptions
 
 

@@ -17,9 +17,8 @@ from vqfr_media.batch.plan import Again
 from vqfr_media.batch.record import FileState, Record, Report
 from vqfr_media.batch.task import FileWorker, Plan, Task
 from vqfr_media.errors import InputError, MediaError, OutputError, VqfrMediaError
+from vqfr_media.files import file_sha256, is_medium_error, output_error, remove_leftovers
 from vqfr_media.jobs.work_folder import work_folder_of
-from vqfr_media.manifest import file_sha256
-from vqfr_media.media.output import is_medium_error, output_error, remove_leftovers
 from vqfr_media.summary import Summary
 
 # What the operating system says when no other file would fit either.

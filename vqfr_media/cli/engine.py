@@ -116,7 +116,7 @@ def bench(command: EngineBench) -> int:
     from vqfr_engines.bench import bench_engine
     from vqfr_engines.store import locate_engine
 
-    from vqfr_media.media.output import atomic_output
+    from vqfr_media.files import atomic_output
 
     if command.runs < 1:
         raise OptionError(f"runs must be at least 1, got {command.runs}")
@@ -217,7 +217,7 @@ def export(command: EngineExport) -> int:
 
     from vqfr_media.backends.torch_engine import resolve_device
     from vqfr_media.engine import choose_model
-    from vqfr_media.media.output import output_error
+    from vqfr_media.files import output_error
     from vqfr_media.network.checkpoint import load_model
     from vqfr_media.weights import WEIGHTS
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def find_tracks(command: FindTracks) -> int:
     """Writes a video's faces to a file, draws them, or both."""
     from vqfr_media.faces.tracks_file import read_tracks, write_tracks
-    from vqfr_media.media.output import check_place, refuse_same
+    from vqfr_media.files import check_place, refuse_same
     from vqfr_media.prepare import ChosenDetector
     from vqfr_media.restoration.find_tracks import find_tracks as find
     from vqfr_media.review.preview import check_preview, write_preview

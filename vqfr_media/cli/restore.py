@@ -29,9 +29,9 @@ def restore(command: Restore) -> int:
 
 def restore_one(source: Path, command: Restore) -> int:
     """Restores one video or image."""
+    from vqfr_media.files import atomic_output, check_place, output_error, refuse_same
     from vqfr_media.jobs.identity import library_versions
     from vqfr_media.media.image import is_image
-    from vqfr_media.media.output import atomic_output, check_place, output_error, refuse_same
     from vqfr_media.pipeline import restore_image, restore_video
 
     output, report = command.output, command.report

@@ -11,7 +11,7 @@ from vqfr_media.distributed.cluster import ray_library
 from vqfr_media.distributed.sizing import Sizing
 from vqfr_media.distributed.worker import Introduction, News, Worker
 from vqfr_media.errors import BackendError
-from vqfr_media.media.output import output_error
+from vqfr_media.files import output_error
 from vqfr_media.summary import Summary
 
 _POLL_SECONDS = 0.5

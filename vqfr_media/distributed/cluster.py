@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vqfr_media.errors import BackendError
+from vqfr_media.files import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def _init(ray: Any, address: str, found: str | None) -> None:
 
 def _refused(found: str | None, error: BaseException) -> str:
     if found is None:
-        return f"ray: a local cluster cannot be started: {_first_line(error)}"
+        return f"ray: a local cluster cannot be started: {first_line(error)}"
     cause: BaseException | None = error
     while cause is not None:
         if "token" in str(cause):
@@ -89,7 +90,7 @@ def _refused(found: str | None, error: BaseException) -> str:
                 "~/.ray/auth_token of the machine on which it was started at the same place here"
             )
         cause = cause.__cause__
-    return f"ray: {found} cannot be joined: {_first_line(error)}; see `ray status` there"
+    return f"ray: {found} cannot be joined: {first_line(error)}; see `ray status` there"
 
 
 def _find(address: str) -> str | None:
@@ -127,11 +128,6 @@ def _check_answers(address: str, advice: str) -> None:
         raise BackendError(
             f"ray {address}: no cluster answers there ({error}); {advice}"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager

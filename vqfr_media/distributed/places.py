@@ -33,7 +33,7 @@ from vqfr_media.distributed.staging import (
     stage,
 )
 from vqfr_media.errors import InputError, OptionError, OutputError, VqfrMediaError
-from vqfr_media.media.output import atomic_output, output_error
+from vqfr_media.files import atomic_output, output_error
 from vqfr_media.options import RestoreOptions
 from vqfr_media.summary import Summary
 

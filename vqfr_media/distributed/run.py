@@ -16,12 +16,11 @@ from vqfr_media.distributed.sizing import sizing
 from vqfr_media.distributed.staging import Origin, cache_folder
 from vqfr_media.distributed.worker import Given, Make, make_ready
 from vqfr_media.errors import MediaError, VqfrMediaError
+from vqfr_media.files import atomic_output, check_place, check_source, output_error, refuse_same
 from vqfr_media.jobs.identity import content_of
 from vqfr_media.jobs.resume import may_be_long, restore_in_segments
 from vqfr_media.jobs.segments import Job, segment_length, segment_name
 from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
-from vqfr_media.media.files import check_source
-from vqfr_media.media.output import atomic_output, check_place, output_error, refuse_same
 from vqfr_media.media.read import open_video
 from vqfr_media.media.segment_file import read_segment
 from vqfr_media.options import RestoreOptions

@@ -17,7 +17,7 @@ from platformdirs import user_cache_path
 
 from vqfr_media.batch.record import REPORT_HEAD
 from vqfr_media.errors import BackendError, MediaError, OutputError, VqfrMediaError
-from vqfr_media.media.output import atomic_output, output_error
+from vqfr_media.files import atomic_output, output_error
 
 # What file systems call the mark of a file's content, the best first.
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "version_id", "generation", "checksum")

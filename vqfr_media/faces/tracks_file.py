@@ -10,8 +10,8 @@ import numpy as np
 from vqfr_media.errors import InputError
 from vqfr_media.faces.align import similarity
 from vqfr_media.faces.tracks import Appearance, FaceTrack, Tracks, TracksSource
+from vqfr_media.files import atomic_output, output_error
 from vqfr_media.frames import Display
-from vqfr_media.media.output import atomic_output, output_error
 from vqfr_media.values import Face
 
 FORMAT = "vqfr-media tracks"

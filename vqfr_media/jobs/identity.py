@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from vqfr_media.errors import MediaError, WeightsError
-from vqfr_media.manifest import file_sha256
+from vqfr_media.files import file_sha256
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import Prepared
 

@@ -12,10 +12,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from vqfr_media.errors import OutputError
+from vqfr_media.files import atomic_output, output_error, target_of
 from vqfr_media.jobs.identity import differences
 from vqfr_media.jobs.segments import segment_name
 from vqfr_media.media.index import FrameIndex
-from vqfr_media.media.output import atomic_output, output_error, target_of
 from vqfr_media.media.segment_file import SegmentFile, read_segment
 
 logger = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from av.video.stream import VideoStream
 
 from vqfr_media.errors import CodecError, VqfrMediaError
+from vqfr_media.files import atomic_output, is_medium_error, output_error
 from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.media.codecs import can_encode
 from vqfr_media.media.colour import to_rgb
 from vqfr_media.media.image import ImageExtras, write_image
-from vqfr_media.media.output import atomic_output, is_medium_error, output_error
 from vqfr_media.media.read import open_video
 from vqfr_media.media.source import reason_of
 from vqfr_media.options import EncodeOptions

@@ -11,8 +11,8 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition, Stream
 
 from vqfr_media.errors import CodecError, MediaError, VqfrMediaError
+from vqfr_media.files import is_medium_error, output_error
 from vqfr_media.media.containers import is_mov, takes_codec
-from vqfr_media.media.output import is_medium_error, output_error
 from vqfr_media.media.seek import AnyPacket
 from vqfr_media.media.source import open_container, reason_of
 

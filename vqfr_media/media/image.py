@@ -10,11 +10,10 @@ import numpy.typing as npt
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from vqfr_media.errors import CodecError, InputError, MediaError, OptionError
+from vqfr_media.files import atomic_output, check_place, check_source, output_error
 from vqfr_media.frames import Display, Frame, PixelFormat, Plane
 from vqfr_media.media.deep import encode_png16, encode_tiff16
-from vqfr_media.media.files import check_source
 from vqfr_media.media.image_pixels import deep_pixels, pixels_of
-from vqfr_media.media.output import atomic_output, check_place, output_error
 from vqfr_media.options import EncodeOptions
 
 FORMATS = {

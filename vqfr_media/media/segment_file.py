@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from av.packet import Packet
 
 from vqfr_media.errors import CodecError
-from vqfr_media.media.output import atomic_output, output_error
+from vqfr_media.files import atomic_output, output_error
 from vqfr_media.media.seek import AnyPacket
 
 _LENGTH = struct.Struct("<Q")

@@ -9,7 +9,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from vqfr_media.errors import MediaError
-from vqfr_media.media.files import check_source
+from vqfr_media.files import check_source
 from vqfr_media.media.truncated import missing_bytes
 
 # FFmpeg shows text files as films of scrolling letters.

@@ -11,13 +11,13 @@ import av
 from av.container import InputContainer
 
 from vqfr_media.errors import VqfrMediaError
+from vqfr_media.files import atomic_output, is_medium_error, output_error, refuse_same
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media import copy
 from vqfr_media.media.codecs import can_encode
 from vqfr_media.media.containers import BRANDS, holds_chapters, open_output, start_offset
 from vqfr_media.media.encoder import add_encoder
 from vqfr_media.media.frame_encoder import FrameEncoder, fraction, refusal
-from vqfr_media.media.output import atomic_output, is_medium_error, output_error, refuse_same
 from vqfr_media.media.seek import AnyPacket
 from vqfr_media.media.source import find_stream, open_container
 from vqfr_media.options import EncodeOptions

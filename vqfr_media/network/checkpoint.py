@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vqfr_media.errors import CheckpointError, OutputError
+from vqfr_media.files import first_line
 from vqfr_media.network.vqfr_v1 import VqfrV1, VqfrV1Config, vqfr_v1_config
 from vqfr_media.network.vqfr_v2 import VqfrV2, VqfrV2Config, vqfr_v2_config
 
@@ -197,7 +198,7 @@ def _check_file(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return CheckpointError(
         f"{path} cannot be read as a checkpoint (damaged, cut short, or no checkpoint): {reason}"
     )

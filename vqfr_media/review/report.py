@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vqfr_media.errors import OptionError
 from vqfr_media.faces.tracks_file import read_tracks
+from vqfr_media.files import atomic_output, check_place, output_error, refuse_same
 from vqfr_media.frames import Frame, VideoInfo
-from vqfr_media.media.output import atomic_output, check_place, output_error, refuse_same
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import choose_detector, load_detector
 from vqfr_media.review.measure import measure

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vqfr_media.files import first_line
 from vqfr_media.network.vqgan import Encoder
 
 type Features = Callable[[Tensor], list[Tensor]]
@@ -182,7 +183,7 @@ def load_vgg16(path: Path | None = None, *, recompute: bool = False) -> Vgg16:
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise ValueError(
             f"VGG-16 for the perceptual loss cannot be had ({reason}): {ways}"
         ) from error

@@ -9,6 +9,7 @@ import pytest
 
 from tests.clips import write_clip
 from vqfr_media.errors import CodecError, InputError, MediaError, OptionError, OutputError
+from vqfr_media.files import atomic_output, check_place, refuse_same, remove_leftovers
 from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.media.image import (
     ImageExtras,
@@ -17,7 +18,6 @@ from vqfr_media.media.image import (
     read_image,
     write_image,
 )
-from vqfr_media.media.output import atomic_output, check_place, refuse_same, remove_leftovers
 from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import EncodeOptions

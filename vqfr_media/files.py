@@ -1,6 +1,7 @@
-"""Files that get their name only when they are complete."""
+"""Files and folders: whole or not at all, checked, hashed, and locked for one process."""
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -8,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vqfr_media.errors import InputError, OutputError
+from filelock import FileLock, Timeout
+
+from vqfr_media.errors import InputError, MediaError, OutputError
 
 # What the operating system says when the medium, not the content, is at fault.
 _MEDIUM = {
@@ -174,3 +177,63 @@ def _make_temporary(path: Path, folder: Path | None = None) -> tuple[Path, Path]
     except OSError as error:
         raise output_error(path, error) from error
     return temporary, target
+
+
+@contextmanager
+def lock_folder(folder: Path, lock_name: str, *, busy: str) -> Iterator[None]:
+    """Makes `folder` and holds it for this process alone, by a lock file in it.
+
+    Raises:
+        OutputError: the folder cannot be made, or another process holds it (says `busy`).
+    """
+    lock = FileLock(folder / lock_name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(busy) from error
+    except OSError as error:
+        raise output_error(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of all bytes of a file, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, or the name of its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def check_source(path: Path, *, kind: str) -> None:
+    """Refuses what is no ordinary file with something in it; `kind` is what it should have been.
+
+    Raises:
+        MediaError: missing, a folder, a pipe, a device, empty, or no file name at all.
+    """
+    if "\0" in str(path):
+        raise MediaError(f"{str(path)!r}: a file name cannot hold a NUL byte; give another name")
+    try:
+        if not path.exists():
+            raise MediaError(f"{path}: no such file")
+        if path.is_dir():
+            raise MediaError(f"{path}: is a folder, not {kind}; give the files in it")
+        # Opening a pipe waits for its other end, and what was read of it is gone.
+        if path.is_fifo():
+            raise MediaError(f"{path}: is a pipe; give a file")
+        if not path.is_file():
+            raise MediaError(f"{path}: is not an ordinary file; give a file")
+        if path.stat().st_size == 0:
+            raise MediaError(f"{path}: the file is empty (0 bytes)")
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
