@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks import record
 from vqfr_media.demo.scene import FRAME_RATE, recorded
-from vqfr_media.media.clip import write_clip, write_picture
+from vqfr_media.media.rgb_clip import write_clip, write_picture
 
 FRAMES = 25
 

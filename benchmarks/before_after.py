@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.clip_quality import pictures
 from vqfr_media.faces.detect import Detector
-from vqfr_media.media.clip import Picture
 from vqfr_media.media.read import open_video
+from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.options import FaceOptions
 from vqfr_media.prepare import choose_detector, load_detector
 

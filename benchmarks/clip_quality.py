@@ -21,7 +21,7 @@ from vqfr_media import weights
 from vqfr_media.faces.affine import warp
 from vqfr_media.faces.align import similarity
 from vqfr_media.faces.detect import Detector, RetinaFaceDetector
-from vqfr_media.media.clip import Picture, read_pictures
+from vqfr_media.media.rgb_clip import Picture, read_pictures
 from vqfr_media.values import Face
 
 SIZE = 256

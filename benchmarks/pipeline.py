@@ -29,7 +29,17 @@ from vqfr_media.restoration.restore import Restorer
 from vqfr_media.windows import in_batches, sliding
 
 WIDTH, HEIGHT, FRAMES, WARM_UP = 1920, 1080, 60, 15
-STAGES = ("detect", "track", "choose", "align", "encode", "settle", "decode", "steady", "blend")
+STAGES = (
+    "detect",
+    "track",
+    "choose",
+    "align",
+    "encode",
+    "smooth latents",
+    "decode",
+    "smooth pixels",
+    "blend",
+)
 NETWORK = ("encode", "decode")
 FACES = Path(__file__).parents[2] / "shared/data/faces/val"
 
@@ -90,13 +100,15 @@ def run(frames: list[Frame], restorer: Restorer) -> Clock:
     chosen = map(clock.timed("choose", t.choose), sliding(tracked, t.choose_radius))
     aligned = map(clock.timed("align", t.align), sliding(chosen, t.align_radius))
     encoded = in_batches(aligned, clock.timed("encode", t.encode), size_of=num_faces, batch_size=1)
-    settled = map(clock.timed("settle", t.settle), sliding(encoded, t.latent_radius))
-    decoded = in_batches(settled, clock.timed("decode", t.decode), size_of=num_faces, batch_size=1)
-    steadied = map(clock.timed("steady", t.steady), sliding(decoded, t.pixel_radius))
+    latents = map(
+        clock.timed("smooth latents", t.smooth_latents), sliding(encoded, t.latent_radius)
+    )
+    decoded = in_batches(latents, clock.timed("decode", t.decode), size_of=num_faces, batch_size=1)
+    finished = map(clock.timed("smooth pixels", t.smooth_pixels), sliding(decoded, t.pixel_radius))
     faces = 0
-    for stage in steadied:
-        faces += len(stage.faces)
-        clock.timed("blend", t.blend)(stage)
+    for frame_faces in finished:
+        faces += len(frame_faces.faces)
+        clock.timed("blend", t.blend)(frame_faces)
     if faces != FRAMES:
         raise RuntimeError(f"the scene has one face in each of {FRAMES} frames, found {faces}")
     return clock

@@ -22,9 +22,9 @@ from torch import Tensor
 from benchmarks import record
 from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.jobs.segments import DEFAULT_SECONDS, Job, segment_name, work
-from vqfr_media.media.clip import write_clip
 from vqfr_media.media.index import index_packets
 from vqfr_media.media.read import open_video
+from vqfr_media.media.rgb_clip import write_clip
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.restoration.restore import Restorer

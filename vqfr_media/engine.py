@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """Runs the two halves of a network; the temporal rule works between them.
+    """Runs the two halves of a network; latents are smoothed between them.
 
     A face's result must not depend on what else is in the batch: the same crop gives the same bits,
     alone or in company. An engine may be used by one thread at a time.
@@ -41,7 +41,7 @@ class Engine(Protocol):
         ...
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
-        """Crops and their (settled) latents -> (N, 3, S, S) RGB in [0, 1], float32.
+        """Crops and their (smoothed) latents -> (N, 3, S, S) RGB in [0, 1], float32.
 
         Raises:
             EngineError: the network failed.
@@ -165,7 +165,7 @@ def load_engine(
 def request_for(
     options: ModelOptions, backend: BuiltBackend, chosen: ChosenModel, device: torch.device
 ) -> "EngineRequest":
-    """What to build for `options`; what they leave open is settled by the device."""
+    """What to build for `options`; what they leave open is decided by the device."""
     from vqfr_engines.request import EngineRequest
 
     return EngineRequest(

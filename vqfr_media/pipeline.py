@@ -20,7 +20,7 @@ from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import Prepared, load_tracks, prepare
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.restoration.stream import num_faces, restore_frames
-from vqfr_media.summary import Summary, Tally
+from vqfr_media.summary import RunCounts, Summary
 from vqfr_media.weights import Progress
 from vqfr_media.windows import READ_AHEAD, prefetch
 
@@ -78,7 +78,7 @@ def restore_video(
             if on_start is not None:
                 on_start(info)
             resumed: list[int] = []
-            outcome = restore_in_segments(
+            result = restore_in_segments(
                 source,
                 output,
                 options,
@@ -89,13 +89,13 @@ def restore_video(
                 on_resume=_both(resumed.append, on_resume),
                 check=tracks.check_count if tracks is not None else None,
             )
-            if outcome is not None:
+            if result is not None:
                 return summarise(
-                    outcome.tally, ready, source, output, started, outcome.warnings,
+                    result.counts, ready, source, output, started, result.warnings,
                     resumed=sum(resumed),
                 )  # fmt: skip
             on_start = None
-        tally = Tally()
+        counts = RunCounts()
         with open_writer(
             output, source, info, options.encode,
             upscale=options.upscale, threads=encoder_threads(),
@@ -113,17 +113,17 @@ def restore_video(
                 prefetch(reader, READ_AHEAD) as frames,
                 prefetch(restore_frames(frames, restorer), READ_AHEAD) as restored,
             ):
-                for frame, stage in restored:
+                for frame, frame_faces in restored:
                     writer.write(frame)
-                    tally.add(stage)
+                    counts.add(frame_faces)
                     if on_frame is not None:
                         on_frame(frame)
             if tracks is not None:
-                tracks.check_count(tally.frames)
+                tracks.check_count(counts.frames)
     if work_folder_of(output).is_dir():  # of an earlier run in segments, which this one replaces
         with open_work_folder(output) as folder:
             folder.remove()
-    return summarise(tally, ready, source, output, started, tuple(writer.warnings))
+    return summarise(counts, ready, source, output, started, tuple(writer.warnings))
 
 
 def _both(
@@ -166,7 +166,7 @@ def restore_image(
     options = options or RestoreOptions()
     source, output = Path(source), Path(output)
     started = time.monotonic()
-    tally = Tally()
+    counts = RunCounts()
     refuse_same(output, source)
     frame, extras = read_image(source)
     check_image_output(output, frame, options.encode, upscale=options.upscale)
@@ -175,14 +175,14 @@ def restore_image(
         tracks.check_count(1)
     ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
     restorer = Restorer(ready.engine, ready.detector, options, Fraction(1), Fraction(1), tracks)
-    for restored, stage in restore_frames([frame], restorer):
+    for restored, frame_faces in restore_frames([frame], restorer):
         write_image(output, restored, extras, options.encode)
-        tally.add(stage)
-    return summarise(tally, ready, source, output, started, ())
+        counts.add(frame_faces)
+    return summarise(counts, ready, source, output, started, ())
 
 
 def summarise(
-    tally: Tally,
+    counts: RunCounts,
     ready: Prepared,
     source: Path,
     output: Path,
@@ -205,12 +205,12 @@ def summarise(
         engine_identity=ready.model.identity,
         detector=ready.chosen_detector.name,
         detector_why=ready.chosen_detector.why,
-        frames=tally.frames,
+        frames=counts.frames,
         resumed=resumed,
         seconds=time.monotonic() - started,
-        restored=tally.restored,
-        skipped=dict(tally.skipped),
-        shots=tuple(tally.shots),
-        tracks=tuple(tally.tracks),
+        restored=counts.restored,
+        skipped=dict(counts.skipped),
+        shots=tuple(counts.shots),
+        tracks=tuple(counts.tracks),
         warnings=warnings,
     )

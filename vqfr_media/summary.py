@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vqfr_media.values import RestoredFace, Stage
+from vqfr_media.values import FrameFaces, RestoredFace
 
 
 @dataclass(kw_only=True)
@@ -136,19 +136,19 @@ class FrameCounts:
     """Why others were left alone."""
 
 
-def counts_of(stage: Stage[RestoredFace]) -> FrameCounts:
-    """What `Tally` counts of a finished frame."""
-    tracked = [face.aligned.tracked for face in stage.faces]
+def counts_of(frame_faces: FrameFaces[RestoredFace]) -> FrameCounts:
+    """What `RunCounts` counts of a finished frame."""
+    tracked = [face.aligned.tracked for face in frame_faces.faces]
     return FrameCounts(
-        stage.frame.index,
-        stage.new_shot,
+        frame_faces.frame.index,
+        frame_faces.new_shot,
         tuple(FaceCounts(t.previous, t.filled, t.face.size, t.face.score) for t in tracked),
-        tuple(skipped.reason for skipped in stage.skipped),
+        tuple(skipped.reason for skipped in frame_faces.skipped),
     )
 
 
 @dataclass
-class Tally:
+class RunCounts:
     """Folds the finished frames of one run, in order, into the figures of a `Summary`."""
 
     frames: int = 0
@@ -158,9 +158,9 @@ class Tally:
     tracks: list[TrackRecord] = field(default_factory=list)
     _ids: list[int] = field(default_factory=list)
 
-    def add(self, stage: Stage[RestoredFace]) -> None:
+    def add(self, frame_faces: FrameFaces[RestoredFace]) -> None:
         """Counts one frame."""
-        self.count(counts_of(stage))
+        self.count(counts_of(frame_faces))
 
     def count(self, frame: FrameCounts) -> None:
         """Counts one frame; a face continues the track of the face it is linked to."""

@@ -70,7 +70,7 @@ class AlignedFace:
     tracked: TrackedFace
     """Where it comes from."""
     landmarks: npt.NDArray[np.float64]
-    """(5, 2) steadied landmarks, display coordinates."""
+    """(5, 2) smoothed landmarks, display coordinates."""
     matrix: npt.NDArray[np.float64]
     """(2, 3) affine matrix from plane (luma) coordinates to crop coordinates."""
     crop: npt.NDArray[np.float32]
@@ -149,7 +149,7 @@ class Detected:
 
 
 @dataclass(frozen=True, eq=False)
-class Stage[F: (TrackedFace, AlignedFace, EncodedFace, RestoredFace)]:
+class FrameFaces[F: (TrackedFace, AlignedFace, EncodedFace, RestoredFace)]:
     """A frame with its faces at one stage of the work: tracked, aligned, encoded, restored."""
 
     frame: Frame

@@ -30,7 +30,7 @@ from vqfr_media.options import (
 )
 from vqfr_media.pipeline import restore_frames, restore_video
 from vqfr_media.restoration.restore import Restorer
-from vqfr_media.values import Detected, EncodedFace, RestoredFace, Stage, TrackedFace
+from vqfr_media.values import Detected, EncodedFace, FrameFaces, RestoredFace, TrackedFace
 from vqfr_media.windows import window_at
 
 ALL_RULES = TemporalOptions(
@@ -70,10 +70,13 @@ def test_samples_outside_the_masks_are_the_decoders(
 
         object.__setattr__(work, "detect", given)
     seen = 0
-    for frame, stage in restore_frames(frames_of(path), work):
-        assert len(stage.faces) == 2
+    for frame, frame_faces in restore_frames(frames_of(path), work):
+        assert len(frame_faces.faces) == 2
         for plane, before, mask in zip(
-            frame.planes, stage.frame.planes, masks(stage.frame, stage.faces), strict=True
+            frame.planes,
+            frame_faces.frame.planes,
+            masks(frame_faces.frame, frame_faces.faces),
+            strict=True,
         ):
             assert plane.dtype == before.dtype
             outside = mask == 0
@@ -94,7 +97,9 @@ def test_streaming_and_random_access_agree_bit_for_bit(
     source = frames_of(path)
     count = len(source)
     streamed = list(restore_frames(source, restorer(path, InvertingEngine(), options)))
-    assert [stage.new_shot for _, stage in streamed] == [i in (0, 8) for i in range(count)]
+    assert [frame_faces.new_shot for _, frame_faces in streamed] == [
+        i in (0, 8) for i in range(count)
+    ]
 
     work = restorer(path, InvertingEngine(max_batch=1), options)
 
@@ -103,26 +108,26 @@ def test_streaming_and_random_access_agree_bit_for_bit(
         return work.detect(source[i])
 
     @cache
-    def tracked(i: int) -> Stage[TrackedFace]:
+    def tracked(i: int) -> FrameFaces[TrackedFace]:
         return work.track(window_at(detected, i, work.track_radius, count))
 
     @cache
-    def chosen(i: int) -> Stage[TrackedFace]:
+    def chosen(i: int) -> FrameFaces[TrackedFace]:
         return work.choose(window_at(tracked, i, work.choose_radius, count))
 
     @cache
-    def encoded(i: int) -> Stage[EncodedFace]:
+    def encoded(i: int) -> FrameFaces[EncodedFace]:
         return work.encode([work.align(window_at(chosen, i, work.align_radius, count))])[0]
 
     @cache
-    def decoded(i: int) -> Stage[RestoredFace]:
-        settled = work.settle(window_at(encoded, i, work.latent_radius, count))
-        return work.decode([settled])[0]
+    def decoded(i: int) -> FrameFaces[RestoredFace]:
+        smoothed = work.smooth_latents(window_at(encoded, i, work.latent_radius, count))
+        return work.decode([smoothed])[0]
 
     order = list(range(count))
     random.Random(3).shuffle(order)
     for index in order:
-        frame = work.blend(work.steady(window_at(decoded, index, work.pixel_radius, count)))
+        frame = work.blend(work.smooth_pixels(window_at(decoded, index, work.pixel_radius, count)))
         expected, _ = streamed[index]
         assert frame.index == expected.index == index
         for plane, wanted in zip(frame.planes, expected.planes, strict=True):

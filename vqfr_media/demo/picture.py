@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vqfr_media.media.clip import Picture
+from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.review import picture as look
 from vqfr_media.review.picture import resized, titled
 

@@ -11,7 +11,7 @@ from vqfr_media.demo.picture import contact_sheet, face_tile, side_by_side
 from vqfr_media.errors import OptionError
 from vqfr_media.files import output_error
 from vqfr_media.frames import Frame, VideoInfo
-from vqfr_media.media.clip import Picture, read_pictures, write_clip, write_picture
+from vqfr_media.media.rgb_clip import Picture, read_pictures, write_clip, write_picture
 from vqfr_media.options import FaceOptions, ModelOptions, RestoreOptions
 from vqfr_media.pipeline import restore_video
 from vqfr_media.summary import Summary

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vqfr_media.media.clip import Picture, picture_of
 from vqfr_media.media.image import read_image
+from vqfr_media.media.rgb_clip import Picture, picture_of
 
 WIDTH, HEIGHT = 320, 240
 FRAME_RATE = Fraction(25)

@@ -25,7 +25,7 @@ from vqfr_media.media.read import open_video
 from vqfr_media.media.segment_file import read_segment
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import load_tracks
-from vqfr_media.summary import Summary, Tally
+from vqfr_media.summary import RunCounts, Summary
 
 # Files that are worked at once beyond the workers: while some are cut or joined, which is done
 # here, no worker waits.
@@ -173,7 +173,7 @@ class RayWorker:
         )
         if outcome is None:
             return None
-        return self._summary(task, outcome.tally, outcome.warnings, sum(resumed))
+        return self._summary(task, outcome.counts, outcome.warnings, sum(resumed))
 
     def _segments(self, task: Task, job: Job, numbers: range, folder: Path) -> Iterator[int]:
         """A `resume.Worker`: each segment by whoever is free, in any order."""
@@ -235,17 +235,17 @@ class RayWorker:
         )
 
     def _summary(
-        self, task: Task, tally: Tally, warnings: tuple[str, ...], resumed: int
+        self, task: Task, counts: RunCounts, warnings: tuple[str, ...], resumed: int
     ) -> Summary:
         return replace(
             self._pool.introduction.about,
             source=task.source,
             output=task.output,
-            frames=tally.frames,
+            frames=counts.frames,
             resumed=resumed,
-            restored=tally.restored,
-            skipped=dict(tally.skipped),
-            shots=tuple(tally.shots),
-            tracks=tuple(tally.tracks),
+            restored=counts.restored,
+            skipped=dict(counts.skipped),
+            shots=tuple(counts.shots),
+            tracks=tuple(counts.tracks),
             warnings=warnings,
         )

@@ -22,11 +22,11 @@ from vqfr_media.errors import CodecError, MediaError
 from vqfr_media.frames import Frame
 from vqfr_media.jobs.identity import identity_of_settings
 from vqfr_media.jobs.segments import Job, check_encoder, segment_name, work
-from vqfr_media.media.frame_encoder import open_encoder
+from vqfr_media.media.encoder import open_encoder
 from vqfr_media.options import RestoreOptions
 from vqfr_media.pipeline import restore_image, restore_video, summarise
 from vqfr_media.prepare import Prepared, prepare
-from vqfr_media.summary import Summary, Tally
+from vqfr_media.summary import RunCounts, Summary
 
 PIECE_BYTES = 4 << 20
 # Of what both sides run, what must not differ between a worker and its caller.
@@ -130,7 +130,7 @@ class Worker:
             f"{socket.gethostname()} ({os.getpid()})",
             self.settings(self._options),
             versions(),
-            summarise(Tally(), ready, Path(), Path(), 0.0, ()),
+            summarise(RunCounts(), ready, Path(), Path(), 0.0, ()),
         )
 
     def settings(self, options: RestoreOptions) -> dict[str, str]:

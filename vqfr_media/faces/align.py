@@ -70,7 +70,7 @@ def align(
     Args:
         frame: The picture, in any format; only the part around the face is read.
         tracked: Kept in the result.
-        landmarks: (5, 2) in display coordinates, steadied or the detector's own.
+        landmarks: (5, 2) in display coordinates, smoothed or the detector's own.
         size: side of the crop.
 
     Raises:

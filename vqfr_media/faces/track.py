@@ -16,8 +16,8 @@ from vqfr_media.values import (
     Detected,
     EncodedFace,
     Face,
+    FrameFaces,
     RestoredFace,
-    Stage,
     TrackedFace,
 )
 from vqfr_media.windows import Window
@@ -99,7 +99,7 @@ def link(earlier: Sequence[Face], later: Sequence[Face], *, gap: int = 1) -> tup
     )
 
 
-def track(window: Window[Detected], *, score: float, max_gap: int) -> Stage[TrackedFace]:
+def track(window: Window[Detected], *, score: float, max_gap: int) -> FrameFaces[TrackedFace]:
     """The faces of the window's centre frame, completed from its neighbours and linked backwards.
 
     Args:
@@ -125,7 +125,7 @@ def track(window: Window[Detected], *, score: float, max_gap: int) -> Stage[Trac
     if not new_shot:
         before = _complete(items, centre - 1, cuts=cuts, score=score, max_gap=max_gap)
         previous = link([face for face, _ in before], [face for face, _ in faces])
-    return Stage(
+    return FrameFaces(
         items[centre].frame,
         tuple(
             TrackedFace(face, at, filled=filled)
@@ -135,17 +135,19 @@ def track(window: Window[Detected], *, score: float, max_gap: int) -> Stage[Trac
     )
 
 
-def choose(window: Window[Stage[TrackedFace]], *, options: FaceOptions) -> Stage[TrackedFace]:
-    """The centre stage with `skip` set on the faces to be left alone; none is taken out.
+def choose(
+    window: Window[FrameFaces[TrackedFace]], *, options: FaceOptions
+) -> FrameFaces[TrackedFace]:
+    """Returns the centre frame with `skip` set on the faces to be left alone; none is taken out.
 
-    So `previous` stays right, and landmarks are steadied along a track that is restored only in
+    So `previous` stays right, and landmarks are smoothed along a track that is restored only in
     part. Sizes and places are means over the window's part of each track: a face near a threshold,
     or one of two that are equally large, does not flicker between restored and not.
     """
-    stage = window.items[window.centre]
-    width, height = stage.frame.display_size
+    frame_faces = window.items[window.centre]
+    width, height = frame_faces.frame.display_size
     boxes, sizes = [], []
-    for index in range(len(stage.faces)):
+    for index in range(len(frame_faces.faces)):
         track = [window.items[at].faces[face].face for at, face in follow(window, index)]
         boxes.append(np.mean([face.box for face in track], axis=0))
         sizes.append(float(np.mean([face.size for face in track])))
@@ -153,7 +155,7 @@ def choose(window: Window[Stage[TrackedFace]], *, options: FaceOptions) -> Stage
         tracked.skip
         or (TOO_SMALL if size < options.min_face else None)
         or (TOO_LARGE if size > options.max_face else None)
-        for tracked, size in zip(stage.faces, sizes, strict=True)
+        for tracked, size in zip(frame_faces.faces, sizes, strict=True)
     ]
     eligible = [index for index, reason in enumerate(reasons) if reason is None]
     if options.faces != "all" and eligible:
@@ -170,13 +172,14 @@ def choose(window: Window[Stage[TrackedFace]], *, options: FaceOptions) -> Stage
             for index, reason in enumerate(reasons)
         ]
     faces = tuple(
-        replace(tracked, skip=reason) for tracked, reason in zip(stage.faces, reasons, strict=True)
+        replace(tracked, skip=reason)
+        for tracked, reason in zip(frame_faces.faces, reasons, strict=True)
     )
-    return replace(stage, faces=faces)
+    return replace(frame_faces, faces=faces)
 
 
 def follow[F: (TrackedFace, AlignedFace, EncodedFace, RestoredFace)](
-    window: Window[Stage[F]], face: int
+    window: Window[FrameFaces[F]], face: int
 ) -> list[tuple[int, int]]:
     """Where the centre frame's face number `face` is in the window: (item, position), in order.
 

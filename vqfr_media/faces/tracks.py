@@ -1,7 +1,7 @@
 """The faces of a video as a value that a person can look at and edit: shots, tracks, places.
 
-`Tracks.stage` gives what `faces.track.track` gave when they were found, so that a restoration with
-unedited tracks has the same bits as one without. Files are the affair of `tracks_file.py`.
+`Tracks.frame_faces` gives what `faces.track.track` gave when they were found, so that a restoration
+with unedited tracks has the same bits as one without. `tracks_file.py` reads and writes them.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from pathlib import Path
 from vqfr_media.errors import InputError
 from vqfr_media.faces.track import DISABLED, place
 from vqfr_media.frames import Display, Frame
-from vqfr_media.values import Face, Stage, TrackedFace
+from vqfr_media.values import Face, FrameFaces, TrackedFace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +98,10 @@ class Tracks:
         return any(track.fidelity is not None for track in self.tracks)
 
     def faces_of(self, index: int) -> list[tuple[FaceTrack, Appearance]]:
-        """The faces of frame number `index`, in the order in which `stage` gives them."""
+        """The faces of frame number `index`, in the order in which `frame_faces` gives them."""
         return self._by_frame.get(index, [])
 
-    def stage(self, frame: Frame) -> Stage[TrackedFace]:
+    def frame_faces(self, frame: Frame) -> FrameFaces[TrackedFace]:
         """The faces of one frame, linked to those of the frame before.
 
         Raises:
@@ -113,7 +113,7 @@ class Tracks:
         new_shot = frame.index in self._shots
         before = [] if new_shot else self.faces_of(frame.index - 1)
         positions = {track.id: position for position, (track, _) in enumerate(before)}
-        return Stage(
+        return FrameFaces(
             frame,
             tuple(
                 TrackedFace(
@@ -159,21 +159,21 @@ class Tracks:
 
 
 def collect(
-    stages: Iterable[Stage[TrackedFace]],
+    items: Iterable[FrameFaces[TrackedFace]],
 ) -> tuple[int, tuple[int, ...], tuple[FaceTrack, ...]]:
-    """Number of frames, shots and tracks of the stages that `track` gave, in order."""
+    """Number of frames, shots and tracks of what `track` gave for each frame, in order."""
     count = 0
     shots: list[int] = []
     chains: list[list[Appearance]] = []
     ids: list[int] = []
-    for stage in stages:
-        index = stage.frame.index
+    for frame_faces in items:
+        index = frame_faces.frame.index
         count += 1
-        if stage.new_shot:
+        if frame_faces.new_shot:
             shots.append(index)
         before, ids = ids, []
-        for tracked in stage.faces:
-            if tracked.previous is None or stage.new_shot:
+        for tracked in frame_faces.faces:
+            if tracked.previous is None or frame_faces.new_shot:
                 ids.append(len(chains))
                 chains.append([])
             else:

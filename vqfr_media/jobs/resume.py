@@ -18,7 +18,7 @@ from vqfr_media.faces.track import DISABLED, NOT_CHOSEN
 from vqfr_media.frames import VideoInfo
 from vqfr_media.jobs.identity import content_of
 from vqfr_media.jobs.segments import Job, check_encoder
-from vqfr_media.jobs.work_folder import Plan, WorkFolder, open_work_folder
+from vqfr_media.jobs.work_folder import SegmentPlan, WorkFolder, open_work_folder
 from vqfr_media.media.index import (
     FrameIndex,
     IndexMismatchError,
@@ -28,7 +28,7 @@ from vqfr_media.media.index import (
 from vqfr_media.media.segment_file import SegmentFile, joined
 from vqfr_media.media.write import VideoWriter, open_writer
 from vqfr_media.options import RestoreOptions
-from vqfr_media.summary import FaceCounts, FrameCounts, Tally
+from vqfr_media.summary import FaceCounts, FrameCounts, RunCounts
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,10 @@ Worker = Callable[[Job, range, Path], Iterator[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class SegmentedResult:
     """What a job in segments came to."""
 
-    tally: Tally
+    counts: RunCounts
     """As if it had been worked in one go."""
     warnings: tuple[str, ...]
     """What the output cannot hold exactly."""
@@ -65,7 +65,7 @@ def restore_in_segments(
     worker: Worker,
     on_resume: Callable[[int], None] | None = None,
     check: Callable[[int], None] | None = None,
-) -> Outcome | None:
+) -> SegmentedResult | None:
     """Restores a video in segments of `length` frames; None where it has not two of them.
 
     Args:
@@ -89,7 +89,7 @@ def restore_in_segments(
         except OSError as error:
             raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
         identity = {"source": content_of(source), **settings, "segment_frames": str(length)}
-        plan = folder.plan(identity)
+        plan = folder.read_plan(identity)
         if plan is None:
             index = index_packets(source)
             if index is None:
@@ -98,7 +98,7 @@ def restore_in_segments(
             if len(index) < 2 * length:
                 return None
             plan = _plan(source, output, options, info, index, folder)
-            folder.begin(identity, plan)
+            folder.write_plan(identity, plan)
         if check is not None:
             check(len(plan.index))
         job = Job(
@@ -108,7 +108,7 @@ def restore_in_segments(
         )  # fmt: skip
         try:
             job = _work_all(job, identity, folder, worker, on_resume)
-            outcome = _assemble(job, folder)
+            result = _assemble(job, folder)
         except BaseException as error:
             done = sum(1 for _ in folder.path.glob("[0-9]*.segment"))
             if done:
@@ -117,7 +117,7 @@ def restore_in_segments(
                 )
             raise
         folder.remove()
-    return outcome
+    return result
 
 
 def _plan(
@@ -127,7 +127,7 @@ def _plan(
     info: VideoInfo,
     index: FrameIndex,
     folder: WorkFolder,
-) -> Plan:
+) -> SegmentPlan:
     """How to cut; opens the output once, so that what it cannot hold is told before the work."""
     threads = encoder_threads()  # written down, because the encoder's bits depend on it
     try:
@@ -135,7 +135,7 @@ def _plan(
             extradata = writer.extradata
             raise _OnlyATrialError
     except _OnlyATrialError:
-        return Plan(index, threads, extradata)
+        return SegmentPlan(index, threads, extradata)
 
 
 def encoder_threads() -> int:
@@ -178,8 +178,9 @@ def _work_all(
             on_resume(sum(len(job.frames(number)) for number in done))
         on_resume = None
         try:
-            for run in runs([number for number in range(job.count) if number not in set(done)]):
-                for _ in worker(job, run, folder.path):
+            missing = sorted(set(range(job.count)) - set(done))
+            for numbers in consecutive_ranges(missing):
+                for _ in worker(job, numbers, folder.path):
                     pass
             index = _index_without_seeking(job, folder)
         except IndexMismatchError:
@@ -193,7 +194,7 @@ def _work_all(
         if index is None:
             return job
         job = replace(job, index=index)
-        folder.begin(identity, Plan(index, job.threads, job.extradata))
+        folder.write_plan(identity, SegmentPlan(index, job.threads, job.extradata))
 
 
 def _has_refused(folder: WorkFolder, number: int) -> bool:
@@ -202,7 +203,7 @@ def _has_refused(folder: WorkFolder, number: int) -> bool:
     return any(reason not in (NOT_CHOSEN, DISABLED) for reason in reasons)
 
 
-def runs(numbers: Sequence[int]) -> list[range]:
+def consecutive_ranges(numbers: Sequence[int]) -> list[range]:
     """Ascending numbers as stretches without gaps."""
     edges = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(numbers)) if b != a + 1), len(numbers)]
     return [range(numbers[a], numbers[b - 1] + 1) for a, b in pairwise(edges) if b > a]
@@ -244,14 +245,14 @@ def _index_without_seeking(job: Job, folder: WorkFolder) -> FrameIndex | None:
     return replace(job.index, keys=np.array([], np.int64))
 
 
-def _assemble(job: Job, folder: WorkFolder) -> Outcome:
-    tally = Tally()
+def _assemble(job: Job, folder: WorkFolder) -> SegmentedResult:
+    counts = RunCounts()
 
     def counted() -> Iterator[SegmentFile]:
         for number in range(job.count):
             segment = folder.segment(number)
             for frame in segment.notes["counts"]:
-                tally.count(_counts(frame))
+                counts.count(_counts(frame))
             yield segment
 
     delays = [folder.segment(number).delay for number in range(job.count)]
@@ -261,7 +262,7 @@ def _assemble(job: Job, folder: WorkFolder) -> Outcome:
     with _writer(job.source, job.output, job.options, job.info, job.threads, folder) as writer:
         check_encoder(job, writer.extradata)
         writer.join(joined(counted(), delay=delay, time_base=base))
-    return Outcome(tally=tally, warnings=tuple(writer.warnings))
+    return SegmentedResult(counts=counts, warnings=tuple(writer.warnings))
 
 
 def _counts(values: dict[str, object]) -> FrameCounts:

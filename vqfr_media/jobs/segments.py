@@ -18,7 +18,7 @@ from vqfr_media.engine import Engine
 from vqfr_media.errors import CodecError, MediaError
 from vqfr_media.faces.detect import Detector
 from vqfr_media.frames import Frame, VideoInfo
-from vqfr_media.media.frame_encoder import open_encoder
+from vqfr_media.media.encoder import open_encoder
 from vqfr_media.media.index import FrameIndex, IndexMismatchError, read_frames
 from vqfr_media.media.segment_file import open_segment
 from vqfr_media.options import RestoreOptions
@@ -141,11 +141,11 @@ def work(
             ):  # fmt: skip
                 check_encoder(job, encoder.extradata)
                 counts = []
-                for frame, stage in islice(restored, len(own)):
+                for frame, frame_faces in islice(restored, len(own)):
                     if options.strict:
-                        refuse_skipped(frame.index, stage.skipped)
+                        refuse_skipped(frame.index, frame_faces.skipped)
                     file.add(encoder.encode(frame))
-                    counts.append(asdict(counts_of(stage)))
+                    counts.append(asdict(counts_of(frame_faces)))
                     if on_frame is not None:
                         on_frame(frame)
                 if [count["index"] for count in counts] != list(own):

@@ -26,7 +26,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class SegmentPlan:
     """How a job is cut; decided once, so that whoever goes on cuts it the same way."""
 
     index: FrameIndex
@@ -104,7 +104,7 @@ class WorkFolder:
             if ours and path.name not in keep:
                 path.unlink()
 
-    def plan(self, identity: dict[str, str]) -> Plan | None:
+    def read_plan(self, identity: dict[str, str]) -> SegmentPlan | None:
         """The plan with which the work began; None, and an empty folder, if it is not this job's.
 
         Raises:
@@ -131,7 +131,7 @@ class WorkFolder:
         except OSError as error:
             raise output_error(self.path, error) from error
 
-    def begin(self, identity: dict[str, str], plan: Plan) -> None:
+    def write_plan(self, identity: dict[str, str], plan: SegmentPlan) -> None:
         """Writes down what the job is, in place of what was written before.
 
         Raises:
@@ -193,10 +193,10 @@ class WorkFolder:
         (self.path / segment_name(number)).unlink(missing_ok=True)
 
 
-def _plan_of(values: Mapping[str, Any]) -> Plan:
+def _plan_of(values: Mapping[str, Any]) -> SegmentPlan:
     index = FrameIndex(
         np.array(values["times"], np.int64),
         np.array(values["keys"], np.int64),
         bool(values["decoded"]),
     )
-    return Plan(index, int(values["threads"]), bytes.fromhex(values["extradata"]))
+    return SegmentPlan(index, int(values["threads"]), bytes.fromhex(values["extradata"]))

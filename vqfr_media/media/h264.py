@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from vqfr_media.errors import BackendError, CodecError
-from vqfr_media.media.clip import Picture
 from vqfr_media.media.codecs import can_encode
-from vqfr_media.media.source import reason_of
+from vqfr_media.media.input_container import reason_of
+from vqfr_media.media.rgb_clip import Picture
 
 
 def round_trip(

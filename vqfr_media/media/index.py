@@ -14,8 +14,14 @@ from av.video.stream import VideoStream
 
 from vqfr_media.errors import MediaError
 from vqfr_media.frames import Frame
+from vqfr_media.media.input_container import (
+    find_stream,
+    fraction,
+    has_running_clock,
+    open_container,
+    reason_of,
+)
 from vqfr_media.media.read import VideoReader, matroska_frame_count, open_video
-from vqfr_media.media.source import find_stream, has_running_clock, open_container, reason_of
 
 # A frame is shown at most so many places after the one at which its packet lies: more than any
 # codec allows (16), less than where a clock jumps.
@@ -84,7 +90,7 @@ def _packet_marks(
     """Time and key flag of each packet of the stream; None if one has no time."""
     marks: list[tuple[int, bool]] = []
     whole = True
-    base = Fraction(stream.time_base.num, stream.time_base.den)
+    base = fraction(stream.time_base)
     try:
         for packet in container.demux():
             if packet.is_corrupt and not has_running_clock(container):

@@ -10,18 +10,19 @@ from typing import Self
 import av
 import numpy as np
 from av.container import InputContainer
-from av.rational import AVRational
 from av.video.stream import VideoStream
 
 from vqfr_media.errors import MediaError
 from vqfr_media.frames import Display, Frame, PixelFormat, StreamTags, VideoInfo
 from vqfr_media.media.colour import resolve_format
 from vqfr_media.media.formats import Layout, find_layout, unpack
-from vqfr_media.media.seek import AnyPacket, packets_from
-from vqfr_media.media.source import (
+from vqfr_media.media.input_container import (
+    AnyPacket,
     find_stream,
+    fraction,
     has_running_clock,
     open_container,
+    packets_from,
     quarter_turns,
     reason_of,
 )
@@ -147,7 +148,7 @@ class VideoReader:
                 f"{self._path}: damaged, no frame can be decoded: {reason}; {way_out}"
             )
         index, pts = self._last
-        seconds = float(pts * _fraction(self._stream.time_base))
+        seconds = float(pts * fraction(self._stream.time_base))
         return MediaError(
             f"{self._path}: damaged after frame {index} ({seconds:.3f} s): {reason}; {way_out}"
         )
@@ -195,7 +196,7 @@ class VideoReader:
             raw = picture.side_data["DISPLAYMATRIX"]
             matrix = tuple(int(v) for v in np.frombuffer(bytes(raw), np.int32))
         ratio = stream.sample_aspect_ratio
-        sar = _fraction(ratio) if ratio and ratio.num > 0 < ratio.den else None
+        sar = fraction(ratio) if ratio and ratio.num > 0 < ratio.den else None
         tags = StreamTags(
             primaries=picture.color_primaries,
             transfer=picture.color_trc,
@@ -214,7 +215,7 @@ class VideoReader:
                 sample_aspect_ratio=sar or Fraction(1),
                 quarter_turns=quarter_turns(matrix) if matrix else 0,
             ),
-            time_base=_fraction(stream.time_base),
+            time_base=fraction(stream.time_base),
             frame_rate=_frame_rate(stream),
             frame_count_from_header=stream.frames or matroska_frame_count(stream),
             duration_seconds_from_header=_duration(self._container, stream),
@@ -236,14 +237,10 @@ def _resolve(layout: Layout, tags: StreamTags, height: int, codec: str) -> Pixel
     )
 
 
-def _fraction(value: AVRational) -> Fraction:
-    return Fraction(value.num, value.den)
-
-
 def _frame_rate(stream: VideoStream) -> Fraction:
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and rate.num > 0 < rate.den:
-            return _fraction(rate)
+            return fraction(rate)
     return Fraction(25)
 
 
@@ -257,7 +254,7 @@ def matroska_frame_count(stream: VideoStream) -> int | None:
 
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:
     if stream.duration:
-        return float(stream.duration * _fraction(stream.time_base))
+        return float(stream.duration * fraction(stream.time_base))
     return container.duration / av.time_base if container.duration else None
 
 

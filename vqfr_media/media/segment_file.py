@@ -19,7 +19,7 @@ from av.packet import Packet
 
 from vqfr_media.errors import CodecError
 from vqfr_media.files import atomic_output, output_error
-from vqfr_media.media.seek import AnyPacket
+from vqfr_media.media.input_container import AnyPacket
 
 _LENGTH = struct.Struct("<Q")
 _FOOTER = _LENGTH.size + hashlib.sha256().digest_size

@@ -13,13 +13,11 @@ from av.container import InputContainer
 from vqfr_media.errors import VqfrMediaError
 from vqfr_media.files import atomic_output, is_medium_error, output_error, refuse_same
 from vqfr_media.frames import Frame, VideoInfo
-from vqfr_media.media import copy
+from vqfr_media.media import stream_copy
 from vqfr_media.media.codecs import can_encode
-from vqfr_media.media.containers import BRANDS, holds_chapters, open_output, start_offset
-from vqfr_media.media.encoder import add_encoder
-from vqfr_media.media.frame_encoder import FrameEncoder, fraction, refusal
-from vqfr_media.media.seek import AnyPacket
-from vqfr_media.media.source import find_stream, open_container
+from vqfr_media.media.encoder import FrameEncoder, add_encoder, refusal
+from vqfr_media.media.input_container import AnyPacket, find_stream, fraction, open_container
+from vqfr_media.media.output_container import BRANDS, holds_chapters, open_output, start_offset
 from vqfr_media.options import EncodeOptions
 
 __all__ = ["VideoWriter", "can_encode", "open_writer"]
@@ -67,7 +65,7 @@ class VideoWriter:
             stack.callback(self._abandon)
             self._name = self._output.format.name
             self._offset = start_offset(self._output, inputs, info, self.warnings)
-            self._copier = copy.StreamCopier(inputs, source, output, self._offset)
+            self._copier = stream_copy.StreamCopier(inputs, source, output, self._offset)
             try:
                 for stream in inputs.streams:
                     if stream.index == video.index:
@@ -76,7 +74,7 @@ class VideoWriter:
                             upscale=upscale, threads=threads, warnings=self.warnings,
                         )  # fmt: skip
                         self.codec = self._stream.codec_context.name
-                    elif not copy.is_chapter_text(stream, inputs):
+                    elif not stream_copy.is_chapter_text(stream, inputs):
                         self._add_copy(stream, source, options)
                 self._output.metadata.update(
                     {key: value for key, value in inputs.metadata.items() if key not in BRANDS}
@@ -178,23 +176,23 @@ class VideoWriter:
 
     def _add_copy(self, stream: av.stream.Stream, source: Path, options: EncodeOptions) -> None:
         name = self._name
-        if copy.is_cover(stream) and name == "matroska":
+        if stream_copy.is_cover(stream) and name == "matroska":
             # Matroska keeps covers as attached files.
             picture = stream.metadata.get("filename", ""), stream.metadata.get("mimetype", "")
             kind = "png" if stream.codec_context.name == "png" else "jpeg"
             self._output.add_attachment(
                 picture[0] or f"cover.{kind.replace('e', '')}",
                 picture[1] or f"image/{kind}",
-                copy.cover_bytes(source, stream.index),
+                stream_copy.cover_bytes(source, stream.index),
             )
             return
-        reason = copy.refusal(stream, name)
+        reason = stream_copy.refusal(stream, name)
         if reason is None:
-            self._copier.add(stream, copy.add_copy(self._output, stream))
+            self._copier.add(stream, stream_copy.add_copy(self._output, stream))
         elif options.drop_unsupported_streams:
-            self.warnings.append(f"{name} cannot hold {copy.label(stream)}; it was left out")
+            self.warnings.append(f"{name} cannot hold {stream_copy.label(stream)}; it was left out")
         else:
-            raise copy.cannot_hold(stream, name, reason)
+            raise stream_copy.cannot_hold(stream, name, reason)
 
     def _chapters(self, inputs: InputContainer) -> list[Any]:
         chapters = inputs.chapters()

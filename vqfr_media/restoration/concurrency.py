@@ -68,7 +68,7 @@ class Memo[T]:
             del future
 
 
-class Pool[T]:
+class ResourcePool[T]:
     """Things that serve one thread at a time, lent out; who finds none free waits."""
 
     def __init__(self, things: Sequence[T]) -> None:
@@ -93,7 +93,7 @@ class SharedEngine:
     def __init__(self, engines: Sequence[Engine]) -> None:
         """Takes possession of `engines`, at least one, which must give the same bits."""
         self.spec = engines[0].spec
-        self._pool = Pool(engines)
+        self._pool = ResourcePool(engines)
 
     def encode(self, crops: Tensor) -> Tensor:
         """See `Engine.encode`."""
@@ -111,7 +111,7 @@ class SharedDetector:
 
     def __init__(self, detectors: Sequence[Detector]) -> None:
         """Takes possession of `detectors`, at least one, which must find the same faces."""
-        self._pool = Pool(detectors)
+        self._pool = ResourcePool(detectors)
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
         """See `faces.detect.Detector`."""

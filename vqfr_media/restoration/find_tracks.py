@@ -13,7 +13,7 @@ from vqfr_media.media.read import open_video
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import ChosenDetector, choose_detector, load_detector
 from vqfr_media.restoration.restore import frames_in_gap
-from vqfr_media.values import Detected, Stage, TrackedFace
+from vqfr_media.values import Detected, FrameFaces, TrackedFace
 from vqfr_media.windows import READ_AHEAD, Window, prefetch, sliding
 
 
@@ -84,7 +84,7 @@ def info_of_image(frame: Frame) -> VideoInfo:
 
 def follow_faces(
     frames: Iterable[Frame], frame_rate: Fraction, detector: Detector, options: RestoreOptions
-) -> Iterator[Stage[TrackedFace]]:
+) -> Iterator[FrameFaces[TrackedFace]]:
     """What `Restorer.detect` and `Restorer.track` give, without an engine; holds a window."""
     face = options.face
     gap = frames_in_gap(options.temporal.max_gap, frame_rate)
@@ -92,7 +92,7 @@ def follow_faces(
     def look(frame: Frame) -> Detected:
         return detect(frame, detector, proxy=face.proxy, score=face.score)
 
-    def follow(window: Window[Detected]) -> Stage[TrackedFace]:
+    def follow(window: Window[Detected]) -> FrameFaces[TrackedFace]:
         return track(window, score=face.score, max_gap=gap)
 
     return map(follow, sliding(map(look, frames), gap + 1))

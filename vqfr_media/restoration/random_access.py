@@ -9,7 +9,7 @@ from collections.abc import Callable
 from vqfr_media.frames import Frame
 from vqfr_media.restoration.concurrency import Memo
 from vqfr_media.restoration.restore import Restorer
-from vqfr_media.values import Detected, EncodedFace, RestoredFace, Stage, TrackedFace
+from vqfr_media.values import Detected, EncodedFace, FrameFaces, RestoredFace, TrackedFace
 from vqfr_media.windows import window_at
 
 # Gives a frame of the source by its index, within `RandomAccess.radius` of the one asked for.
@@ -38,11 +38,11 @@ class RandomAccess:
             return 2 * radius + 1 + room
 
         self.detected: Memo[Detected] = Memo(spanning(restorer.track_radius))
-        self.tracked: Memo[Stage[TrackedFace]] = Memo(spanning(restorer.choose_radius))
-        self.chosen: Memo[Stage[TrackedFace]] = Memo(spanning(restorer.align_radius))
+        self.tracked: Memo[FrameFaces[TrackedFace]] = Memo(spanning(restorer.choose_radius))
+        self.chosen: Memo[FrameFaces[TrackedFace]] = Memo(spanning(restorer.align_radius))
         blocks = spanning(max(restorer.latent_radius, restorer.pixel_radius)) // self.block + 2
-        self.encoded: Memo[list[Stage[EncodedFace]]] = Memo(blocks)
-        self.decoded: Memo[list[Stage[RestoredFace]]] = Memo(blocks)
+        self.encoded: Memo[list[FrameFaces[EncodedFace]]] = Memo(blocks)
+        self.decoded: Memo[list[FrameFaces[RestoredFace]]] = Memo(blocks)
 
     @property
     def radius(self) -> int:
@@ -59,9 +59,9 @@ class RandomAccess:
         memos = (self.detected, self.tracked, self.chosen, self.encoded, self.decoded)
         return sum(len(memo) for memo in memos)
 
-    def stage(self, index: int, source: Source) -> Stage[RestoredFace]:
-        """Frame number `index` with its restored and steadied faces, not yet mixed in."""
-        return _Request(self, source).stage(index)
+    def frame_faces(self, index: int, source: Source) -> FrameFaces[RestoredFace]:
+        """Frame number `index` with its restored and smoothed faces, not yet mixed in."""
+        return _Request(self, source).frame_faces(index)
 
 
 class _Once[T]:
@@ -94,35 +94,35 @@ class _Request:
         self._encoded = _Once(access.encoded)
         self._decoded = _Once(access.decoded)
 
-    def stage(self, index: int) -> Stage[RestoredFace]:
-        """See `RandomAccess.stage`."""
+    def frame_faces(self, index: int) -> FrameFaces[RestoredFace]:
+        """See `RandomAccess.frame_faces`."""
         work = self._work
-        return work.steady(window_at(self._decode, index, work.pixel_radius, self._count))
+        return work.smooth_pixels(window_at(self._decode, index, work.pixel_radius, self._count))
 
     def _detect(self, index: int) -> Detected:
         return self._detected.get(index, lambda: self._work.detect(self._source(index)))
 
-    def _track(self, index: int) -> Stage[TrackedFace]:
+    def _track(self, index: int) -> FrameFaces[TrackedFace]:
         work = self._work
 
-        def compute() -> Stage[TrackedFace]:
+        def compute() -> FrameFaces[TrackedFace]:
             if work.tracks is not None:
-                return work.tracks.stage(self._source(index))
+                return work.tracks.frame_faces(self._source(index))
             return work.track(window_at(self._detect, index, work.track_radius, self._count))
 
         return self._tracked.get(index, compute)
 
-    def _choose(self, index: int) -> Stage[TrackedFace]:
+    def _choose(self, index: int) -> FrameFaces[TrackedFace]:
         work = self._work
         return self._chosen.get(
             index,
             lambda: work.choose(window_at(self._track, index, work.choose_radius, self._count)),
         )
 
-    def _encode(self, index: int) -> Stage[EncodedFace]:
+    def _encode(self, index: int) -> FrameFaces[EncodedFace]:
         work, block = self._work, index // self._block
 
-        def compute() -> list[Stage[EncodedFace]]:
+        def compute() -> list[FrameFaces[EncodedFace]]:
             windows = (
                 window_at(self._choose, i, work.align_radius, self._count)
                 for i in self._frames_of(block)
@@ -131,15 +131,15 @@ class _Request:
 
         return self._encoded.get(block, compute)[index % self._block]
 
-    def _decode(self, index: int) -> Stage[RestoredFace]:
+    def _decode(self, index: int) -> FrameFaces[RestoredFace]:
         work, block = self._work, index // self._block
 
-        def compute() -> list[Stage[RestoredFace]]:
+        def compute() -> list[FrameFaces[RestoredFace]]:
             windows = (
                 window_at(self._encode, i, work.latent_radius, self._count)
                 for i in self._frames_of(block)
             )
-            return work.decode([work.settle(window) for window in windows])
+            return work.decode([work.smooth_latents(window) for window in windows])
 
         return self._decoded.get(block, compute)[index % self._block]
 

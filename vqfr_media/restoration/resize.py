@@ -52,7 +52,7 @@ def enlarged_matrix(matrix: npt.NDArray[np.float64], factor: int) -> npt.NDArray
 def enlarged(faces: Sequence[RestoredFace], factor: int) -> tuple[RestoredFace, ...]:
     """The faces of a frame, in their places in `upscale(frame, factor)`.
 
-    Matrix and steadied landmarks change; `tracked`, which says where the detector saw the face,
+    Matrix and smoothed landmarks change; `tracked`, which says where the detector saw the face,
     keeps the coordinates of the source.
     """
     return tuple(

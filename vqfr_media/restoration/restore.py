@@ -24,14 +24,14 @@ from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
 from vqfr_media.options import RestoreOptions
 from vqfr_media.restoration.resize import enlarged, upscale
-from vqfr_media.restoration.temporal import settle_latents, settle_pixels, steady_landmarks
+from vqfr_media.restoration.smoothing import smooth_landmarks, smooth_latents, smooth_pixels
 from vqfr_media.values import (
     AlignedFace,
     Detected,
     EncodedFace,
+    FrameFaces,
     RestoredFace,
     Skipped,
-    Stage,
     TrackedFace,
 )
 from vqfr_media.windows import Window
@@ -57,7 +57,7 @@ class Restorer:
     frame_rate: Fraction
     """Frames per second, for turning radii in seconds into frames."""
     tracks: Tracks | None = None
-    """Faces that were found before; `tracks.stage` takes the place of `detect` and `track`."""
+    """Faces found before; `tracks.frame_faces` takes the place of `detect` and `track`."""
 
     def __post_init__(self) -> None:
         if self.tracks and self.tracks.sets_fidelity and not self.engine.spec.has_fidelity:
@@ -87,12 +87,12 @@ class Restorer:
 
     @property
     def latent_radius(self) -> int:
-        """Frames to each side that `settle` looks at."""
+        """Frames to each side that `smooth_latents` looks at."""
         return self.frames_within(self.options.temporal.latent_radius)
 
     @property
     def pixel_radius(self) -> int:
-        """Frames to each side that `steady` looks at."""
+        """Frames to each side that `smooth_pixels` looks at."""
         return self.frames_within(self.options.temporal.pixel_radius)
 
     def detect(self, frame: Frame) -> Detected:
@@ -102,7 +102,7 @@ class Restorer:
         face = self.options.face
         return detect(frame, self.detector, proxy=face.proxy, score=face.score)
 
-    def track(self, window: Window[Detected]) -> Stage[TrackedFace]:
+    def track(self, window: Window[Detected]) -> FrameFaces[TrackedFace]:
         """Completes and links the faces of one frame."""
         return track(
             window,
@@ -110,82 +110,84 @@ class Restorer:
             max_gap=frames_in_gap(self.options.temporal.max_gap, self.frame_rate),
         )
 
-    def choose(self, window: Window[Stage[TrackedFace]]) -> Stage[TrackedFace]:
+    def choose(self, window: Window[FrameFaces[TrackedFace]]) -> FrameFaces[TrackedFace]:
         """Marks the faces of one frame that are to be left alone."""
         return choose(window, options=self.options.face)
 
-    def align(self, window: Window[Stage[TrackedFace]]) -> Stage[AlignedFace]:
-        """Steadies the landmarks of the chosen faces and cuts their crops.
+    def align(self, window: Window[FrameFaces[TrackedFace]]) -> FrameFaces[AlignedFace]:
+        """Smooths the landmarks of the chosen faces and cuts their crops.
 
         Raises:
             SkippedFaceError: `strict`, and a face is left alone for another reason than choice.
         """
-        stage = window.items[window.centre]
-        steadied = steady_landmarks(
+        frame_faces = window.items[window.centre]
+        smoothed = smooth_landmarks(
             window, radius=self.options.temporal.landmarks_radius, time_base=self.time_base
         )
         before = window.items[window.centre - 1] if window.centre else None
         kept_before = _kept(before) if before is not None else {}
         faces = []
-        for index in _kept(stage):
-            tracked = stage.faces[index]
+        for index in _kept(frame_faces):
+            tracked = frame_faces.faces[index]
             previous = None if tracked.previous is None else kept_before.get(tracked.previous)
             linked = replace(tracked, previous=previous)
             faces.append(
-                align(stage.frame, linked, landmarks=steadied[index], size=self.engine.spec.size)
+                align(
+                    frame_faces.frame, linked, landmarks=smoothed[index], size=self.engine.spec.size
+                )
             )
         skipped = tuple(
             Skipped(tracked.face, tracked.skip)
-            for tracked in stage.faces
+            for tracked in frame_faces.faces
             if tracked.skip is not None
         )
         if self.options.strict:
-            refuse_skipped(stage.frame.index, skipped)
-        return Stage(stage.frame, tuple(faces), stage.new_shot, skipped)
+            refuse_skipped(frame_faces.frame.index, skipped)
+        return FrameFaces(frame_faces.frame, tuple(faces), frame_faces.new_shot, skipped)
 
-    def encode(self, stages: Sequence[Stage[AlignedFace]]) -> list[Stage[EncodedFace]]:
+    def encode(self, batch: Sequence[FrameFaces[AlignedFace]]) -> list[FrameFaces[EncodedFace]]:
         """Encodes all faces of several frames together.
 
         Raises:
             EngineError: the network failed or returned something that is no number.
         """
-        crops = [face.crop for stage in stages for face in stage.faces]
-        frames = [stage.frame.index for stage in stages for _ in stage.faces]
+        crops = [face.crop for frame_faces in batch for face in frame_faces.faces]
+        frames = [frame_faces.frame.index for frame_faces in batch for _ in frame_faces.faces]
         if not crops:
-            return [Stage(s.frame, (), s.new_shot, s.skipped) for s in stages]
+            return [FrameFaces(s.frame, (), s.new_shot, s.skipped) for s in batch]
         latents = iter(_finite(self.engine.encode(self._tensor(crops)), frames))
         return [
-            Stage(
-                stage.frame,
-                tuple(EncodedFace(face, next(latents)) for face in stage.faces),
-                stage.new_shot,
-                stage.skipped,
+            FrameFaces(
+                frame_faces.frame,
+                tuple(EncodedFace(face, next(latents)) for face in frame_faces.faces),
+                frame_faces.new_shot,
+                frame_faces.skipped,
             )
-            for stage in stages
+            for frame_faces in batch
         ]
 
-    def settle(self, window: Window[Stage[EncodedFace]]) -> Stage[EncodedFace]:
+    def smooth_latents(self, window: Window[FrameFaces[EncodedFace]]) -> FrameFaces[EncodedFace]:
         """Averages the latents over the window."""
-        stage = window.items[window.centre]
-        latents = settle_latents(
+        frame_faces = window.items[window.centre]
+        latents = smooth_latents(
             window, radius=self.options.temporal.latent_radius, time_base=self.time_base
         )
         faces = tuple(
             EncodedFace(face.aligned, latent)
-            for face, latent in zip(stage.faces, latents, strict=True)
+            for face, latent in zip(frame_faces.faces, latents, strict=True)
         )
-        return Stage(stage.frame, faces, stage.new_shot, stage.skipped)
+        return FrameFaces(frame_faces.frame, faces, frame_faces.new_shot, frame_faces.skipped)
 
-    def decode(self, stages: Sequence[Stage[EncodedFace]]) -> list[Stage[RestoredFace]]:
+    def decode(self, batch: Sequence[FrameFaces[EncodedFace]]) -> list[FrameFaces[RestoredFace]]:
         """Decodes all faces of several frames together.
 
         Raises:
             EngineError: the network failed or returned something that is no number.
         """
-        faces = [face for stage in stages for face in stage.faces]
-        frames = [stage.frame.index for stage in stages for _ in stage.faces]
+        faces = [face for frame_faces in batch for face in frame_faces.faces]
+        frames = [frame_faces.frame.index for frame_faces in batch for _ in frame_faces.faces]
         if not faces:
-            return [Stage(s.frame, (), s.new_shot, s.skipped) for s in stages]
+            return [FrameFaces(s.frame, (), s.new_shot, s.skipped) for s in batch]
         fidelities = [self._fidelity(face) for face in faces]
         parts: dict[int, npt.NDArray[np.float32]] = {}
         for fidelity in sorted(set(fidelities)):  # one, unless tracks say otherwise
@@ -200,40 +202,42 @@ class Restorer:
             parts.update(zip(at, _finite(images.permute(0, 2, 3, 1), owners), strict=True))
         restored = iter(parts[i] for i in range(len(faces)))
         return [
-            Stage(
-                stage.frame,
-                tuple(RestoredFace(face.aligned, next(restored)) for face in stage.faces),
-                stage.new_shot,
-                stage.skipped,
+            FrameFaces(
+                frame_faces.frame,
+                tuple(RestoredFace(face.aligned, next(restored)) for face in frame_faces.faces),
+                frame_faces.new_shot,
+                frame_faces.skipped,
             )
-            for stage in stages
+            for frame_faces in batch
         ]
 
-    def steady(self, window: Window[Stage[RestoredFace]]) -> Stage[RestoredFace]:
+    def smooth_pixels(self, window: Window[FrameFaces[RestoredFace]]) -> FrameFaces[RestoredFace]:
         """Averages the restored pixels over the window where the input did not move."""
-        stage = window.items[window.centre]
-        images = settle_pixels(
+        frame_faces = window.items[window.centre]
+        images = smooth_pixels(
             window, radius=self.options.temporal.pixel_radius, time_base=self.time_base
         )
         faces = tuple(
             RestoredFace(face.aligned, image)
-            for face, image in zip(stage.faces, images, strict=True)
+            for face, image in zip(frame_faces.faces, images, strict=True)
         )
-        return Stage(stage.frame, faces, stage.new_shot, stage.skipped)
+        return FrameFaces(frame_faces.frame, faces, frame_faces.new_shot, frame_faces.skipped)
 
-    def blend(self, stage: Stage[RestoredFace], background: Frame | None = None) -> Frame:
+    def blend(
+        self, frame_faces: FrameFaces[RestoredFace], background: Frame | None = None
+    ) -> Frame:
         """Mixes the restored faces into the planes of the (enlarged) frame.
 
         Args:
-            stage: The frame and its restored faces.
+            frame_faces: The frame and its restored faces.
             background: The frame, enlarged already by other means; by default Lanczos enlarges it.
         """
         mask = soft_mask(self.engine.spec.size)
         faces = tuple(
             replace(face, image=match_colour(face.image, face.aligned.crop, mask))
-            for face in stage.faces
+            for face in frame_faces.faces
         )
-        frame, factor = stage.frame, self.options.upscale
+        frame, factor = frame_faces.frame, self.options.upscale
         if background is None:
             background = upscale(frame, factor)
         return blend(background, faces if factor == 1 else enlarged(faces, factor))
@@ -271,9 +275,9 @@ def frames_in_gap(seconds: float, frame_rate: Fraction) -> int:
     return math.floor(seconds * frame_rate + 1e-6)
 
 
-def _kept(stage: Stage[TrackedFace]) -> dict[int, int]:
+def _kept(frame_faces: FrameFaces[TrackedFace]) -> dict[int, int]:
     """Position among all faces -> position among those that are restored."""
-    kept = [index for index, tracked in enumerate(stage.faces) if tracked.skip is None]
+    kept = [index for index, tracked in enumerate(frame_faces.faces) if tracked.skip is None]
     return {index: position for position, index in enumerate(kept)}
 
 

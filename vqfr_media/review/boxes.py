@@ -11,8 +11,8 @@ import numpy.typing as npt
 from vqfr_media.faces.affine import Matrix23, apply, invert
 from vqfr_media.faces.tracks import Appearance, FaceTrack
 from vqfr_media.frames import Frame
-from vqfr_media.media.clip import Picture
 from vqfr_media.media.colour import proxy_to_display
+from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.review.picture import resized, text_size, upright, write_text
 
 # Okabe and Ito's colours (2008), which people with any colour vision tell apart, without black.

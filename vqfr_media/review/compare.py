@@ -9,8 +9,8 @@ from vqfr_media.errors import InputError, OptionError
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.files import check_place, refuse_same
 from vqfr_media.frames import Frame, VideoInfo
-from vqfr_media.media.clip import Picture, write_picture
 from vqfr_media.media.image import is_image
+from vqfr_media.media.rgb_clip import Picture, write_picture
 from vqfr_media.review.drawing import is_picture_file, refuse_video_of_images, write_drawn
 from vqfr_media.review.pairs import Pair, Pairing, common_size, open_pair
 from vqfr_media.review.picture import grid, titled, within

@@ -7,7 +7,7 @@ from vqfr_media.faces.affine import compose
 from vqfr_media.faces.align import similarity
 from vqfr_media.faces.tracks import Appearance, FaceTrack, Tracks
 from vqfr_media.frames import Frame
-from vqfr_media.media.clip import Picture
+from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.review.boxes import COLOURS, DISABLED
 from vqfr_media.review.picture import BACKGROUND, cut, grid, text_size, write_text
 

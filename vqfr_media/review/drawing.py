@@ -10,9 +10,9 @@ import numpy as np
 
 from vqfr_media.errors import OptionError
 from vqfr_media.frames import Display, Frame, Matrix, PixelFormat, VideoInfo
-from vqfr_media.media.clip import Picture
 from vqfr_media.media.colour import KR_KB, MATRICES, from_rgb
 from vqfr_media.media.image import FORMATS
+from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import EncodeOptions
 from vqfr_media.review.picture import even

@@ -17,18 +17,18 @@ from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.options import FaceOptions, RestoreOptions
 from vqfr_media.restoration.find_tracks import follow_faces
 from vqfr_media.restoration.restore import CHOICE_RADIUS, frames_within
-from vqfr_media.restoration.temporal import steady_landmarks
+from vqfr_media.restoration.smoothing import smooth_landmarks
 from vqfr_media.review.face_tally import CROP, FaceTally, Sighting
 from vqfr_media.review.figures import Sum, figures_of, no_sums
 from vqfr_media.review.measured import Clip, Measured, MeasuredTrack
 from vqfr_media.review.pairs import Pair, Pairing, display_size, open_pair
 from vqfr_media.review.picture import upright_size
-from vqfr_media.values import Face, Stage, TrackedFace
+from vqfr_media.values import Face, FrameFaces, TrackedFace
 from vqfr_media.windows import sliding
 
-# Faces of both clips are cut out at landmarks steadied over this radius in seconds, as a
+# Faces of both clips are cut out at landmarks smoothed over this radius in seconds, as a
 # restoration does by default: else the detector's jitter would count as the pictures' flicker.
-STEADY_RADIUS = 0.1
+SMOOTHING_RADIUS = 0.1
 
 
 def measure(
@@ -102,8 +102,8 @@ class _Followed:
     """A moment in both clips, and the faces of the first."""
 
     pair: Pair
-    stage: Stage[TrackedFace]
-    steadied: Sequence[npt.NDArray[np.float64]]
+    stage: FrameFaces[TrackedFace]
+    smoothed: Sequence[npt.NDArray[np.float64]]
 
 
 def _followed(
@@ -122,18 +122,18 @@ def _followed(
             waiting[pair.before.index] = pair
             yield pair.before
 
-    found: Iterable[Stage[TrackedFace]]
+    found: Iterable[FrameFaces[TrackedFace]]
     if tracks is None:
         found = follow_faces(befores(), info.frame_rate, detector, options)
     else:
-        found = map(tracks.stage, befores())
+        found = map(tracks.frame_faces, befores())
     if chosen is not None:
         windows = sliding(found, frames_within(CHOICE_RADIUS, info.frame_rate))
         found = (choose(window, options=chosen) for window in windows)
-    for window in sliding(found, max(1, frames_within(STEADY_RADIUS, info.frame_rate))):
+    for window in sliding(found, max(1, frames_within(SMOOTHING_RADIUS, info.frame_rate))):
         stage = window.items[window.centre]
-        steadied = steady_landmarks(window, radius=STEADY_RADIUS, time_base=info.time_base)
-        yield _Followed(waiting.pop(stage.frame.index), stage, steadied)
+        smoothed = smooth_landmarks(window, radius=SMOOTHING_RADIUS, time_base=info.time_base)
+        yield _Followed(waiting.pop(stage.frame.index), stage, smoothed)
 
 
 class _Measuring:
@@ -169,7 +169,7 @@ class _Measuring:
                 self._finish(number)
         others = self._in_after(pair, [tracked.face for tracked in stage.faces])
         for number, tracked, points, other in zip(
-            ids, stage.faces, followed.steadied, others, strict=True
+            ids, stage.faces, followed.smoothed, others, strict=True
         ):
             if number not in self._active:
                 self._active[number] = FaceTally(number, max(0, self._shots - 1))
@@ -195,7 +195,7 @@ class _Measuring:
             detector=said,
         )
 
-    def _numbers(self, stage: Stage[TrackedFace]) -> list[int]:
+    def _numbers(self, stage: FrameFaces[TrackedFace]) -> list[int]:
         """The numbers of the tracks of a frame's faces."""
         if self._tracks is not None:
             return [track.id for track, _ in self._tracks.faces_of(stage.frame.index)]

@@ -9,8 +9,8 @@ import numpy as np
 from vqfr_media.faces.affine import Matrix23, compose
 from vqfr_media.faces.align import crop_planes
 from vqfr_media.frames import Frame
-from vqfr_media.media.clip import Picture, picture_of
 from vqfr_media.media.colour import to_rgb
+from vqfr_media.media.rgb_clip import Picture, picture_of
 
 BACKGROUND = 24
 _INK = (230, 230, 230)

@@ -9,9 +9,9 @@ from vqfr_media.errors import InputError
 from vqfr_media.faces.tracks import FaceTrack, Tracks
 from vqfr_media.files import refuse_same
 from vqfr_media.frames import Frame, VideoInfo
-from vqfr_media.media.clip import Picture, write_picture
 from vqfr_media.media.image import is_image, read_image
 from vqfr_media.media.read import open_video
+from vqfr_media.media.rgb_clip import Picture, write_picture
 from vqfr_media.review.boxes import draw_frame
 from vqfr_media.review.contact_sheet import SIDE, aligned_cut, best_appearance, contact_sheet, tile
 from vqfr_media.review.contact_sheet import shown_tracks as tracks_on_sheet

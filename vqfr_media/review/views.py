@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from vqfr_media.faces.affine import compose, invert
-from vqfr_media.media.clip import Picture
+from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.review.pairs import Pair
 from vqfr_media.review.picture import (
     BACKGROUND,

@@ -19,7 +19,7 @@ import vapoursynth as vs
 from vqfr_media.errors import VqfrMediaError
 from vqfr_media.restoration.random_access import RandomAccess
 from vqfr_media.restoration.restore import Restorer
-from vqfr_media.values import RestoredFace, Stage
+from vqfr_media.values import FrameFaces, RestoredFace
 from vqfr_media.vapoursynth.frames import COLOUR_PROPS, Timing, copy_props, to_frame, write
 
 # What the filter says of each frame.
@@ -81,19 +81,19 @@ def _selector(
 
     def restored(n: int, frames: Sequence[vs.VideoFrame]) -> vs.VideoFrame:
         own = frames[radius]
-        stage = access.stage(n, lambda i: to_frame(frames[i - n + radius], i, timing))
+        frame_faces = access.frame_faces(n, lambda i: to_frame(frames[i - n + radius], i, timing))
         restorer = access.restorer
         canvas = frames[-1] if len(frames) > 2 * radius + 1 else own
         target = canvas.copy()
         if has_background:
             props: Mapping[str, Any] = {**own.props, **_colour(canvas)}
             before = to_frame(canvas, n, timing, props=props, height=own.height)
-            write(restorer.blend(stage, before), before, target)
+            write(restorer.blend(frame_faces, before), before, target)
         else:
-            write(restorer.blend(stage), stage.frame, target)
+            write(restorer.blend(frame_faces), frame_faces.frame, target)
         if canvas is not own:
             copy_props(own, target)
-        _say(target, stage)
+        _say(target, frame_faces)
         return target
 
     trim, calls = _trimmer(), itertools.count(1)
@@ -113,11 +113,11 @@ def _colour(frame: vs.VideoFrame) -> dict[str, Any]:
     return {name: frame.props[name] for name in COLOUR_PROPS if name in frame.props}
 
 
-def _say(target: vs.VideoFrame, stage: Stage[RestoredFace]) -> None:
+def _say(target: vs.VideoFrame, frame_faces: FrameFaces[RestoredFace]) -> None:
     """Writes what was done to a frame into its properties."""
-    reasons = Counter(skipped.reason for skipped in stage.skipped)
-    target.props[FACES] = len(stage.faces) + len(stage.skipped)
-    target.props[RESTORED] = len(stage.faces)
+    reasons = Counter(skipped.reason for skipped in frame_faces.skipped)
+    target.props[FACES] = len(frame_faces.faces) + len(frame_faces.skipped)
+    target.props[RESTORED] = len(frame_faces.faces)
     target.props[SKIPPED] = ", ".join(f"{count} {why}" for why, count in reasons.items())
 
 

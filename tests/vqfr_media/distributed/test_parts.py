@@ -31,7 +31,7 @@ from vqfr_media.jobs.segments import segment_name, work
 from vqfr_media.media.segment_file import read_segment
 from vqfr_media.options import EncodeOptions, FaceOptions, ModelOptions, RestoreOptions
 from vqfr_media.pipeline import restore_video, summarise
-from vqfr_media.summary import Summary, Tally
+from vqfr_media.summary import RunCounts, Summary
 
 SHORT = RestoreOptions(segment_seconds=0.8, encode=EncodeOptions(preset="ultrafast"))
 
@@ -122,7 +122,7 @@ def test_paths_in_options_are_those_of_this_process(
 
 
 def introduction(name: str, **settings: str) -> Introduction:
-    about = summarise(Tally(), inverting(), Path(), Path(), 0.0, ())
+    about = summarise(RunCounts(), inverting(), Path(), Path(), 0.0, ())
     return Introduction(name, settings, versions(), about)
 
 

@@ -19,7 +19,7 @@ from vqfr_media.faces.track import (
 )
 from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.options import FaceOptions
-from vqfr_media.values import Detected, Face, Stage, TrackedFace
+from vqfr_media.values import Detected, Face, FrameFaces, TrackedFace
 from vqfr_media.windows import Window, sliding, window_at
 
 GREY = PixelFormat(family="gray")
@@ -48,19 +48,21 @@ def clip(frames: Sequence[Sequence[Face]], *, shots: Sequence[int] = ()) -> list
     return [detected(i, faces, shot=shots[i] if shots else 0) for i, faces in enumerate(frames)]
 
 
-def tracked(items: Sequence[Detected], *, max_gap: int = 3) -> list[Stage[TrackedFace]]:
+def tracked(items: Sequence[Detected], *, max_gap: int = 3) -> list[FrameFaces[TrackedFace]]:
     return [track(w, score=0.8, max_gap=max_gap) for w in sliding(items, max_gap + 1)]
 
 
-def summary(stages: Sequence[Stage[TrackedFace]]) -> list[list[tuple[float, int | None, bool]]]:
+def summary(
+    results: Sequence[FrameFaces[TrackedFace]],
+) -> list[list[tuple[float, int | None, bool]]]:
     """Per frame: place, link, filled."""
     return [
-        [(round(float(t.face.landmarks[2, 0]), 3), t.previous, t.filled) for t in stage.faces]
-        for stage in stages
+        [(round(float(t.face.landmarks[2, 0]), 3), t.previous, t.filled) for t in frame_faces.faces]
+        for frame_faces in results
     ]
 
 
-def same(one: Stage[TrackedFace], other: Stage[TrackedFace]) -> None:
+def same(one: FrameFaces[TrackedFace], other: FrameFaces[TrackedFace]) -> None:
     assert one.new_shot == other.new_shot
     assert [(t.previous, t.filled, t.face.score) for t in one.faces] == [
         (t.previous, t.filled, t.face.score) for t in other.faces
@@ -71,35 +73,35 @@ def same(one: Stage[TrackedFace], other: Stage[TrackedFace]) -> None:
 
 
 def test_a_moving_face_is_one_track() -> None:
-    stages = tracked(clip([[face(50 + 5 * i)] for i in range(4)]))
+    results = tracked(clip([[face(50 + 5 * i)] for i in range(4)]))
     expected = [[(50, None, False)], [(55, 0, False)], [(60, 0, False)], [(65, 0, False)]]
-    assert summary(stages) == expected
-    assert [stage.new_shot for stage in stages] == [True, False, False, False]
-    assert [stage.frame.index for stage in stages] == [0, 1, 2, 3]
+    assert summary(results) == expected
+    assert [frame_faces.new_shot for frame_faces in results] == [True, False, False, False]
+    assert [frame_faces.frame.index for frame_faces in results] == [0, 1, 2, 3]
 
 
 def test_faces_that_cross_at_different_heights_keep_their_tracks() -> None:
     frames = [
         [face(50 + 8 * i, 90, score=0.95), face(130 - 8 * i, 125, score=0.9)] for i in range(11)
     ]
-    stages = tracked(clip(frames))
-    chain = follow(Window(tuple(stages), 0), 0)
+    results = tracked(clip(frames))
+    chain = follow(Window(tuple(results), 0), 0)
     assert [at for at, _ in chain] == list(range(11))
-    assert {float(stages[at].faces[f].face.landmarks[2, 1]) for at, f in chain} == {90.0}
+    assert {float(results[at].faces[f].face.landmarks[2, 1]) for at, f in chain} == {90.0}
     # They change places in the order by x, so a link that is only a position would be wrong.
     assert {f for _, f in chain} == {0, 1}
 
 
 def test_a_lost_face_is_filled_on_the_straight_line() -> None:
     frames = [[face(50)], [], [], [face(62, 112, size=46)]]
-    stages = tracked(clip(frames), max_gap=2)
-    assert summary(stages) == [
+    results = tracked(clip(frames), max_gap=2)
+    assert summary(results) == [
         [(50, None, False)],
         [(54, 0, True)],
         [(58, 0, True)],
         [(62, 0, False)],
     ]
-    middle = stages[1].faces[0].face
+    middle = results[1].faces[0].face
     expected = face(54, 104, size=42)
     np.testing.assert_allclose(middle.landmarks, expected.landmarks)
     np.testing.assert_allclose(middle.box, expected.box)
@@ -120,17 +122,17 @@ def test_a_lost_face_is_filled_by_time_where_the_rate_varies() -> None:
             (detected(0, [face(80)]), detected(1, []), detected(2, [face(90)])), pts, strict=True
         )
     )
-    stage = track(Window(items, 1), score=0.8, max_gap=1)
-    assert stage.faces[0].filled
+    frame_faces = track(Window(items, 1), score=0.8, max_gap=1)
+    assert frame_faces.faces[0].filled
     expected = face(81).landmarks  # a tenth of the way, in time
-    np.testing.assert_allclose(stage.faces[0].face.landmarks, expected)
+    np.testing.assert_allclose(frame_faces.faces[0].face.landmarks, expected)
 
 
 def test_nothing_is_filled_where_another_face_is() -> None:
     frames = [[face(50)], [face(52, size=90)], [face(54)]]
-    stages = tracked(clip(frames))
-    assert [len(stage.faces) for stage in stages] == [1, 1, 1]
-    assert not stages[1].faces[0].filled
+    results = tracked(clip(frames))
+    assert [len(frame_faces.faces) for frame_faces in results] == [1, 1, 1]
+    assert not results[1].faces[0].filled
 
 
 def test_a_weak_face_counts_where_a_linked_neighbour_is_strong() -> None:
@@ -150,10 +152,10 @@ def test_a_weak_face_counts_where_a_linked_neighbour_is_strong() -> None:
 def test_flickering_scores_and_holes_leave_no_gap() -> None:
     scores = [0.9, 0.5, 0, 0.5, 0.9, 0, 0.5, 0, 0.9]
     frames = [[face(50, score=s)] if s else [] for s in scores]
-    stages = tracked(clip(frames), max_gap=3)
-    assert [len(stage.faces) for stage in stages] == [1] * 9
-    assert [stage.faces[0].filled for stage in stages] == [s == 0 for s in scores]
-    assert [stage.faces[0].previous for stage in stages] == [None] + [0] * 8
+    results = tracked(clip(frames), max_gap=3)
+    assert [len(frame_faces.faces) for frame_faces in results] == [1] * 9
+    assert [frame_faces.faces[0].filled for frame_faces in results] == [s == 0 for s in scores]
+    assert [frame_faces.faces[0].previous for frame_faces in results] == [None] + [0] * 8
 
 
 def test_two_weak_ends_fill_nothing() -> None:
@@ -163,15 +165,15 @@ def test_two_weak_ends_fill_nothing() -> None:
 
 def test_a_cut_ends_tracks_fillings_and_vouching() -> None:
     frames = [[face(50)], [], [face(50)], [face(50, score=0.5)]]
-    stages = tracked(clip(frames, shots=[0, 0, 1, 2]))
-    assert summary(stages) == [[(50, None, False)], [], [(50, None, False)], []]
-    assert [stage.new_shot for stage in stages] == [True, False, True, True]
+    results = tracked(clip(frames, shots=[0, 0, 1, 2]))
+    assert summary(results) == [[(50, None, False)], [], [(50, None, False)], []]
+    assert [frame_faces.new_shot for frame_faces in results] == [True, False, True, True]
 
 
 def test_max_gap_of_zero_neither_fills_nor_vouches() -> None:
     frames = [[face(50)], [], [face(50)], [face(50, score=0.5)]]
-    stages = tracked(clip(frames), max_gap=0)
-    assert [len(stage.faces) for stage in stages] == [1, 0, 1, 0]
+    results = tracked(clip(frames), max_gap=0)
+    assert [len(frame_faces.faces) for frame_faces in results] == [1, 0, 1, 0]
     with pytest.raises(ValueError, match="max_gap must not be negative, got -1"):
         track(Window((detected(0, []),), 0), score=0.8, max_gap=-1)
 
@@ -218,13 +220,13 @@ def test_frames_beyond_the_stated_radius_change_nothing(seed: int, max_gap: int)
 
 @pytest.mark.parametrize("seed", range(5))
 def test_links_point_at_faces_of_the_frame_before_and_each_at_another(seed: int) -> None:
-    stages = tracked(wild(seed))
-    assert sum(len(stage.faces) for stage in stages) > 100
-    for before, stage in pairwise(stages):
-        links = [t.previous for t in stage.faces if t.previous is not None]
+    results = tracked(wild(seed))
+    assert sum(len(frame_faces.faces) for frame_faces in results) > 100
+    for before, frame_faces in pairwise(results):
+        links = [t.previous for t in frame_faces.faces if t.previous is not None]
         assert len(set(links)) == len(links)
         assert all(0 <= at < len(before.faces) for at in links)
-        assert not (stage.new_shot and links)
+        assert not (frame_faces.new_shot and links)
 
 
 def test_link_is_the_mutual_nearest_within_reach() -> None:
@@ -275,48 +277,54 @@ def test_dark_clips_are_not_full_of_cuts() -> None:
     assert compare(np.full((36, 64), 16), np.full((36, 64), 235))
 
 
-def stage_of(faces: Sequence[Face]) -> Stage[TrackedFace]:
+def frame_faces_of(faces: Sequence[Face]) -> FrameFaces[TrackedFace]:
     frame = Frame(0, 0, (np.zeros((200, 300), np.uint8),), GREY)
-    return Stage(frame, tuple(TrackedFace(f, i) for i, f in enumerate(faces)), False)
+    return FrameFaces(frame, tuple(TrackedFace(f, i) for i, f in enumerate(faces)), False)
 
 
 def test_choose_names_a_reason_and_takes_nothing_out() -> None:
-    stage = stage_of([face(20, size=10), face(80), face(140, size=60), face(220, size=150)])
+    frame_faces = frame_faces_of(
+        [face(20, size=10), face(80), face(140, size=60), face(220, size=150)]
+    )
     options = FaceOptions(min_face=24, max_face=100)
-    chosen = choose(Window((stage,), 0), options=options)
+    chosen = choose(Window((frame_faces,), 0), options=options)
     assert [t.skip for t in chosen.faces] == [TOO_SMALL, None, None, TOO_LARGE]
     assert [t.previous for t in chosen.faces] == [0, 1, 2, 3]
     largest = choose(
-        Window((stage,), 0), options=FaceOptions(min_face=24, max_face=100, faces="largest")
+        Window((frame_faces,), 0), options=FaceOptions(min_face=24, max_face=100, faces="largest")
     )
     assert [t.skip for t in largest.faces] == [TOO_SMALL, NOT_CHOSEN, None, TOO_LARGE]
-    centre = choose(Window((stage,), 0), options=FaceOptions(min_face=24, faces="center"))
+    centre = choose(Window((frame_faces,), 0), options=FaceOptions(min_face=24, faces="center"))
     assert [t.skip for t in centre.faces] == [TOO_SMALL, NOT_CHOSEN, None, NOT_CHOSEN]
-    assert choose(Window((stage_of([]),), 0), options=FaceOptions(faces="largest")).faces == ()
+    assert (
+        choose(Window((frame_faces_of([]),), 0), options=FaceOptions(faces="largest")).faces == ()
+    )
 
 
 def test_a_face_near_a_threshold_is_judged_by_its_track() -> None:
     sizes = [30, 22, 30, 21, 30]  # the detector's boxes breathe around the bound of 24
-    stages = tuple(stage_of([face(80, size=size)]) for size in sizes)
+    results = tuple(frame_faces_of([face(80, size=size)]) for size in sizes)
     options = FaceOptions(min_face=24)
     for centre in range(5):
-        assert choose(Window(stages, centre), options=options).faces[0].skip is None
-    alone = choose(Window(stages[1:2], 0), options=options)
+        assert choose(Window(results, centre), options=options).faces[0].skip is None
+    alone = choose(Window(results[1:2], 0), options=options)
     assert alone.faces[0].skip == TOO_SMALL
 
 
 def test_follow_stops_at_cuts_lost_links_and_the_windows_ends() -> None:
-    def stage(links: Sequence[int | None], *, new_shot: bool = False) -> Stage[TrackedFace]:
-        base = stage_of([face(40 * i) for i in range(len(links))])
+    def frame_faces(
+        links: Sequence[int | None], *, new_shot: bool = False
+    ) -> FrameFaces[TrackedFace]:
+        base = frame_faces_of([face(40 * i) for i in range(len(links))])
         faces = tuple(TrackedFace(t.face, at) for t, at in zip(base.faces, links, strict=True))
-        return Stage(base.frame, faces, new_shot)
+        return FrameFaces(base.frame, faces, new_shot)
 
     items = (
-        stage([None, None], new_shot=True),
-        stage([1, 0]),
-        stage([None, 0]),
-        stage([1]),
-        stage([0], new_shot=True),
+        frame_faces([None, None], new_shot=True),
+        frame_faces([1, 0]),
+        frame_faces([None, 0]),
+        frame_faces([1]),
+        frame_faces([0], new_shot=True),
     )
     assert follow(Window(items, 2), 1) == [(0, 1), (1, 0), (2, 1), (3, 0)]
     assert follow(Window(items, 2), 0) == [(2, 0)]

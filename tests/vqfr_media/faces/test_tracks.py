@@ -26,7 +26,7 @@ from vqfr_media.options import EncodeOptions, FaceOptions, RestoreOptions, Tempo
 from vqfr_media.pipeline import restore_frames, restore_video
 from vqfr_media.restoration.find_tracks import find_tracks
 from vqfr_media.restoration.restore import Restorer
-from vqfr_media.values import EngineSpec, RestoredFace, Stage
+from vqfr_media.values import EngineSpec, FrameFaces, RestoredFace
 
 LOSSLESS = EncodeOptions(codec="ffv1")
 
@@ -79,7 +79,7 @@ def restored(
     *,
     tracks: Path | None = None,
     engine: IdentityEngine | None = None,
-) -> list[tuple[Frame, Stage[RestoredFace]]]:
+) -> list[tuple[Frame, FrameFaces[RestoredFace]]]:
     with open_video(clip) as reader:
         info = reader.info
         work = Restorer(
@@ -130,9 +130,9 @@ def test_unedited_tracks_change_not_a_bit(clip: Path, file: Path, faces: Any) ->
     without = restored(clip, options)
     with_file = restored(clip, options, tracks=file)
     assert len(without) == len(with_file) == 16
-    for (one, stage), (other, recalled) in zip(without, with_file, strict=True):
-        assert [f.previous for f in stage.faces] == [f.previous for f in recalled.faces]
-        assert stage.new_shot == recalled.new_shot
+    for (one, frame_faces), (other, recalled) in zip(without, with_file, strict=True):
+        assert [f.previous for f in frame_faces.faces] == [f.previous for f in recalled.faces]
+        assert frame_faces.new_shot == recalled.new_shot
         for plane, wanted in zip(other.planes, one.planes, strict=True):
             np.testing.assert_array_equal(plane, wanted)
 
@@ -189,9 +189,9 @@ def test_fidelity_of_one_track(clip: Path, file: Path) -> None:
 
     edit(file, set_fidelity)
     options = RestoreOptions(temporal=TemporalOptions(pixel_radius=0))
-    for _, stage in restored(clip, options, tracks=file, engine=FidelityEngine()):
-        seen = [float(face.image[0, 0, 0]) for face in stage.faces]
-        assert seen == ([0.25, 0.5] if stage.frame.index < 9 else [0.5, 1])
+    for _, frame_faces in restored(clip, options, tracks=file, engine=FidelityEngine()):
+        seen = [float(face.image[0, 0, 0]) for face in frame_faces.faces]
+        assert seen == ([0.25, 0.5] if frame_faces.frame.index < 9 else [0.5, 1])
     with pytest.raises(OptionError, match=r"tracks\.json: a track sets its fidelity.*identity"):
         restore_video(
             clip,
@@ -313,9 +313,9 @@ def test_a_track_that_misses_a_frame_is_two_chains(clip: Path, file: Path) -> No
     edit(file, remove)
     tracks: Tracks = read_tracks(file)
     with open_video(clip) as reader:
-        stages = [tracks.stage(frame) for frame in reader]
-    assert [len(stage.faces) for stage in stages[:6]] == [2, 2, 2, 1, 2, 2]
-    assert [[f.previous for f in stage.faces] for stage in stages[2:6]] == [
+        results = [tracks.frame_faces(frame) for frame in reader]
+    assert [len(frame_faces.faces) for frame_faces in results[:6]] == [2, 2, 2, 1, 2, 2]
+    assert [[f.previous for f in frame_faces.faces] for frame_faces in results[2:6]] == [
         [0, 1], [1], [None, 0], [0, 1],
     ]  # fmt: skip
 

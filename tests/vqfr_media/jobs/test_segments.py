@@ -17,7 +17,7 @@ from tests.scenes import write_scene
 from tests.stand_ins import InvertingEngine, MarkerDetector
 from vqfr_media.errors import CodecError, MediaError, SkippedFaceError
 from vqfr_media.frames import Frame, PixelFormat, VideoInfo
-from vqfr_media.jobs.resume import runs
+from vqfr_media.jobs.resume import consecutive_ranges
 from vqfr_media.jobs.segments import Job, segment_length, segment_name, work
 from vqfr_media.media.index import (
     FrameIndex,
@@ -181,11 +181,13 @@ def test_a_stretch_of_the_stream_is_the_streams(tmp_path: Path, rules: TemporalO
         assert len(read) < 60
         found = list(restore_frames(read, restorer(), wanted=wanted))
         assert [frame.index for frame, _ in found] == list(wanted)
-        for frame, stage in found:
+        for frame, frame_faces in found:
             expected, whole = streamed[frame.index]
             assert_same(frame, expected)
-            assert stage.new_shot == whole.new_shot
-            assert [face.previous for face in stage.faces] == [f.previous for f in whole.faces]
+            assert frame_faces.new_shot == whole.new_shot
+            assert [face.previous for face in frame_faces.faces] == [
+                f.previous for f in whole.faces
+            ]
 
 
 def job_of(source: Path, output: Path, *, length: int, options: RestoreOptions) -> Job:
@@ -297,10 +299,10 @@ def test_at_most_two_percent_of_faces_are_computed_twice(
     assert segment_length(replace(options, segment_seconds=0), info) == 0
 
 
-def test_runs() -> None:
-    assert runs([]) == []
-    assert runs([3]) == [range(3, 4)]
-    assert runs([0, 1, 2, 5, 7, 8]) == [range(3), range(5, 6), range(7, 9)]
+def test_consecutive_ranges() -> None:
+    assert consecutive_ranges([]) == []
+    assert consecutive_ranges([3]) == [range(3, 4)]
+    assert consecutive_ranges([0, 1, 2, 5, 7, 8]) == [range(3), range(5, 6), range(7, 9)]
 
 
 def write_packets(path: Path, times: list[tuple[int, int]]) -> SegmentFile:

@@ -12,8 +12,8 @@ from tests.clips import packets, small_jpeg, write_clip, write_two_films
 from tests.vqfr_media.media.test_write import FAST, LOSSLESS, copy_video, read_all
 from vqfr_media.errors import CodecError, OutputError
 from vqfr_media.media.codecs import encoder_formats
-from vqfr_media.media.copy import _date_by_order
 from vqfr_media.media.read import open_video
+from vqfr_media.media.stream_copy import _date_by_order
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import EncodeOptions
 

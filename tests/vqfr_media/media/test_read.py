@@ -14,8 +14,8 @@ from tests.clips import picture, small_jpeg, write_clip
 from tests.paths import SHARED
 from vqfr_media.errors import MediaError
 from vqfr_media.media.formats import find_layout, pack, unpack
+from vqfr_media.media.input_container import quarter_turns
 from vqfr_media.media.read import open_video
-from vqfr_media.media.source import quarter_turns
 
 DUO = SHARED / "data/clips/duo_lq.mp4"
 FFV1 = sorted(form.name for form in av.Codec("ffv1", "w").video_formats or ())

@@ -9,7 +9,7 @@ import pytest
 
 from vqfr_media import cli
 from vqfr_media.demo import scene
-from vqfr_media.media.clip import write_clip
+from vqfr_media.media.rgb_clip import write_clip
 
 FRAMES = 7
 # What a page must not take for markup, in names of files that people do have.

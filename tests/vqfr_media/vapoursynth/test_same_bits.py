@@ -211,10 +211,10 @@ def test_formats(scene_clip: Callable[..., Any], name: str) -> None:
     work = Restorer(InvertingEngine(), given, RestoreOptions(), 1 / RATE, RATE)
     clip = vqfr(source, engine=InvertingEngine(), detector=given)
     assert clip.format.id == source.format.id
-    for index, (expected, stage) in enumerate(restore_frames(frames, work)):
+    for index, (expected, frame_faces) in enumerate(restore_frames(frames, work)):
         result, before = clip.get_frame(index), source.get_frame(index)
-        assert len(stage.faces) == 2
-        hidden = masks(stage.frame, stage.faces)
+        assert len(frame_faces.faces) == 2
+        hidden = masks(frame_faces.frame, frame_faces.faces)
         for plane, wanted, old, mask in zip(
             planes_of(result), expected.planes, planes_of(before), hidden, strict=True
         ):

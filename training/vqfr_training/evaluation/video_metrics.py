@@ -155,7 +155,7 @@ def _pairs(restored: Path, truth: Path) -> Iterator[tuple[Frame, Frame]]:
 def _look(frame: Frame, detector: Detector) -> tuple[Detected, Picture]:
     """A frame with its faces, and as it is displayed."""
     from vqfr_media.faces.detect import detect
-    from vqfr_media.media.clip import picture_of
+    from vqfr_media.media.rgb_clip import picture_of
 
     found = detect(frame, detector, proxy=_PROXY, score=_SCORE)
     faces = tuple(face for face in found.faces if face.score >= _SCORE)

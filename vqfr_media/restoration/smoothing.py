@@ -1,4 +1,4 @@
-"""The temporal rule: three pure functions of a finite, centred window, cut at shot boundaries.
+"""Temporal smoothing: three pure functions of a finite, centred window, cut at shot boundaries.
 
 Times come from the frames' own pts, so that variable frame rates are averaged over seconds and not
 over frame counts. No function keeps anything between calls: the same window gives the same bits,
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqfr_media.faces.track import follow
-from vqfr_media.values import AlignedFace, EncodedFace, RestoredFace, Stage, TrackedFace
+from vqfr_media.values import AlignedFace, EncodedFace, FrameFaces, RestoredFace, TrackedFace
 from vqfr_media.windows import Window
 
 # How far two aligned inputs may differ, as a share of the full range, before one stops speaking
@@ -25,10 +25,13 @@ BLUR = 0.012
 
 
 def _seconds[F: (TrackedFace, EncodedFace, RestoredFace)](
-    stages: Sequence[Stage[F]], centre: int, time_base: Fraction
+    items: Sequence[FrameFaces[F]], centre: int, time_base: Fraction
 ) -> list[float]:
     """Seconds from the centre frame to each frame of the window."""
-    return [float((stage.frame.pts - stages[centre].frame.pts) * time_base) for stage in stages]
+    return [
+        float((frame_faces.frame.pts - items[centre].frame.pts) * time_base)
+        for frame_faces in items
+    ]
 
 
 def _gauss(seconds: float, radius: float) -> float:
@@ -36,8 +39,8 @@ def _gauss(seconds: float, radius: float) -> float:
     return float(np.exp(-0.5 * (3 * seconds / radius) ** 2))
 
 
-def steady_landmarks(
-    window: Window[Stage[TrackedFace]], *, radius: float, time_base: Fraction
+def smooth_landmarks(
+    window: Window[FrameFaces[TrackedFace]], *, radius: float, time_base: Fraction
 ) -> list[npt.NDArray[np.float64]]:
     """Landmarks of the centre frame's faces, freed from the detector's jitter.
 
@@ -53,14 +56,14 @@ def steady_landmarks(
     Returns:
         One (5, 2) array per face of the centre frame, display coordinates.
     """
-    stages, centre = window.items, window.centre
+    items, centre = window.items, window.centre
     if radius <= 0:
-        return [tracked.face.landmarks for tracked in stages[centre].faces]
-    seconds = _seconds(stages, centre, time_base)
-    steadied = []
-    for index in range(len(stages[centre].faces)):
+        return [tracked.face.landmarks for tracked in items[centre].faces]
+    seconds = _seconds(items, centre, time_base)
+    smoothed = []
+    for index in range(len(items[centre].faces)):
         chain = [
-            (seconds[at], stages[at].faces[face].face.landmarks)
+            (seconds[at], items[at].faces[face].face.landmarks)
             for at, face in follow(window, index)
             if abs(seconds[at]) <= radius
         ]
@@ -74,8 +77,8 @@ def steady_landmarks(
         if spread > 0:
             slope = np.tensordot(weights * (times - mean_time), points, 1) / spread
             mean_point = mean_point - slope * mean_time
-        steadied.append(mean_point)
-    return steadied
+        smoothed.append(mean_point)
+    return smoothed
 
 
 def _guide(aligned: AlignedFace) -> npt.NDArray[np.float32]:
@@ -101,8 +104,8 @@ def _alike(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.
     return np.asarray(cv2.GaussianBlur(weight, kernel, reach / 2), dtype=np.float32)
 
 
-def settle_latents(
-    window: Window[Stage[EncodedFace]], *, radius: float, time_base: Fraction
+def smooth_latents(
+    window: Window[FrameFaces[EncodedFace]], *, radius: float, time_base: Fraction
 ) -> list[npt.NDArray[np.float32]]:
     """Latents of the centre frame's faces, averaged over the window before the codebook look-up.
 
@@ -117,12 +120,12 @@ def settle_latents(
     Returns:
         One (C, h, w) array per face of the centre frame.
     """
-    stages, centre = window.items, window.centre
+    items, centre = window.items, window.centre
     if radius <= 0:
-        return [face.latent for face in stages[centre].faces]
-    seconds = _seconds(stages, centre, time_base)
-    settled = []
-    for index, own in enumerate(stages[centre].faces):
+        return [face.latent for face in items[centre].faces]
+    seconds = _seconds(items, centre, time_base)
+    smoothed = []
+    for index, own in enumerate(items[centre].faces):
         guide = _guide(own.aligned)
         rows, columns = own.latent.shape[1:]
         total = own.latent.astype(np.float64)
@@ -130,18 +133,18 @@ def settle_latents(
         for at, face in follow(window, index):
             if at == centre or abs(seconds[at]) > radius:
                 continue
-            other = stages[at].faces[face]
+            other = items[at].faces[face]
             alike = _alike(guide, _guide(other.aligned))
             cells = cv2.resize(alike, (columns, rows), interpolation=cv2.INTER_AREA)
             weight = _gauss(seconds[at], radius) * cells.astype(np.float64)
             total += weight * other.latent
             weights += weight
-        settled.append((total / weights).astype(np.float32))
-    return settled
+        smoothed.append((total / weights).astype(np.float32))
+    return smoothed
 
 
-def settle_pixels(
-    window: Window[Stage[RestoredFace]], *, radius: float, time_base: Fraction
+def smooth_pixels(
+    window: Window[FrameFaces[RestoredFace]], *, radius: float, time_base: Fraction
 ) -> list[npt.NDArray[np.float32]]:
     """Restored images of the centre frame's faces, averaged where the input did not move.
 
@@ -156,12 +159,12 @@ def settle_pixels(
     Returns:
         One (S, S, 3) RGB array in 0 to 1 per face of the centre frame.
     """
-    stages, centre = window.items, window.centre
+    items, centre = window.items, window.centre
     if radius <= 0:
-        return [face.image for face in stages[centre].faces]
-    seconds = _seconds(stages, centre, time_base)
-    settled = []
-    for index, own in enumerate(stages[centre].faces):
+        return [face.image for face in items[centre].faces]
+    seconds = _seconds(items, centre, time_base)
+    smoothed = []
+    for index, own in enumerate(items[centre].faces):
         size = own.image.shape[0]
         guide = _guide(own.aligned)
         total = own.image.copy()
@@ -169,11 +172,11 @@ def settle_pixels(
         for at, face in follow(window, index):
             if at == centre or abs(seconds[at]) > radius:
                 continue
-            other = stages[at].faces[face]
+            other = items[at].faces[face]
             alike = _alike(guide, _guide(other.aligned))
             weight = cv2.resize(alike, (size, size), interpolation=cv2.INTER_LINEAR)
             weight = weight * np.float32(_gauss(seconds[at], radius))
             total += weight[..., None] * other.image
             weights += weight
-        settled.append(total / weights[..., None])
-    return settled
+        smoothed.append(total / weights[..., None])
+    return smoothed

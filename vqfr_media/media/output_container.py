@@ -9,7 +9,7 @@ from av.container import InputContainer, OutputContainer
 
 from vqfr_media.errors import CodecError
 from vqfr_media.frames import VideoInfo
-from vqfr_media.media.source import has_running_clock
+from vqfr_media.media.input_container import has_running_clock
 
 # Metadata that describes the bytes of an MP4 rather than its content.
 BRANDS = {"major_brand", "minor_version", "compatible_brands"}

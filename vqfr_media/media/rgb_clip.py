@@ -20,8 +20,8 @@ from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.media.codecs import can_encode
 from vqfr_media.media.colour import to_rgb
 from vqfr_media.media.image import ImageExtras, write_image
+from vqfr_media.media.input_container import reason_of
 from vqfr_media.media.read import open_video
-from vqfr_media.media.source import reason_of
 from vqfr_media.options import EncodeOptions
 
 Picture = npt.NDArray[np.uint8]

@@ -12,9 +12,8 @@ from av.stream import Discard, Disposition, Stream
 
 from vqfr_media.errors import CodecError, MediaError, VqfrMediaError
 from vqfr_media.files import is_medium_error, output_error
-from vqfr_media.media.containers import is_mov, takes_codec
-from vqfr_media.media.seek import AnyPacket
-from vqfr_media.media.source import open_container, reason_of
+from vqfr_media.media.input_container import AnyPacket, fraction, open_container, reason_of
+from vqfr_media.media.output_container import is_mov, takes_codec
 
 # Containers named in advice, by FFmpeg's name.
 _ADVISED = {"matroska": ".mkv", "mov": ".mov", "mp4": ".mp4"}
@@ -156,7 +155,11 @@ class StreamCopier:
             self._waiting = self._next()
         while (packet := self._waiting) is not None:
             time = packet.dts if packet.dts is not None else packet.pts
-            if seconds is not None and time is not None and time * _base(packet) >= seconds:
+            if (
+                seconds is not None
+                and time is not None
+                and time * fraction(packet.time_base) >= seconds
+            ):
                 return
             for dated in self._date(packet):
                 self._write(dated, output)
@@ -197,7 +200,7 @@ class StreamCopier:
 
     def _write(self, packet: AnyPacket, output: OutputContainer) -> None:
         stream, target = packet.stream, self._targets[packet.stream_index]
-        context, base = stream.codec_context, _base(packet)
+        context, base = stream.codec_context, fraction(packet.time_base)
         timed_text = is_mov(output) and context is not None and context.name == "mov_text"
         if timed_text and bytes(packet) == _NO_TEXT:
             return  # the muxer fills the gaps between subtitles by itself
@@ -205,7 +208,7 @@ class StreamCopier:
             shift = round(self._offset / base)
             packet.pts = None if packet.pts is None else packet.pts - shift
             packet.dts = None if packet.dts is None else packet.dts - shift
-        step = Fraction(target.time_base.num, target.time_base.den)
+        step = fraction(target.time_base)
         if step > base and packet.pts is not None and (packet.pts * base / step).denominator != 1:
             self.rounded.add(stream.type)
         packet.stream = target
@@ -221,10 +224,6 @@ class StreamCopier:
                 f"{reason_of(error)}; use another container, such as .mkv, or leave the stream out "
                 "with ffmpeg first"
             ) from error
-
-
-def _base(packet: AnyPacket) -> Fraction:
-    return Fraction(packet.time_base.num, packet.time_base.den)
 
 
 def _date_by_order(packets: list[AnyPacket]) -> list[AnyPacket]:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from tests.scenes import scene
 from vqfr_media.errors import CodecError, OutputError
-from vqfr_media.media.clip import picture_of, read_pictures, write_clip, write_picture
 from vqfr_media.media.read import open_video
+from vqfr_media.media.rgb_clip import picture_of, read_pictures, write_clip, write_picture
 
 RATE = Fraction(30000, 1001)
 

@@ -1,0 +1,197 @@
+"""A media file opened for reading: what is wrong with it, its video stream, and its key frames."""
+
+import math
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.rational import AVRational
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from vqfr_media.errors import MediaError
+from vqfr_media.files import check_source
+
+# PyAV declares packets as generic, but only to type checkers.
+type AnyPacket = Packet[Any]
+
+# FFmpeg shows text files as films of scrolling letters.
+_TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
+_PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
+# FFmpeg's AVFMT_TS_DISCONT: transport and program streams, whose clock starts and jumps anywhere.
+_RUNNING_CLOCK = 0x0200
+# Seconds before the wanted time to which the container is asked to go, in turn: an index may name
+# decoding times, or be coarse, or be guessed.
+_BACK_SECONDS = (0, 1, 10)
+# First bytes of a Matroska file, and of the segment in it.
+_MATROSKA = b"\x1a\x45\xdf\xa3"
+_SEGMENT = b"\x18\x53\x80\x67"
+
+
+def fraction(value: AVRational) -> Fraction:
+    """Returns PyAV's ratio as Python's."""
+    return Fraction(value.num, value.den)
+
+
+def has_running_clock(container: InputContainer | OutputContainer) -> bool:
+    """Whether times in this kind of container have no origin (MPEG transport and program)."""
+    return bool(container.format.flags & _RUNNING_CLOCK)
+
+
+def reason_of(error: Exception) -> str:
+    """FFmpeg's words for an error, on one line and without the file's name."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    log = getattr(error, "log", None)
+    return " ".join(f"{text} ({log[2].strip()})".split()) if log else " ".join(text.split())
+
+
+def open_container(path: Path) -> InputContainer:
+    """A demuxer on `path`.
+
+    Raises:
+        MediaError: missing, a folder, a pipe, empty, not readable or not a media file.
+    """
+    check_source(path, kind="a video")
+    try:
+        missing = missing_bytes(path)
+        if missing:
+            raise MediaError(
+                f"{path}: truncated, {missing} bytes are missing at its end; copy it again, or "
+                f"save what is left with `ffmpeg -i {path.name} -c copy repaired.mkv`"
+            )
+        # Without the prefix, a colon in a name makes FFmpeg look for a protocol.
+        container = av.open(f"file:{path}", "r")
+    except MediaError:
+        raise
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(f"{path}: not a video that can be read: {reason_of(error)}") from error
+    if container.format.name in _TEXT_FORMATS:
+        container.close()
+        raise MediaError(f"{path}: not a video but text")
+    return container
+
+
+def find_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The video stream that is restored: the default one, then the largest, then the first.
+
+    Raises:
+        MediaError: there is none (cover art does not count), or it cannot be decoded here.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & _PICTURES]
+    if not streams:
+        held = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
+        cover = " (its cover art is no video)" if container.streams.video else ""
+        raise MediaError(f"{path}: has no video stream, only {', '.join(held)}{cover}")
+    if all(stream.codec_context is None for stream in streams):
+        raise MediaError(f"{path}: no decoder for its video; convert it with ffmpeg first")
+
+    def rank(stream: VideoStream) -> tuple[bool, bool, int]:
+        known = stream.codec_context is not None
+        area = stream.width * stream.height if known else 0
+        return known, bool(stream.disposition & Disposition.default), area
+
+    return max(streams, key=rank)
+
+
+def quarter_turns(matrix: tuple[int, ...]) -> int:
+    """Counter-clockwise quarter turns that a display matrix makes, to the nearest.
+
+    Of a matrix that also mirrors, this is the turn after which the picture stands upright with
+    left and right swapped.
+    """
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    if a * d - b * c < 0:
+        a = -a  # undo the mirroring: x' = a x + c y changes its sign
+    return round(-math.atan2(b, a) / (math.pi / 2)) % 4
+
+
+def packets_from(
+    container: InputContainer, stream: VideoStream, pts: int
+) -> Iterator[AnyPacket] | None:
+    """The stream's packets from the key frame at `pts` on; None where that cannot be reached.
+
+    Raises:
+        av.FFmpegError: only later, from the iterator.
+    """
+    second = stream.time_base.den / stream.time_base.num
+    for back in _BACK_SECONDS:
+        try:
+            container.seek(pts - round(back * second), stream=stream, backward=True)
+            packets = container.demux(stream)
+            found = _skip_to(packets, pts)
+        except (av.FFmpegError, OSError):
+            continue  # this way is closed; who asks has others, and reads from the start at last
+        if found is not None:
+            return chain([found], packets)
+    return None
+
+
+def _skip_to(packets: Iterator[AnyPacket], pts: int) -> AnyPacket | None:
+    """Takes packets until the key frame at `pts`; None if it is not there or already passed."""
+    for packet in packets:
+        if packet.pts is not None and packet.is_keyframe and packet.size:
+            if packet.pts == pts:
+                return packet
+            if packet.pts > pts:
+                return None
+    return None
+
+
+def missing_bytes(path: Path) -> int:
+    """Bytes between the end of the file and the end that its container promises; 0 if unknown.
+
+    Knows MP4/MOV boxes, Matroska segments and AVI chunks. A recording that was never finished
+    promises nothing, and other containers have no such size.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    actual = os.path.getsize(path)
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == _MATROSKA:
+            promised = _matroska_end(file.read(4096), head)
+        elif head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+            promised = 8 + int.from_bytes(head[4:8], "little")
+        elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"):
+            promised = 0
+            while True:
+                file.seek(promised)
+                box = file.read(16)
+                size = int.from_bytes(box[:4], "big")
+                if size == 1 and len(box) == 16:
+                    size = int.from_bytes(box[8:16], "big")
+                # Size 0 runs to the end of the file; less than a header is not a box.
+                if len(box) < 8 or size < 8 or not box[4:8].isascii():
+                    break
+                promised += size
+                if promised >= actual:
+                    break
+        else:
+            promised = 0
+    return max(0, promised - actual)
+
+
+def _matroska_end(more: bytes, head: bytes) -> int:
+    """End of the segment in bytes, 0 where its size is left open."""
+    data = head + more
+    size, start = _matroska_size(data, 4)
+    place = start + size
+    if data[place : place + 4] != _SEGMENT or place + 12 > len(data):
+        return 0
+    length, content = _matroska_size(data, place + 4)
+    unknown = (1 << 7 * (content - place - 4)) - 1
+    return 0 if length == unknown else content + length
+
+
+def _matroska_size(data: bytes, place: int) -> tuple[int, int]:
+    """The variable-length size at `place`, and where it ends."""
+    width = 9 - data[place].bit_length()
+    value = int.from_bytes(data[place : place + width], "big")
+    return value & ((1 << 7 * width) - 1), place + width
