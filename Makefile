@@ -1,18 +1,25 @@
 # make demo    films a photograph badly, restores the film and compares, in demo/; needs nothing else
 #              (CLIP=/path/to/video.mp4 restores a video of yours instead)
-# make test    the tests that take seconds; make test-slow: those that take minutes
+# make test    the tests that take seconds; make test-slow: those that take minutes. What is not here
+#              (../shared, a GPU, a browser) is named at the end, with the number of skipped tests.
 # make check   format, lint, types
+#
+# Each installs into .venv what it needs: the demo this package alone, the others also its tools.
 #
 # PYTHON=/path/to/python3.12 make ... where no suitable Python is found.
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CLIP ?=
 PYTEST_ARGS ?=
 
 .PHONY: demo test test-slow check venv clean
 .DELETE_ON_ERROR:
+# One installation at a time.
+.NOTPARALLEL:
 
 demo: $(INSTALLED)
 ifeq ($(CLIP),)
@@ -20,25 +27,29 @@ ifeq ($(CLIP),)
 else
 	@mkdir -p demo
 	$(BIN)/vqfr-media restore "$(CLIP)" --output demo/out.mp4
-	$(BIN)/python -m benchmarks.before_after "$(CLIP)" demo/out.mp4 demo/before_after.png
+	$(BIN)/vqfr-media compare "$(CLIP)" demo/out.mp4 --output demo/before_after.png --mode faces
 endif
 
-test: $(INSTALLED)
+test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --max-worker-restart 0 $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED)
+test-slow: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-check: $(INSTALLED)
+check: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-venv: $(INSTALLED)
+venv: $(INSTALLED_DEV)
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP_INSTALL) -e .
 	@touch $@
+
+$(INSTALLED_DEV): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $(INSTALLED) $@
 
 # A candidate is believed only once it has run: python3.12 may be a pyenv shim without a Python
 # behind it, and a distribution's python3 may lack what venv needs.
@@ -57,4 +68,4 @@ $(BIN)/python:
 
 clean:
 	rm -rf demo dist .pytest_cache .mypy_cache .ruff_cache
-	find vqfr_media training tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find vqfr_media engines plugins training tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
