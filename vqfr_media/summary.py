@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vqfr_media.values import FrameFaces, RestoredFace
+from vqfr_media.values import FrameFaces, RestoredFace, SkipReason
 
 
 @dataclass(kw_only=True)
@@ -66,7 +66,7 @@ class Summary:
     """Wall time from the first frame read to the file's renaming."""
     restored: int
     """Faces restored, over all frames."""
-    skipped: dict[str, int]
+    skipped: dict[SkipReason, int]
     """Faces left alone, over all frames, by reason."""
     shots: tuple[int, ...]
     """Index of each shot's first frame."""
@@ -132,7 +132,7 @@ class FrameCounts:
     """Whether a shot begins with it."""
     faces: tuple[FaceCounts, ...]
     """Those that were restored."""
-    skipped: tuple[str, ...]
+    skipped: tuple[SkipReason, ...]
     """Why others were left alone."""
 
 
@@ -153,7 +153,7 @@ class RunCounts:
 
     frames: int = 0
     restored: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[SkipReason] = field(default_factory=Counter)
     shots: list[int] = field(default_factory=list)
     tracks: list[TrackRecord] = field(default_factory=list)
     _ids: list[int] = field(default_factory=list)

@@ -5,11 +5,30 @@ Coordinates as in `frames.py`: landmarks and boxes are in display coordinates, c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
 from vqfr_media.frames import Frame
+
+
+class SkipReason(StrEnum):
+    """Why a face is left as it is; its text is what files and summaries say."""
+
+    TOO_SMALL = "too small"
+    """Smaller than the option `min_face`."""
+    TOO_LARGE = "too large"
+    """Larger than the option `max_face`."""
+    NOT_CHOSEN = "not chosen"
+    """The option `faces` asks for another face of the frame."""
+    DISABLED = "disabled"
+    """The tracks file says not to restore it."""
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the user asked for just this face to be left alone: `strict` accepts it."""
+        return self in (SkipReason.NOT_CHOSEN, SkipReason.DISABLED)
 
 
 def frozen_array(values: npt.ArrayLike, shape: Sequence[int]) -> npt.NDArray[np.float64]:
@@ -57,7 +76,7 @@ class TrackedFace:
     """Position of the same face among the previous frame's faces; None where a track begins."""
     filled: bool = False
     """Whether the face was put between two detections rather than detected."""
-    skip: str | None = None
+    skip: SkipReason | None = None
     """Why the face is to be left alone, None where it is to be restored."""
     fidelity: float | None = None
     """Overrides the `fidelity` option for this face."""
@@ -132,8 +151,8 @@ class Skipped:
 
     face: Face
     """The face."""
-    reason: str
-    """Why, in a few words that can be counted: 'too small', 'too large', 'not chosen' ..."""
+    reason: SkipReason
+    """Why."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ from vqfr_media.batch.files import BECOMES, IMAGES, WRITTEN, Choice, find_media
 from vqfr_media.batch.record import REPORT, Record
 from vqfr_media.batch.task import Kind, Plan, Task
 from vqfr_media.errors import CodecError, InputError, OptionError
-from vqfr_media.faces.track import DISABLED, NOT_CHOSEN
 from vqfr_media.jobs.identity import differences, flattened
 from vqfr_media.media.codecs import can_encode, encoder_options
 from vqfr_media.media.image import is_image
@@ -256,7 +255,7 @@ def why_work(
     then = {n: v for n, v in _decisive(before).items() if n in both or not n.startswith("options.")}
     if other := differences(then, now):
         return "; ".join(other)
-    if task.options.strict and set(earlier.skipped) - {NOT_CHOSEN, DISABLED}:
+    if task.options.strict and any(not reason.is_chosen for reason in earlier.skipped):
         return "strict now, and faces were left alone before"
     return None
 

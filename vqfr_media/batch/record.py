@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from vqfr_media.batch.task import Kind
 from vqfr_media.errors import OutputError, VqfrMediaError
+from vqfr_media.values import SkipReason
 
 REPORT = "batch.json"
 SCHEMA = "vqfr-media batch"
@@ -73,7 +74,7 @@ class Record:
     """Faces restored, over all frames."""
     tracks: int = 0
     """Persons in shots: tracks of restored faces."""
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[SkipReason, int] = field(default_factory=dict)
     """Faces left alone, over all frames, by reason."""
     made_with: Mapping[str, str] = field(default_factory=dict)
     """Model, device, backend, precision and detector."""
@@ -151,7 +152,7 @@ class Record:
             shots=int(figures["shots"]),
             restored=int(faces["restored"]),
             tracks=int(faces["tracks"]),
-            skipped={str(n): int(v) for n, v in faces["left_alone"].items()},
+            skipped={SkipReason(n): int(v) for n, v in faces["left_alone"].items()},
             made_with={str(n): str(v) for n, v in values["made_with"].items()},
             warnings=tuple(map(str, values["warnings"])),
             content=_state(values["source_file"]),

@@ -18,14 +18,10 @@ from vqfr_media.values import (
     Face,
     FrameFaces,
     RestoredFace,
+    SkipReason,
     TrackedFace,
 )
 from vqfr_media.windows import Window
-
-TOO_SMALL = "too small"
-TOO_LARGE = "too large"
-NOT_CHOSEN = "not chosen"
-DISABLED = "disabled"
 
 # Thumbnails are compared at every shift up to these shares of their width and height: a pan of a
 # tenth of the picture between two frames is no cut.
@@ -153,8 +149,8 @@ def choose(
         sizes.append(float(np.mean([face.size for face in track])))
     reasons = [
         tracked.skip
-        or (TOO_SMALL if size < options.min_face else None)
-        or (TOO_LARGE if size > options.max_face else None)
+        or (SkipReason.TOO_SMALL if size < options.min_face else None)
+        or (SkipReason.TOO_LARGE if size > options.max_face else None)
         for tracked, size in zip(frame_faces.faces, sizes, strict=True)
     ]
     eligible = [index for index, reason in enumerate(reasons) if reason is None]
@@ -168,7 +164,7 @@ def choose(
 
         best = min(eligible, key=rank)
         reasons = [
-            NOT_CHOSEN if reason is None and index != best else reason
+            SkipReason.NOT_CHOSEN if reason is None and index != best else reason
             for index, reason in enumerate(reasons)
         ]
     faces = tuple(

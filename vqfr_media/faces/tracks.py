@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 from vqfr_media.errors import InputError
-from vqfr_media.faces.track import DISABLED, place
+from vqfr_media.faces.track import place
 from vqfr_media.frames import Display, Frame
-from vqfr_media.values import Face, FrameFaces, TrackedFace
+from vqfr_media.values import Face, FrameFaces, SkipReason, TrackedFace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Tracks:
                     appearance.face,
                     positions.get(track.id),
                     filled=appearance.filled,
-                    skip=None if track.enabled else DISABLED,
+                    skip=None if track.enabled else SkipReason.DISABLED,
                     fidelity=track.fidelity,
                 )
                 for track, appearance in here

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from vqfr_media.errors import MediaError
-from vqfr_media.faces.track import DISABLED, NOT_CHOSEN
 from vqfr_media.frames import VideoInfo
 from vqfr_media.jobs.identity import content_of
 from vqfr_media.jobs.segments import Job, check_encoder
@@ -29,6 +28,7 @@ from vqfr_media.media.segment_file import SegmentFile, joined
 from vqfr_media.media.write import VideoWriter, open_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.summary import FaceCounts, FrameCounts, RunCounts
+from vqfr_media.values import SkipReason
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ def _work_all(
 def _has_refused(folder: WorkFolder, number: int) -> bool:
     """Whether a finished segment leaves a face alone that `strict` does not."""
     reasons = (r for frame in folder.segment(number).notes["counts"] for r in frame["skipped"])
-    return any(reason not in (NOT_CHOSEN, DISABLED) for reason in reasons)
+    return any(not SkipReason(reason).is_chosen for reason in reasons)
 
 
 def consecutive_ranges(numbers: Sequence[int]) -> list[range]:
@@ -272,5 +272,5 @@ def _counts(values: dict[str, object]) -> FrameCounts:
         values["index"],  # type: ignore[arg-type]
         values["new_shot"],  # type: ignore[arg-type]
         tuple(FaceCounts(**face) for face in faces),
-        tuple(values["skipped"]),  # type: ignore[arg-type]
+        tuple(map(SkipReason, values["skipped"])),  # type: ignore[call-overload]
     )

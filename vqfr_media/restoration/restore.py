@@ -19,7 +19,7 @@ from vqfr_media.errors import EngineError, OptionError, SkippedFaceError
 from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend, match_colour, soft_mask
 from vqfr_media.faces.detect import Detector, detect
-from vqfr_media.faces.track import DISABLED, NOT_CHOSEN, choose, track
+from vqfr_media.faces.track import choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
 from vqfr_media.options import RestoreOptions
@@ -257,7 +257,7 @@ class Restorer:
 def refuse_skipped(index: int, skipped: Sequence[Skipped]) -> None:
     """Raises SkippedFaceError if a face of frame `index` is left alone though none chose that."""
     for skip in skipped:
-        if skip.reason not in (NOT_CHOSEN, DISABLED):
+        if not skip.reason.is_chosen:
             raise SkippedFaceError(
                 f"frame {index}: a face of {skip.face.size:.0f} px at "
                 f"({skip.face.box[0]:.0f}, {skip.face.box[1]:.0f}) is not restored "

@@ -20,6 +20,7 @@ from vqfr_media.review.figures import (
 )
 from vqfr_media.review.measured import MeasuredTrack, Moment
 from vqfr_media.review.picture import to_8_bits
+from vqfr_media.values import SkipReason
 
 CROP = 256
 """Side of the aligned faces that are compared, in pixels."""
@@ -50,7 +51,7 @@ class Sighting:
     """(256, 256, 3) aligned RGB of 0 to 1, of the source."""
     after: npt.NDArray[np.float32]
     """The same of the result, cut out at the same place."""
-    reason: str | None
+    reason: SkipReason | None
     """Why the face was left alone, if it was and that is known."""
 
 
@@ -69,7 +70,7 @@ class FaceTally:
 
     id: int
     shot: int
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[SkipReason] = field(default_factory=Counter)
     _series: Series = field(default_factory=lambda: Series(STRETCHES))
     _window: list[_Seen] = field(default_factory=list)
     _first: Sighting | None = None

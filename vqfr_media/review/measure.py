@@ -23,7 +23,7 @@ from vqfr_media.review.figures import Sum, figures_of, no_sums
 from vqfr_media.review.measured import Clip, Measured, MeasuredTrack
 from vqfr_media.review.pairs import Pair, Pairing, display_size, open_pair
 from vqfr_media.review.picture import upright_size
-from vqfr_media.values import Face, FrameFaces, TrackedFace
+from vqfr_media.values import Face, FrameFaces, SkipReason, TrackedFace
 from vqfr_media.windows import sliding
 
 # Faces of both clips are cut out at landmarks smoothed over this radius in seconds, as a
@@ -150,7 +150,7 @@ class _Measuring:
         self._seconds = 0.0
         self._shots = 0
         self._total = no_sums()
-        self._reasons: Counter[str] = Counter()
+        self._reasons: Counter[SkipReason] = Counter()
         self._active: dict[int, FaceTally] = {}
         self._ids: list[int] = []
         self._next_id = 0

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vqfr_media.review.figures import Figures
+from vqfr_media.values import SkipReason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class MeasuredTrack:
     """Mean score of the detector."""
     figures: Figures
     """Over all its frames."""
-    reasons: dict[str, int]
+    reasons: dict[SkipReason, int]
     """Frames in which the face was left alone, by reason, as far as that is known."""
     series: tuple[Figures, ...] = ()
     """Over time; empty where there are more tracks than are shown."""
@@ -93,7 +94,7 @@ class Measured:
     """Shots in the source."""
     figures: Figures | None
     """Over all faces; None where there are none."""
-    reasons: dict[str, int]
+    reasons: dict[SkipReason, int]
     """Faces left alone, over all frames, by reason, as far as that is known."""
     tracks: tuple[MeasuredTrack, ...]
     """Every track of the source, in order of appearance."""

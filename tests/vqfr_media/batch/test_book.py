@@ -14,6 +14,7 @@ from vqfr_media.batch.plan import Again, why_work
 from vqfr_media.batch.record import REPORT, FileState, Record, read_report, report_json
 from vqfr_media.batch.task import Task
 from vqfr_media.errors import OutputError
+from vqfr_media.values import SkipReason
 
 FULL = Record(
     output='season 1/it\'s "2" 祖母 caf\udce9.mkv',
@@ -28,7 +29,7 @@ FULL = Record(
     shots=3,
     restored=1200,
     tracks=4,
-    skipped={"too small": 7},
+    skipped={SkipReason.TOO_SMALL: 7},
     made_with={"model": "lite"},
     warnings=("no chapters",),
     content=FileState("aa", 12345678901, 1795444388651714459),

@@ -8,9 +8,6 @@ import numpy.typing as npt
 import pytest
 
 from vqfr_media.faces.track import (
-    NOT_CHOSEN,
-    TOO_LARGE,
-    TOO_SMALL,
     choose,
     follow,
     is_cut,
@@ -19,7 +16,7 @@ from vqfr_media.faces.track import (
 )
 from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.options import FaceOptions
-from vqfr_media.values import Detected, Face, FrameFaces, TrackedFace
+from vqfr_media.values import Detected, Face, FrameFaces, SkipReason, TrackedFace
 from vqfr_media.windows import Window, sliding, window_at
 
 GREY = PixelFormat(family="gray")
@@ -288,14 +285,29 @@ def test_choose_names_a_reason_and_takes_nothing_out() -> None:
     )
     options = FaceOptions(min_face=24, max_face=100)
     chosen = choose(Window((frame_faces,), 0), options=options)
-    assert [t.skip for t in chosen.faces] == [TOO_SMALL, None, None, TOO_LARGE]
+    assert [t.skip for t in chosen.faces] == [
+        SkipReason.TOO_SMALL,
+        None,
+        None,
+        SkipReason.TOO_LARGE,
+    ]
     assert [t.previous for t in chosen.faces] == [0, 1, 2, 3]
     largest = choose(
         Window((frame_faces,), 0), options=FaceOptions(min_face=24, max_face=100, faces="largest")
     )
-    assert [t.skip for t in largest.faces] == [TOO_SMALL, NOT_CHOSEN, None, TOO_LARGE]
+    assert [t.skip for t in largest.faces] == [
+        SkipReason.TOO_SMALL,
+        SkipReason.NOT_CHOSEN,
+        None,
+        SkipReason.TOO_LARGE,
+    ]
     centre = choose(Window((frame_faces,), 0), options=FaceOptions(min_face=24, faces="center"))
-    assert [t.skip for t in centre.faces] == [TOO_SMALL, NOT_CHOSEN, None, NOT_CHOSEN]
+    assert [t.skip for t in centre.faces] == [
+        SkipReason.TOO_SMALL,
+        SkipReason.NOT_CHOSEN,
+        None,
+        SkipReason.NOT_CHOSEN,
+    ]
     assert (
         choose(Window((frame_faces_of([]),), 0), options=FaceOptions(faces="largest")).faces == ()
     )
@@ -308,7 +320,7 @@ def test_a_face_near_a_threshold_is_judged_by_its_track() -> None:
     for centre in range(5):
         assert choose(Window(results, centre), options=options).faces[0].skip is None
     alone = choose(Window(results[1:2], 0), options=options)
-    assert alone.faces[0].skip == TOO_SMALL
+    assert alone.faces[0].skip == SkipReason.TOO_SMALL
 
 
 def test_follow_stops_at_cuts_lost_links_and_the_windows_ends() -> None:
