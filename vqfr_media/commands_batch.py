@@ -1,4 +1,4 @@
-"""What a user can type to restore many files: `batch`; see `commands.py`."""
+"""What a user can type to restore many files: `batch`."""
 
 from dataclasses import dataclass, field
 from typing import Annotated

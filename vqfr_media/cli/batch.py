@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vqfr_media.cli.batch_bars import Progress
 from vqfr_media.cli.batch_table import printable, table, total
-from vqfr_media.cli.say import complain, fetch_progress, say
+from vqfr_media.cli.console import echo, fetch_progress, warn
 from vqfr_media.commands_batch import Batch
 from vqfr_media.errors import OptionError
 from vqfr_media.options import RestoreOptions
@@ -87,18 +87,18 @@ def work(
         )
     except KeyboardInterrupt as stopped:
         progress.close()
-        complain("; ".join(["stopped", *getattr(stopped, "__notes__", ())[-1:]]))
+        warn("; ".join(["stopped", *getattr(stopped, "__notes__", ())[-1:]]))
         return 130
     progress.close()
     if not quiet:
-        say(
+        echo(
             *table(report),
             *(f"left out: {reason}" for reason in plan.left_out),
             *report.left_behind,
             total(plan, report),
         )
     for reason in plan.unreadable:
-        complain(reason)
+        warn(reason)
     if report.stopped is not None:
         left = report.counts.get("pending", 0)
         report.stopped.add_note(
@@ -116,6 +116,6 @@ def show(plan: "Plan", worker: "FileWorker", again: "Again") -> int:
     for _, record in preview(plan, worker, again):
         what = "to do" if record.status == "pending" else record.status
         said = f": {record.reason}" if record.status in ("pending", "failed") else ""
-        say(printable(f"{what:9}  {record.output}{said}"))
-    say(*(f"left out: {reason}" for reason in (*plan.left_out, *plan.unreadable)))
+        echo(printable(f"{what:9}  {record.output}{said}"))
+    echo(*(f"left out: {reason}" for reason in (*plan.left_out, *plan.unreadable)))
     return 0

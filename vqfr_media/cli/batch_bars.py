@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from vqfr_media.cli.batch_table import printable, short
-from vqfr_media.cli.say import complain
+from vqfr_media.cli.console import warn
 from vqfr_media.frames import VideoInfo
 
 if TYPE_CHECKING:
@@ -86,6 +86,6 @@ class Progress:
         if (bar := self._videos.pop(task, None)) is not None:
             bar.close()
         if record.status == "failed":
-            complain(f"failed: {printable(record.reason)}")
+            warn(f"failed: {printable(record.reason)}")
         self._files.update()
         self._files.set_description_str("")

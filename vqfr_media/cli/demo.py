@@ -1,17 +1,37 @@
 """`vqfr-media demo`."""
 
-from vqfr_media.cli.say import frame_progress, say
-from vqfr_media.commands import Demo
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from vqfr_media.cli.console import echo, frame_progress
 
 
-def demo(command: Demo) -> int:
+@dataclass(frozen=True, kw_only=True)
+class DemoCommand:
+    """Make a poor film of a photograph in this package, restore it, and compare with the truth.
+
+    Needs no network, no GPU and no other file.
+    """
+
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("demo")
+    """Folder to write into; files of the same names are replaced."""
+    seconds: float = 4.8
+    """Length of the film."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+def demo(command: DemoCommand) -> int:
     """Makes a poor film of a photograph, restores it, and says what to look at."""
     from vqfr_media.demo.run import demonstrate
 
     with frame_progress(command.quiet) as (start, step):
         done = demonstrate(command.output, seconds=command.seconds, on_start=start, on_frame=step)
     if not command.quiet:
-        say(
+        echo(
             *done.summary.lines(),
             f"{done.degraded}: the film before",
             f"{done.side_by_side}: before and after side by side",

@@ -1,43 +1,134 @@
 """`vqfr-media engine`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, assert_never
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_never
 
-from vqfr_media.cli.say import fetch_progress, say
-from vqfr_media.commands import (
-    EngineBench,
-    EngineBuild,
-    EngineExport,
-    EngineList,
-    EngineRemove,
-    EngineSelftest,
-    EngineVerify,
-)
+import tyro
+
+from vqfr_media.cli.console import echo, fetch_progress
 from vqfr_media.errors import OptionError, VqfrMediaError
-from vqfr_media.options import ModelOptions
+from vqfr_media.manifest import BuiltBackend, Precision
+from vqfr_media.options import ModelChoice, ModelOptions, PrecisionChoice
 
 if TYPE_CHECKING:
     from vqfr_engines.bench import Bench
     from vqfr_engines.selftest import CheckResult
     from vqfr_engines.store import EngineStatus
 
-type Action = (
-    EngineBuild
-    | EngineList
-    | EngineVerify
-    | EngineBench
-    | EngineRemove
-    | EngineSelftest
-    | EngineExport
-)
+
+@dataclass(frozen=True, kw_only=True)
+class EngineBuild:
+    """Build an engine for this machine, check it against PyTorch, and keep it."""
+
+    backend: BuiltBackend
+    """What is to run it: openvino on CPUs, tensorrt or inductor on NVIDIA GPUs."""
+    model: ModelChoice = ModelOptions.model
+    """Network; auto takes what `restore` would take."""
+    precision: PrecisionChoice = ModelOptions.precision
+    """Arithmetic inside; auto is float32 on a CPU and float16 on a GPU."""
+    batch_size: int | None = None
+    """Faces in one run, fixed in the engine; by default 1 on a CPU and 8 on a GPU."""
+    weights: Path | None = None
+    """File with the network's weights, instead of the known places."""
+    device: str = ModelOptions.device
+    """auto, cpu, cuda or cuda:N: where it is built and checked, and for which it is."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Directory to write, for `restore --engine`; by default it is kept where engines are found."""
 
 
-def engine(action: Action) -> int:
+@dataclass(frozen=True)
+class EngineList:
+    """List the engines that are kept, and whether they can be used here."""
+
+
+@dataclass(frozen=True)
+class EngineVerify:
+    """Check an engine's files, that it fits this machine, and its results against PyTorch's."""
+
+    engine: tyro.conf.Positional[str]
+    """Its directory, or its name as in `engine list`."""
+
+
+@dataclass(frozen=True)
+class EngineBench:
+    """Time an engine per face, in turns with eager PyTorch."""
+
+    engine: tyro.conf.Positional[str]
+    """Its directory, or its name as in `engine list`."""
+    runs: int = 5
+    """Runs of each; the median is told."""
+    json: Path | None = None
+    """Also write the figures to this file."""
+
+
+@dataclass(frozen=True)
+class EngineRemove:
+    """Delete engines."""
+
+    engines: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Their directories, or their names as in `engine list`."""
+    every: Annotated[bool, tyro.conf.arg(name="all")] = False
+    """All that are kept."""
+    stale: bool = False
+    """Those that are kept but damaged or no longer fit this machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSelftest:
+    """Try everything that a backend needs, one point after the other."""
+
+    backend: BuiltBackend
+    """What to try."""
+    model: Literal["v1", "v2", "lite"] = "lite"
+    """Network to try it with; its weights must be here."""
+    device: str = ModelOptions.device
+    """auto, cpu, cuda or cuda:N."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineExport:
+    """Write a network as files for other programs; see docs/onnx.md."""
+
+    onnx: bool = False
+    """As ONNX; the only kind there is so far."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Directory to write to."""
+    model: ModelChoice = ModelOptions.model
+    """Network; auto takes what `restore` would take."""
+    weights: Path | None = None
+    """File with the network's weights, instead of the known places."""
+    precision: Precision = "float32"
+    """Arithmetic inside; inputs and outputs are float32 whatever it is."""
+    batch_size: int | None = None
+    """Faces in one run, fixed in the files; by default it stays open."""
+    whole: bool = False
+    """One file, image to image, instead of encoder and decoder."""
+    fidelity: float | None = None
+    """v2's knob, with --whole; without it the knob is an input."""
+
+
+@dataclass(frozen=True)
+class EngineCommand:
+    """Build, list, check, time or delete engines: networks made ready for this machine."""
+
+    action: (
+        Annotated[EngineBuild, tyro.conf.subcommand("build")]
+        | Annotated[EngineList, tyro.conf.subcommand("list")]
+        | Annotated[EngineVerify, tyro.conf.subcommand("verify")]
+        | Annotated[EngineBench, tyro.conf.subcommand("bench")]
+        | Annotated[EngineRemove, tyro.conf.subcommand("remove")]
+        | Annotated[EngineSelftest, tyro.conf.subcommand("selftest")]
+        | Annotated[EngineExport, tyro.conf.subcommand("export")]
+    )
+    """What to do."""
+
+
+def run_engine(command: EngineCommand) -> int:
     """Runs one of the commands under `engine`; returns its exit code."""
-    match action:
+    match action := command.action:
         case EngineBuild():
             return build(action)
         case EngineList():
@@ -74,7 +165,7 @@ def build(command: EngineBuild) -> int:
         request = request_engine(options, command.backend, progress=fetch)
     built = build_engine(request, output=command.output)
     took = f"built in {built.manifest.seconds:.1f} s" if built.fresh else "was here already"
-    say(f"{built.folder}: {took}", built.manifest.parity.line())
+    echo(f"{built.folder}: {took}", built.manifest.parity.line())
     return 0
 
 
@@ -82,11 +173,11 @@ def list_kept() -> int:
     """Says of every engine that is kept whether it can be used."""
     from vqfr_engines.store import engines_folder, list_engines
 
-    say(*status_lines(list_engines()) or [f"no engines in {engines_folder()}"])
+    echo(*status_lines(list_engines()) or [f"no engines in {engines_folder()}"])
     return 0
 
 
-def status_lines(statuses: Sequence[EngineStatus]) -> list[str]:
+def status_lines(statuses: Sequence["EngineStatus"]) -> list[str]:
     """A line for each engine, and one more for what is wrong with it."""
     lines = []
     for status in statuses:
@@ -107,7 +198,7 @@ def verify(name: str) -> int:
 
     folder = locate_engine(name)
     verified = verify_engine(folder)
-    say(f"{folder}: sound, and fits this machine", verified.parity.line())
+    echo(f"{folder}: sound, and fits this machine", verified.parity.line())
     return 0
 
 
@@ -121,14 +212,14 @@ def bench(command: EngineBench) -> int:
     if command.runs < 1:
         raise OptionError(f"runs must be at least 1, got {command.runs}")
     result = bench_engine(locate_engine(command.engine), runs=command.runs)
-    say(*bench_lines(result))
+    echo(*bench_lines(result))
     if command.json is not None:
         with atomic_output(command.json) as temporary:
             temporary.write_text(json.dumps(bench_json(result), indent=2) + "\n")
     return 0
 
 
-def bench_lines(result: Bench) -> list[str]:
+def bench_lines(result: "Bench") -> list[str]:
     """The figures as a table."""
     origin, spec = result.manifest.origin, result.manifest.spec
     lines = [
@@ -144,7 +235,7 @@ def bench_lines(result: Bench) -> list[str]:
     return lines
 
 
-def bench_json(result: Bench) -> dict[str, Any]:
+def bench_json(result: "Bench") -> dict[str, Any]:
     """The figures, and what they were taken with, as plain values."""
     origin = result.manifest.origin
     return {
@@ -181,7 +272,7 @@ def remove(command: EngineRemove) -> int:
         folders = [status.folder for status in kept if command.every or status.state in unfit]
     for folder in folders:
         remove_engine(folder)
-        say(f"{folder}: removed")
+        echo(f"{folder}: removed")
     return 0
 
 
@@ -197,14 +288,14 @@ def selftest(command: EngineSelftest) -> int:
     device = named if named == "cuda:0" else str(resolve_device(named))
     outcomes = set()
     for result in run(command.backend, device=device, model=command.model):
-        say(selftest_line(result))
+        echo(selftest_line(result))
         outcomes.add(result.outcome)
     if "failed" in outcomes:
         return 1
     return 0 if "passed" in outcomes else 3
 
 
-def selftest_line(result: CheckResult) -> str:
+def selftest_line(result: "CheckResult") -> str:
     """One point."""
     head = f"{result.number:2}  {result.outcome:8} {result.name} ({result.seconds:.1f} s)"
     return f"{head}: {result.detail}" if result.detail else head
@@ -252,7 +343,7 @@ def export(command: EngineExport) -> int:
         if isinstance(error, VqfrMediaError):
             raise
         raise output_error(command.output, error) from error
-    say(*(str(path) for path in written.files))
+    echo(*(str(path) for path in written.files))
     if written.error is not None:
-        say(f"onnxruntime is within {written.error:.1e} of PyTorch")
+        echo(f"onnxruntime is within {written.error:.1e} of PyTorch")
     return 0

@@ -4,42 +4,28 @@ Exit codes: 0 done, 1 our own failure, 2 the input or an option is at fault, 3 t
 something, 4 some of many files failed, 130 stopped by Ctrl-C.
 """
 
-import io
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr
 from importlib.metadata import version
 from types import FrameType
 from typing import assert_never
 
-import tyro
-
 from vqfr_media.cli.batch import batch
-from vqfr_media.cli.demo import demo
-from vqfr_media.cli.engine import engine
-from vqfr_media.cli.look import compare, find_tracks, report
-from vqfr_media.cli.models import doctor, fetch_weights, list_weights, verify_weights
-from vqfr_media.cli.restore import restore
-from vqfr_media.cli.say import Complaints, complain, hushed, say
-from vqfr_media.commands import (
-    AnyCommand,
-    Command,
-    Demo,
-    Doctor,
-    Engine,
-    Restore,
-    Weights,
-    WeightsFetch,
-    WeightsList,
-    WeightsVerify,
-)
+from vqfr_media.cli.compare import CompareCommand, compare
+from vqfr_media.cli.console import WarningHandler, echo, quieted, warn
+from vqfr_media.cli.demo import DemoCommand, demo
+from vqfr_media.cli.doctor import DoctorCommand, doctor
+from vqfr_media.cli.engine import EngineCommand, run_engine
+from vqfr_media.cli.parsing import AnyCommand, parse
+from vqfr_media.cli.report import ReportCommand, report
+from vqfr_media.cli.restore import RestoreCommand, restore
+from vqfr_media.cli.tracks import TracksCommand, find_tracks
+from vqfr_media.cli.weights import WeightsCommand, run_weights
 from vqfr_media.commands_batch import Batch
-from vqfr_media.commands_look import Compare, FindTracks, Report
-from vqfr_media.errors import InputError, MachineError, OptionError, VqfrMediaError
+from vqfr_media.errors import InputError, MachineError, VqfrMediaError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,25 +33,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stop)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Complaints()])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[WarningHandler()])
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words == ["--version"]:
-            say(f"vqfr-media {version('vqfr-media')}")
+            echo(f"vqfr-media {version('vqfr-media')}")
             raise SystemExit(0)
-        command = _parse(words)
-        with hushed(getattr(command, "quiet", False)):
+        command = parse(words)
+        with quieted(getattr(command, "quiet", False)):
             code = run(command)
         sys.stdout.flush()
     except VqfrMediaError as error:
-        complain("; ".join([str(error), *getattr(error, "__notes__", ())]))
+        warn("; ".join([str(error), *getattr(error, "__notes__", ())]))
         code = exit_code(error)
     except KeyboardInterrupt as stopped:
         notes = getattr(stopped, "__notes__", ())
-        complain("; ".join(["stopped; nothing was written under the output's name", *notes]))
-        # Interrupted within exec() of a text, which makes dataclasses while libraries are imported,
-        # the interpreter would end by a signal after all. Each exec() begins by forgetting that.
-        exec("")  # noqa: S102
+        warn("; ".join(["stopped; nothing was written under the output's name", *notes]))
+        _let_python_exit_with_a_code()
         code = 130
     except BrokenPipeError:  # whoever read our words has gone: they are not missed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -73,26 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     raise SystemExit(code)
 
 
-def _parse(arguments: Sequence[str]) -> AnyCommand:
-    """The command; a value out of range is told in our own words, without the parser's box."""
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            return tyro.cli(
-                Command,
-                prog="vqfr-media",
-                description="Restores the faces of a video with VQFR; "
-                "nothing else in the file is touched.",
-                args=arguments,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-            )
-    except SystemExit:
-        words = " ".join(re.sub("[─│╭╮╰╯|]|-{3,}", " ", said.getvalue()).split())
-        refused = re.search(r"Error parsing \S+?: (.*?)(?: For full helptext|$)", words)
-        if refused and "Value error" in words:
-            raise OptionError(refused[1]) from None
-        sys.stderr.write(said.getvalue())
-        raise
+def _let_python_exit_with_a_code() -> None:
+    """Makes `python -m vqfr_media` end with our exit code after an interrupt within `exec()`.
+
+    While libraries are imported, they make dataclasses by `exec()` of a text. Interrupted there,
+    the interpreter remembers it, and would end by the signal whatever exit code it is given. Each
+    `exec()` begins by forgetting that, also one of nothing.
+    """
+    exec("")  # noqa: S102
 
 
 def exit_code(error: VqfrMediaError) -> int:
@@ -117,27 +89,23 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 def run(command: AnyCommand) -> int:
     """Runs one parsed command; returns its exit code."""
     match command:
-        case Restore():
+        case RestoreCommand():
             return restore(command)
         case Batch():
             return batch(command)
-        case FindTracks():
+        case TracksCommand():
             return find_tracks(command)
-        case Compare():
+        case CompareCommand():
             return compare(command)
-        case Report():
+        case ReportCommand():
             return report(command)
-        case Demo():
+        case DemoCommand():
             return demo(command)
-        case Weights(WeightsList()):
-            return list_weights()
-        case Weights(WeightsFetch(names)):
-            return fetch_weights(names)
-        case Weights(WeightsVerify()):
-            return verify_weights()
-        case Engine(action):
-            return engine(action)
-        case Doctor():
+        case WeightsCommand():
+            return run_weights(command)
+        case EngineCommand():
+            return run_engine(command)
+        case DoctorCommand():
             return doctor()
         case _:
-            assert_never(command)  # type: ignore[arg-type]
+            assert_never(command)

@@ -1,15 +1,35 @@
 """`vqfr-media restore`."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from vqfr_media.cli.say import fetch_progress, resumable_progress, say
-from vqfr_media.commands import Restore
+import tyro
+
+from vqfr_media.cli.console import echo, fetch_progress, resumable_progress
 from vqfr_media.errors import OptionError, OutputError
+from vqfr_media.options import RestoreOptions
 
 
-def restore(command: Restore) -> int:
+@dataclass(frozen=True, kw_only=True)
+class RestoreCommand:
+    """Restore the faces of a video or an image; everything else in the file stays as it is."""
+
+    sources: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="PATH")]
+    """Video or image to read. Several are restored into a folder, as `batch` does."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """File to write, whose suffix chooses the container, or the folder for the outputs of several
+    inputs. An existing file is replaced at the end."""
+    options: RestoreOptions = field(default_factory=RestoreOptions)
+    """How the whole is done."""
+    report: Path | None = None
+    """Also write what was done, with every track and skipped face, as JSON to this file."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+def restore(command: RestoreCommand) -> int:
     """Restores one video or image to a file, or several into a folder."""
     from vqfr_media.cli.batch import restore_many
 
@@ -27,7 +47,7 @@ def restore(command: Restore) -> int:
             return restore_many(sources, command.output, command.options, quiet=command.quiet)
 
 
-def restore_one(source: Path, command: Restore) -> int:
+def restore_one(source: Path, command: RestoreCommand) -> int:
     """Restores one video or image."""
     from vqfr_media.files import atomic_output, check_place, output_error, refuse_same
     from vqfr_media.jobs.identity import library_versions
@@ -70,5 +90,5 @@ def restore_one(source: Path, command: Restore) -> int:
             except OSError as error:
                 raise output_error(report, error) from error
     if not command.quiet:
-        say(*summary.lines())
+        echo(*summary.lines())
     return 0

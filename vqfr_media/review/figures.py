@@ -1,4 +1,4 @@
-"""The figures of a report: how steady, how sharp, how much changed. Defined in docs/look.md.
+"""The figures of a report: how steady, how sharp, how much changed. Defined in docs/review.md.
 
 All are kept as sums, so that a frame, a stretch of time, a track and a film are measured by the
 same formulae, and memory does not grow with what is summed.

@@ -1,4 +1,4 @@
-"""How the commands speak: lines on stdout, complaints and progress bars on stderr."""
+"""What the commands print: lines on stdout, warnings and progress bars on stderr."""
 
 import logging
 import sys
@@ -11,41 +11,46 @@ from vqfr_media import weights
 from vqfr_media.frames import Frame, VideoInfo
 
 
-def say(*lines: str) -> None:
+def echo(*lines: str) -> None:
     """Prints lines; a file name that the terminal cannot show is escaped, not an error."""
     for line in lines:
         encoding = sys.stdout.encoding or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
-def complain(message: str) -> None:
+def counted(number: int, noun: str) -> str:
+    """Returns `1 frame`, `2 frames`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def warn(message: str) -> None:
     """Prints one line to stderr, above the progress bars."""
     text = message.encode("utf-8", "backslashreplace").decode("utf-8")
     tqdm.write(f"vqfr-media: {text}", file=sys.stderr)
 
 
-class Complaints(logging.Handler):
-    """Our log as complaints."""
+class WarningHandler(logging.Handler):
+    """Prints the package's log as warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one line; a log that cannot be written is no reason to fail."""
         try:
-            complain(self.format(record))
+            warn(self.format(record))
         except (OSError, ValueError):
             self.handleError(record)
 
 
 @contextmanager
-def hushed(quiet: bool) -> Iterator[None]:
-    """Where `quiet`, our log says errors only, for as long as this is open."""
-    ours = logging.getLogger("vqfr_media")
-    before = ours.level
+def quieted(quiet: bool) -> Iterator[None]:
+    """While open and if `quiet`, logs errors only."""
+    logger = logging.getLogger("vqfr_media")
+    before = logger.level
     if quiet:
-        ours.setLevel(logging.ERROR)
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        ours.setLevel(before)
+        logger.setLevel(before)
 
 
 @contextmanager

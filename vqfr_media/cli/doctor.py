@@ -1,0 +1,19 @@
+"""`vqfr-media doctor`."""
+
+from dataclasses import dataclass
+
+from vqfr_media.cli.console import echo
+
+
+@dataclass(frozen=True)
+class DoctorCommand:
+    """Say what this machine can do and what is missing."""
+
+
+def doctor() -> int:
+    """Says what this machine can do, and what is missing."""
+    from vqfr_media.doctor import examine
+
+    for finding in examine():
+        echo(f"{finding.verdict:8} {finding.topic:20} {finding.detail}")
+    return 0
