@@ -199,7 +199,6 @@ def test_nothing_prints_or_exits() -> None:
 _TO_BE_RENAMED = "is given a name of its own soon"
 SAME_NAME = {
     "Batch": _TO_BE_RENAMED,
-    "Engine": _TO_BE_RENAMED,
     "Finding": _TO_BE_RENAMED,
     "Found": _TO_BE_RENAMED,
     "Measured": _TO_BE_RENAMED,
