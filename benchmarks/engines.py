@@ -147,7 +147,7 @@ def rows_of(
     work = operations(network)
     for _ in range(repeats + 1):  # the first also warms up
         for index, engine in enumerate(engines):
-            size, batch = engine.spec.size, engine.spec.max_batch
+            size, batch = engine.spec.size, engine.spec.batch_size
             crops = torch.rand(batch, 3, size, size, device=device)
             latents = torch.randn(batch, *engine.spec.latent_shape, device=device)
             if device.type == "cuda":
@@ -171,7 +171,7 @@ def rows_of(
                 model=engine.spec.model,
                 backend=backend_of(engine),
                 precision=engine.spec.precision,
-                batch_size=engine.spec.max_batch,
+                batch_size=engine.spec.batch_size,
                 encode_ms=1000 * least[index][0],
                 decode_ms=1000 * least[index][1],
                 peak_mib=peaks[index] if device.type == "cuda" else None,

@@ -40,7 +40,7 @@ class CountingEngine:
     """Gives crops back, and counts them."""
 
     spec = EngineSpec(
-        model="none", size=64, latent_shape=(1, 1, 1), max_batch=1, precision="float32",
+        model="none", size=64, latent_shape=(1, 1, 1), batch_size=1, precision="float32",
         device="cpu", has_fidelity=False,
     )  # fmt: skip
 

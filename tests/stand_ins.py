@@ -12,12 +12,12 @@ from vqfr_media.values import EngineSpec, Face
 class IdentityEngine:
     """Returns its input; its latents are the crops' means, so that they differ between faces."""
 
-    def __init__(self, *, size: int = 128, max_batch: int = 4) -> None:
+    def __init__(self, *, size: int = 128, batch_size: int = 4) -> None:
         self.spec = EngineSpec(
             model="identity",
             size=size,
             latent_shape=(3, 4, 4),
-            max_batch=max_batch,
+            batch_size=batch_size,
             precision="float32",
             device="cpu",
             has_fidelity=False,

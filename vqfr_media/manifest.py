@@ -22,7 +22,7 @@ BuiltBackend = Literal["openvino", "tensorrt", "inductor"]
 Precision = Literal["float32", "float16", "bfloat16"]
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PROGRAM = re.compile(r"(encoder|decoder)\.[\w.-]+")
 
@@ -144,7 +144,7 @@ class Manifest:
         spec, origin = self.spec, self.origin
         for name, one, other in (
             ("model", spec.model, origin.model),
-            ("max_batch", spec.max_batch, origin.batch_size),
+            ("batch_size", spec.batch_size, origin.batch_size),
             ("precision", spec.precision, origin.precision),
         ):
             _check(one == other, f"spec.{name} ({origin.identity[:12]} has {other!r})", one)

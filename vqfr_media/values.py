@@ -191,7 +191,7 @@ class EngineSpec:
     """Side of the square crops, in pixels."""
     latent_shape: tuple[int, int, int]
     """(C, h, w) of one face's latent."""
-    max_batch: int
+    batch_size: int
     """Faces in one run of the network. Every run has exactly this many, so that a face's result
     does not depend on its company."""
     precision: str

@@ -65,10 +65,12 @@ def bench_engine(folder: Path, *, runs: int) -> Bench:
     spec = manifest.spec
     device = torch.device(spec.device)
     eager = TorchEngine(
-        network_of(manifest), model=spec.model, device=device, batch_size=spec.max_batch
+        network_of(manifest), model=spec.model, device=device, batch_size=spec.batch_size
     )
     picture = fixed_crops(spec.size)
-    crops = picture.repeat(-(-spec.max_batch // len(picture)), 1, 1, 1)[: spec.max_batch].to(device)
+    crops = picture.repeat(-(-spec.batch_size // len(picture)), 1, 1, 1)[: spec.batch_size].to(
+        device
+    )
     latents = eager.encode(crops)  # also its warming up
     engine.encode(crops)
     knob = FIDELITIES[0]
@@ -83,7 +85,7 @@ def bench_engine(folder: Path, *, runs: int) -> Bench:
             decode = partial(one.decode, crops, latents, fidelity=knob)
             taken["encode", side].append(seconds(encode, device))
             taken["decode", side].append(seconds(decode, device))
-    ms = {key: 1000 * median(values) / spec.max_batch for key, values in taken.items()}
+    ms = {key: 1000 * median(values) / spec.batch_size for key, values in taken.items()}
     timings = [
         Timing(part=part, engine_ms=ms[part, "engine"], torch_ms=ms[part, "torch"])
         for part in ("encode", "decode")

@@ -81,7 +81,7 @@ class EngineChecks:
             network,
             self._folder,
             precision=self._precision,
-            batch_size=spec.max_batch,
+            batch_size=spec.batch_size,
             device=self._device,
         )
         return open_engine(self._folder, self._backend, spec)
@@ -126,12 +126,12 @@ def steadiness(engine: BuiltEngine) -> str:
 def milliseconds_per_face(engine: BuiltEngine) -> tuple[float, float]:
     """Median time of encoding and of decoding one face, in full runs."""
     spec = engine.spec
-    crops = torch.rand(spec.max_batch, 3, spec.size, spec.size, device=spec.device)
+    crops = torch.rand(spec.batch_size, 3, spec.size, spec.size, device=spec.device)
     latents = engine.encode(crops)
     device = torch.device(spec.device)
     encode = _median_seconds(lambda: engine.encode(crops), device)
     decode = _median_seconds(lambda: engine.decode(crops, latents, fidelity=FIDELITY), device)
-    return 1e3 * encode / spec.max_batch, 1e3 * decode / spec.max_batch
+    return 1e3 * encode / spec.batch_size, 1e3 * decode / spec.batch_size
 
 
 def _median_seconds(work: Callable[[], object], device: torch.device) -> float:

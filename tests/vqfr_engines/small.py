@@ -39,7 +39,7 @@ def a_manifest() -> Manifest:
             model="lite",
             size=64,
             latent_shape=(16, 16, 16),
-            max_batch=1,
+            batch_size=1,
             precision="float32",
             device="cpu",
             has_fidelity=False,

@@ -291,7 +291,7 @@ def test_two_processes_that_want_the_same_engine_build_it_once(weights: Path, ro
     assert outcomes == [False, True]
     assert sum("was here already" in out for out, _ in said) == 1
     assert visible(root) == [name]
-    assert verify_engine(root / name).manifest.spec.max_batch == 1
+    assert verify_engine(root / name).manifest.spec.batch_size == 1
 
 
 def test_a_build_that_was_killed_leaves_nothing_that_loads(weights: Path, root: Path) -> None:
@@ -376,7 +376,7 @@ def test_a_directory_of_ones_own(weights: Path, tmp_path: Path) -> None:
     assert engine.spec.device == "cpu"
     # Another engine under this name takes its place, but nothing else is ever replaced.
     assert build_engine(request_for(weights, batch_size=2), output=folder).fresh
-    assert read_manifest(folder).spec.max_batch == 2
+    assert read_manifest(folder).spec.batch_size == 2
     (folder / "diary.txt").write_text("dear diary")
     with pytest.raises(OptionError, match=r"diary\.txt"):
         build_engine(request_for(weights), output=folder)

@@ -191,7 +191,7 @@ def test_says_that_there_is_no_gpu(tmp_path: Path) -> None:
         model="lite",
         size=32,
         latent_shape=(8, 16, 16),
-        max_batch=1,
+        batch_size=1,
         precision="float16",
         device="cuda:0",
         has_fidelity=False,

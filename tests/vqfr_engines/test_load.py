@@ -62,7 +62,7 @@ def test_auto_takes_the_newest_that_is_kept(weights: Path, engine: Path, root: P
     newer = build_engine(request_for(weights, batch_size=2))
     edit(default, lambda document: document.update(built="2026-01-01T00:00:00+00:00"))
     loaded, chosen = load_engine(options_for(weights))
-    assert (chosen.engine, loaded.spec.max_batch) == (newer.folder, 2)
+    assert (chosen.engine, loaded.spec.batch_size) == (newer.folder, 2)
     edit(default, lambda document: document.update(built="2999-01-01T00:00:00+00:00"))
     assert load_engine(options_for(weights))[1].engine == default
     # What is said is done: another batch size is built, if need be.
@@ -75,12 +75,12 @@ def test_auto_passes_over_what_was_built_for_another_machine(
     other = copied(engine, root)
 
     def elsewhere(document: dict[str, dict[str, object]]) -> None:
-        document["origin"]["batch_size"] = document["spec"]["max_batch"] = 7
+        document["origin"]["batch_size"] = document["spec"]["batch_size"] = 7
         document["origin"]["machine"] = {"cpu": "Another Machine"}
 
     edit(other, elsewhere)
     other.rename(root / "other")
-    assert load_engine(options_for(weights))[0].spec.max_batch == 1
+    assert load_engine(options_for(weights))[0].spec.batch_size == 1
 
 
 def test_on_a_gpu_without_an_engine_the_reason_is_a_command(weights: Path, root: Path) -> None:

@@ -101,7 +101,7 @@ def dropped(*path: str) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (changed("format_version", value=2), "format version 2, this program reads 1"),
+        (changed("format_version", value=1), "format version 1, this program reads 2"),
         (dropped("format_version"), "format version None"),
         (dropped("parity"), r"missing fields \['parity'\]"),
         (changed("more", value=1), r"unknown fields \['more'\]"),
@@ -115,7 +115,7 @@ def dropped(*path: str) -> Callable[[dict[str, Any]], None]:
         (changed("origin", "versions", value={"openvino": 2}), "versions cannot be"),
         (changed("origin", "network", value="lite"), "network cannot be lite"),
         (changed("spec", "model", value="v2"), "spec.model"),
-        (changed("spec", "max_batch", value=8), "spec.max_batch"),
+        (changed("spec", "batch_size", value=8), "spec.batch_size"),
         (changed("spec", "latent_shape", value=[16, 16]), "latent_shape"),
         (changed("spec", "size", value=-64), "spec cannot be"),
         (changed("spec", "has_fidelity", value=1), "has_fidelity"),

@@ -81,7 +81,7 @@ def spec_of(
         model="small",
         size=network.config.image_size,
         latent_shape=network.config.latent_shape,
-        max_batch=batch_size,
+        batch_size=batch_size,
         precision=precision,
         device="cpu",
         has_fidelity=isinstance(network, VqfrV2),
@@ -195,7 +195,7 @@ def test_damaged_files_are_named_with_the_way_out(
 
 
 def test_an_engine_of_another_shape_is_refused(sound: Path) -> None:
-    spec = replace(spec_of(small_network()), max_batch=2)
+    spec = replace(spec_of(small_network()), batch_size=2)
     with pytest.raises(EngineFileError, match=r"encoder\.xml does not load: shapes .*engine build"):
         OpenvinoEngine(sound, spec)
 

@@ -49,7 +49,7 @@ def test_engine_equals_the_network(device: torch.device, batch_size: int) -> Non
         expected = (network.decode(crops * 2 - 1, latents).main / 2 + 0.5).clamp(0, 1)
     engine = TorchEngine(network, model="small", device=device, batch_size=batch_size)
     assert engine.spec.latent_shape == (16, 16, 16)
-    assert engine.spec.max_batch == batch_size
+    assert engine.spec.batch_size == batch_size
     got = engine.encode(crops.to(device))
     torch.testing.assert_close(got.cpu(), latents, atol=1e-4, rtol=1e-4)
     images = engine.decode(crops.to(device), latents.to(device), fidelity=0.5)
@@ -160,7 +160,7 @@ def test_weights_that_are_not_to_be_had_say_what_to_do(
 def test_load_engine_runs_the_file_it_was_given() -> None:
     engine, chosen = load_engine(ModelOptions(model="lite", device="cpu"), offline=True)
     assert chosen.why == "asked for"
-    assert (engine.spec.size, engine.spec.max_batch, engine.spec.device) == (64, 1, "cpu")
+    assert (engine.spec.size, engine.spec.batch_size, engine.spec.device) == (64, 1, "cpu")
     crops = torch.rand(1, 3, 64, 64)
     # Untrained, the lite network predicts no change.
     images = engine.decode(crops, engine.encode(crops), fidelity=0.5)

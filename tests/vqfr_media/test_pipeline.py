@@ -101,7 +101,7 @@ def test_streaming_and_random_access_agree_bit_for_bit(
         i in (0, 8) for i in range(count)
     ]
 
-    work = restorer(path, InvertingEngine(max_batch=1), options)
+    work = restorer(path, InvertingEngine(batch_size=1), options)
 
     @cache
     def detected(i: int) -> Detected:
@@ -204,7 +204,7 @@ class FailingEngine(IdentityEngine):
     """Fails at the decoding of one face."""
 
     def __init__(self, failing: int, error: Exception) -> None:
-        super().__init__(max_batch=1)
+        super().__init__(batch_size=1)
         self.failing, self.error = failing, error
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
@@ -361,7 +361,7 @@ def test_a_short_film_has_the_same_bits_every_time(tmp_path: Path, suffix: str) 
     found = set()
     for number in range(3):
         output = tmp_path / f"{number}{suffix}"
-        engine = InvertingEngine(size=64, max_batch=1)
+        engine = InvertingEngine(size=64, batch_size=1)
         restore_video(source, output, engine=engine, detector=MarkerDetector())
         found.add(output.read_bytes())
     assert len(found) == 1

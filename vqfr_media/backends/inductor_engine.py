@@ -38,9 +38,9 @@ class InductorEngine:
         """
         self.spec = spec
         device = resolve_device(spec.device)
-        crops = torch.zeros(spec.max_batch, 3, spec.size, spec.size, device=device)
+        crops = torch.zeros(spec.batch_size, 3, spec.size, spec.size, device=device)
         crops = channels_last(crops)
-        latents = torch.zeros(spec.max_batch, *spec.latent_shape, device=device)
+        latents = torch.zeros(spec.batch_size, *spec.latent_shape, device=device)
         knob = [torch.zeros(1, device=device)] if spec.has_fidelity else []
         self._encoder = _runner(folder / "encoder.pt2", spec, [crops])
         self._decoder = _runner(folder / "decoder.pt2", spec, [crops, latents, *knob])
@@ -72,7 +72,7 @@ def _runner(path: Path, spec: EngineSpec, inputs: list[Tensor]) -> Callable[...,
         reason = first_line(error)
         raise EngineError(
             f"{path.stem} of {spec.model} cannot be captured on {spec.device} with "
-            f"{spec.max_batch} faces of {spec.size} px: {reason}; use --backend torch, or "
+            f"{spec.batch_size} faces of {spec.size} px: {reason}; use --backend torch, or "
             "build an engine of a smaller batch size"
         ) from error
 

@@ -36,8 +36,8 @@ class OpenvinoEngine:
         """
         self.spec = spec
         core = openvino().Core()
-        crops = (spec.max_batch, 3, spec.size, spec.size)
-        latents = (spec.max_batch, *spec.latent_shape)
+        crops = (spec.batch_size, 3, spec.size, spec.size)
+        latents = (spec.batch_size, *spec.latent_shape)
         knob = [(1,)] if spec.has_fidelity else []
         self._encoder = _Program(core, folder / "encoder.xml", spec, [crops], latents, "float32")
         self._look_up = _Program(

@@ -22,7 +22,7 @@ def both_sides(
     """
     command = (
         f"vqfr-media engine build --backend {backend} --model {spec.model} "
-        f"--precision {spec.precision} --batch-size {spec.max_batch}"
+        f"--precision {spec.precision} --batch-size {spec.batch_size}"
     )
     try:
         manifest = read_manifest(folder)

@@ -1,4 +1,4 @@
-"""Feeding a network that always runs exactly `max_batch` faces; what all backends share."""
+"""Feeding a network that always runs exactly `batch_size` faces; what all backends share."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def spec_of(
         model=model,
         size=network.config.image_size,
         latent_shape=network.config.latent_shape,
-        max_batch=batch_size,
+        batch_size=batch_size,
         precision=precision,
         device=device,
         has_fidelity=isinstance(network, VqfrV2),
@@ -32,7 +32,7 @@ def spec_of(
 
 
 def run_full(work: Callable[..., Tensor], spec: EngineSpec, crops: Tensor, *more: Tensor) -> Tensor:
-    """Applies `work` to runs of exactly `spec.max_batch` faces; the last is filled with blanks.
+    """Applies `work` to runs of exactly `spec.batch_size` faces; the last is filled with blanks.
 
     A face's result then does not depend on what else is in the batch.
 
@@ -50,7 +50,7 @@ def run_full(work: Callable[..., Tensor], spec: EngineSpec, crops: Tensor, *more
         ValueError: `crops` has another shape.
         EngineError: `work` failed.
     """
-    size, batch = spec.size, spec.max_batch
+    size, batch = spec.size, spec.batch_size
     if crops.ndim != 4 or crops.shape[1:] != (3, size, size) or not len(crops):
         raise ValueError(
             f"crops must be (N, 3, {size}, {size}) with N >= 1, got {tuple(crops.shape)}"

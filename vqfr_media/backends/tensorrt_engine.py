@@ -91,8 +91,8 @@ class PlanTensors:
 
 def plan_tensors(spec: EngineSpec) -> dict[str, PlanTensors]:
     """What the encoder's and the decoder's plan of an engine read and write, by file name."""
-    crops = (spec.max_batch, 3, spec.size, spec.size)
-    latents = (spec.max_batch, *spec.latent_shape)
+    crops = (spec.batch_size, 3, spec.size, spec.size)
+    latents = (spec.batch_size, *spec.latent_shape)
     knob: dict[str, tuple[int, ...]] = {"fidelity": (1,)} if spec.has_fidelity else {}
     return {
         ENCODER: PlanTensors({"crops": crops}, {"latents": latents}),

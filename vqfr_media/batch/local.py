@@ -67,7 +67,7 @@ def still_runs(engine: Engine) -> bool:
     """Whether an engine that has failed can do a batch of blank crops."""
     spec = engine.spec
     try:
-        crops = torch.zeros(spec.max_batch, 3, spec.size, spec.size, device=spec.device)
+        crops = torch.zeros(spec.batch_size, 3, spec.size, spec.size, device=spec.device)
         engine.decode(crops, engine.encode(crops), fidelity=0.5)
     except RuntimeError:  # EngineError is one, and so is what a broken device says
         return False

@@ -17,7 +17,8 @@ from vqfr_media.options import EncodeOptions, RestoreOptions
 
 # What may differ without a result being made again: it is as good, if not the same to the last bit.
 _NOT_DECISIVE = (
-    "version.", "processor", "gpu", "engine.device", "engine.kind", "engine.max_batch",
+    "version.", "processor", "gpu", "engine.device", "engine.kind", "engine.batch_size",
+    "engine.max_batch",  # what records of earlier versions call the batch size
     "engine.precision", "engine.threads",
 )  # fmt: skip
 

@@ -28,9 +28,9 @@ class RandomAccess:
     def __init__(self, restorer: Restorer, count: int, *, requests: int) -> None:
         self.restorer = restorer
         self.count = count
-        # An engine always runs `max_batch` faces, so a frame's faces alone would waste most of it.
+        # An engine always runs `batch_size` faces, so a frame's faces alone would waste most of it.
         # Blocks of so many frames are restored together; which ones depends on the number alone.
-        self.block = restorer.engine.spec.max_batch
+        self.block = restorer.engine.spec.batch_size
         # What is kept is what the next stage's window spans, and room for those who run ahead.
         room = 2 * (requests + self.block)
 

@@ -22,7 +22,7 @@ def restore_frames(
     With `wanted`, only frames with these numbers come out, and no stage works more than the later
     ones need for them: `reach` frames to each side have to be among `frames`, or all there are.
     """
-    size = restorer.engine.spec.max_batch
+    size = restorer.engine.spec.batch_size
     pixels, latents = restorer.pixel_radius, restorer.latent_radius
     aligns, chooses = restorer.align_radius, restorer.choose_radius
     found: Iterable[FrameFaces[TrackedFace]]

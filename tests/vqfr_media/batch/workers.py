@@ -24,7 +24,7 @@ class FragileEngine(InvertingEngine):
     """Inverts; fails from its n-th face on, once or for good."""
 
     def __init__(self, fails_at: int | None = None, *, for_good: bool = False) -> None:
-        super().__init__(size=64, max_batch=2)
+        super().__init__(size=64, batch_size=2)
         self.fails_at, self.for_good = fails_at, for_good
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:

@@ -29,7 +29,7 @@ def prepared(engine: InvertingEngine) -> Prepared:
 
 def inverting(_options: RestoreOptions | None = None) -> Prepared:
     """Turns faces into their negatives."""
-    return prepared(InvertingEngine(size=64, max_batch=1))
+    return prepared(InvertingEngine(size=64, batch_size=1))
 
 
 class InvertingByOrder(InvertingEngine):
@@ -39,7 +39,7 @@ class InvertingByOrder(InvertingEngine):
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(size=64, max_batch=1)
+        super().__init__(size=64, batch_size=1)
         self.folder = folder
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
@@ -78,7 +78,7 @@ def one_is_odd(_options: RestoreOptions, *, folder: Path) -> Prepared:
         (folder / "odd").rmdir()
     except FileNotFoundError:
         return found
-    engine = InvertingEngine(size=64, max_batch=1)
+    engine = InvertingEngine(size=64, batch_size=1)
     engine.spec = replace(engine.spec, precision="float16")
     return replace(found, engine=engine)
 
@@ -98,4 +98,4 @@ class SlowlyInvertingEngine(InvertingEngine):
 
 def slowly_inverting(_options: RestoreOptions) -> Prepared:
     """As `inverting`, but not at once."""
-    return prepared(SlowlyInvertingEngine(size=64, max_batch=1))
+    return prepared(SlowlyInvertingEngine(size=64, batch_size=1))

@@ -25,7 +25,7 @@ restore_video(
         segment_seconds=1, encode=EncodeOptions(preset="ultrafast"),
         temporal=TemporalOptions(landmarks_radius=0.04, pixel_radius=0.04, max_gap=0.04),
     ),
-    engine=InvertingEngine(size=64, max_batch=3),
+    engine=InvertingEngine(size=64, batch_size=3),
     detector=MarkerDetector(),
     on_resume=lambda count: print("resumed", count, flush=True),
     on_frame=lambda frame: print("frame", frame.index, flush=True),

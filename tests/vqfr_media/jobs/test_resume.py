@@ -49,7 +49,7 @@ class SmallEngine(InvertingEngine):
     """Inverts crops of 64 × 64, and fails when so many faces have been decoded."""
 
     def __init__(self, stop_after: int | None = None, error: BaseException | None = None) -> None:
-        super().__init__(size=64, max_batch=1)
+        super().__init__(size=64, batch_size=1)
         self.stop_after = stop_after
         self.error = error or EngineError("stopped by the test")
 

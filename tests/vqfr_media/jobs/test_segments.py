@@ -170,7 +170,7 @@ def test_a_stretch_of_the_stream_is_the_streams(tmp_path: Path, rules: TemporalO
 
     def restorer() -> Restorer:
         return Restorer(
-            InvertingEngine(size=64, max_batch=3), MarkerDetector(), options,
+            InvertingEngine(size=64, batch_size=3), MarkerDetector(), options,
             Fraction(1, 1000), Fraction(25),
         )  # fmt: skip
 
@@ -231,14 +231,14 @@ def test_segments_worked_alone_are_those_worked_together(
     together, alone = tmp_path / "together", tmp_path / "alone"
     together.mkdir()
     alone.mkdir()
-    engine = InvertingEngine(size=64, max_batch=1)
+    engine = InvertingEngine(size=64, batch_size=1)
     done = list(work(job, range(job.count), together, engine=engine, detector=MarkerDetector()))
     assert done == list(range(job.count))
     order = list(range(job.count))
     random.Random(1).shuffle(order)
     for number in order:
         sent = pickle.loads(pickle.dumps(job))  # noqa: S301 - made here
-        engine = InvertingEngine(size=64, max_batch=1)
+        engine = InvertingEngine(size=64, batch_size=1)
         assert list(
             work(sent, range(number, number + 1), alone, engine=engine, detector=MarkerDetector())
         ) == [number]
@@ -256,7 +256,7 @@ def test_segments_worked_alone_are_those_worked_together(
 def test_a_segment_alone_computes_little_more_than_its_own_faces(tmp_path: Path) -> None:
     source = write_scene(tmp_path / "in.mp4", frames=60, codec="libx264", options=B_FRAMES)
     job = job_of(source, tmp_path / "out.mkv", length=20, options=RestoreOptions())
-    engine = InvertingEngine(size=64, max_batch=1)
+    engine = InvertingEngine(size=64, batch_size=1)
     list(work(job, range(1, 2), tmp_path, engine=engine, detector=MarkerDetector()))
     # Three frames (0.12 s) to each side for the pixels; latents are not averaged by default.
     assert engine.encoded == engine.decoded == 20 + 2 * 3

@@ -113,7 +113,7 @@ class Alone(IdentityEngine):
     """Notices when two threads are in it."""
 
     def __init__(self) -> None:
-        super().__init__(max_batch=1)
+        super().__init__(batch_size=1)
         self.busy = threading.Lock()
 
     def encode(self, crops: Tensor) -> Tensor:

@@ -228,7 +228,7 @@ class Failing(IdentityEngine):
 
 @pytest.mark.parametrize("num_streams", [1, 3])
 def test_a_failure_reaches_the_script(scene_clip: Make, num_streams: int) -> None:
-    clip = restored(yuv(scene_clip(12)), engine=Failing(max_batch=1), num_streams=num_streams)
+    clip = restored(yuv(scene_clip(12)), engine=Failing(batch_size=1), num_streams=num_streams)
     for _ in range(2):
         with pytest.raises(vs.Error, match=r"vqfr: frame 6: out of memory"):
             clip.get_frame(6)
@@ -242,7 +242,7 @@ def test_a_failure_reaches_the_script(scene_clip: Make, num_streams: int) -> Non
 
 def test_several_filters_in_one_script_and_all_are_freed(scene_clip: Make) -> None:
     source = yuv(scene_clip(6, discs=2))
-    one, other = InvertingEngine(size=128), IdentityEngine(size=64, max_batch=2)
+    one, other = InvertingEngine(size=128), IdentityEngine(size=64, batch_size=2)
     seen: list[weakref.ref[Any]] = [weakref.ref(one), weakref.ref(other)]
     first = restored(source, engine=one, num_streams=2)
     both = restored(first, engine=other)

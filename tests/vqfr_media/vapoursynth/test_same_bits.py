@@ -74,7 +74,7 @@ def restored(shared: Path, detector: RetinaFaceDetector) -> list[Frame]:
     """What the command hands to the encoder for duo_lq.mp4."""
     with open_video(shared / "data/clips/duo_lq.mp4") as reader:
         assert reader.info.frame_rate == RATE
-        engine = InvertingEngine(max_batch=1)
+        engine = InvertingEngine(batch_size=1)
         return streamed(reader, engine, detector, time_base=reader.info.time_base)
 
 
@@ -96,7 +96,7 @@ def test_forward_each_face_goes_through_the_network_once(
     num_streams: int,
 ) -> None:
     threads(num_threads)
-    engine = InvertingEngine(max_batch=1)
+    engine = InvertingEngine(batch_size=1)
     clip = vqfr(duo, engine=engine, detector=detector, num_streams=num_streams)
     assert (clip.num_frames, clip.fps, clip.format.id) == (160, RATE, vs.YUV420P8)
     faces = 0
@@ -118,7 +118,7 @@ def test_backward_and_shuffled(
     num_threads: int,
 ) -> None:
     threads(num_threads)
-    engine = InvertingEngine(max_batch=1)
+    engine = InvertingEngine(batch_size=1)
     clip = vqfr(duo, engine=engine, detector=detector, num_streams=num_threads)
     assert_same(clip, restored, range(118, 98, -1))
     reach = round(25 * TemporalOptions().pixel_radius + 0.49)
@@ -138,9 +138,9 @@ def test_ten_bits(
 ) -> None:
     threads(num_threads)
     source = duo[40:75].resize.Bicubic(format=vs.YUV420P10)
-    expected = streamed(frames_of(source), InvertingEngine(max_batch=1), detector)
+    expected = streamed(frames_of(source), InvertingEngine(batch_size=1), detector)
     clip = vqfr(
-        source, engine=InvertingEngine(max_batch=1), detector=detector, num_streams=num_threads
+        source, engine=InvertingEngine(batch_size=1), detector=detector, num_streams=num_threads
     )
     assert_same(clip, expected, range(35))
     assert_same(clip, expected, reversed(range(20, 30)))
@@ -149,7 +149,7 @@ def test_ten_bits(
 
 def test_rgb_is_near_the_yuv_path(duo: Any, detector: RetinaFaceDetector) -> None:
     source = duo[100:112]
-    engine = InvertingEngine(max_batch=1)
+    engine = InvertingEngine(batch_size=1)
     rgb = {"format": vs.RGB24}
     through_yuv = vqfr(source, engine=engine, detector=detector).resize.Bicubic(**rgb)
     through_rgb = vqfr(source.resize.Bicubic(**rgb), engine=engine, detector=detector)
@@ -265,8 +265,8 @@ def test_blocks_fill_the_engine_and_change_nothing(
     source = to(scene_clip(14, discs=2, cut=8), "YUV420P8")
     options = RestoreOptions(temporal=TemporalOptions(**ALL_RULES))
     detector = MarkerDetector()
-    expected = streamed(frames_of(source), InvertingEngine(max_batch=1), detector, options)
-    engine = InvertingEngine(max_batch=4)
+    expected = streamed(frames_of(source), InvertingEngine(batch_size=1), detector, options)
+    engine = InvertingEngine(batch_size=4)
     clip = vqfr(source, engine=engine, detector=detector, num_streams=num_streams, **ALL_RULES)
     assert_same(clip, expected, range(14))
     assert engine.encoded == engine.decoded == 28

@@ -82,7 +82,7 @@ def test_into_an_encoder(vspipe: Vspipe, tmp_path: Path) -> None:
             "vqfr: the v1 weights are not here and offline is set",
         ),
         (
-            "vqfr(clip, engine=Failing(max_batch=1), detector=MarkerDetector()).set_output()",
+            "vqfr(clip, engine=Failing(batch_size=1), detector=MarkerDetector()).set_output()",
             ": out of memory",
         ),
     ],
