@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """Runs the two halves of a network; latents are smoothed between them.
+    """Runs the encoder and the decoder of a network; latents are smoothed between them.
 
     A face's result must not depend on what else is in the batch: the same crop gives the same bits,
     alone or in company. An engine may be used by one thread at a time.

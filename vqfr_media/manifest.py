@@ -158,8 +158,8 @@ class Manifest:
         for name, digest in self.files.items():
             _check(_PROGRAM.fullmatch(name) is not None, "a name in files", name)
             _check(_is_sha256(digest), f"files[{name!r}]", digest)
-        for half in ("encoder", "decoder"):
-            _check(any(name.startswith(f"{half}.") for name in self.files), "files", self.files)
+        for program in ("encoder", "decoder"):
+            _check(any(name.startswith(f"{program}.") for name in self.files), "files", self.files)
         _check(datetime.fromisoformat(self.built).tzinfo is not None, "built", self.built)
         _check(isinstance(self.seconds, int | float), "seconds", self.seconds)
 

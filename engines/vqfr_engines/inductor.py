@@ -27,7 +27,7 @@ from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.files import first_line
 from vqfr_media.manifest import Precision
 from vqfr_media.network.deform import use_operator
-from vqfr_media.network.halves import DecoderHalf, EncoderHalf
+from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.precision import lowered
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
@@ -136,14 +136,16 @@ def build(
     crops = channels_last(crops)
     latents = torch.zeros(batch_size, *config.latent_shape, device=place)
     knob = [torch.zeros(1, device=place)] if isinstance(network, VqfrV2) else []
-    _compile(EncoderHalf(network), (crops,), folder / "encoder.pt2", place)
-    _compile(DecoderHalf(network), (crops, latents, *knob), folder / "decoder.pt2", place)
+    _compile(EncoderModule(network), (crops,), folder / "encoder.pt2", place)
+    _compile(DecoderModule(network), (crops, latents, *knob), folder / "decoder.pt2", place)
 
 
-def _compile(half: nn.Module, inputs: tuple[Tensor, ...], path: Path, device: torch.device) -> None:
+def _compile(
+    module: nn.Module, inputs: tuple[Tensor, ...], path: Path, device: torch.device
+) -> None:
     try:
         with _cuda_headers(device), exact_float32(device), torch.no_grad():
-            program = torch.export.export(half, inputs, strict=False)
+            program = torch.export.export(module, inputs, strict=False)
             torch._inductor.aoti_compile_and_package(
                 program,
                 package_path=str(path),
@@ -158,7 +160,7 @@ def _compile(half: nn.Module, inputs: tuple[Tensor, ...], path: Path, device: to
 
 
 def _compiler_options() -> dict[str, Any]:
-    # CUDA graphs are captured by the backend, around the whole half.
+    # CUDA graphs are captured by the backend, around the whole module.
     return {"triton.cudagraphs": False}
 
 

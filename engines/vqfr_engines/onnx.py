@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.files import first_line
 from vqfr_media.manifest import Precision
-from vqfr_media.network.halves import DecoderHalf, EncoderHalf
+from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.precision import lowered
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
@@ -53,11 +53,11 @@ class ExportedOnnx:
 
 
 class WholeNetwork(nn.Module):
-    """Both halves in one: image to image, the fidelity fixed."""
+    """Both modules in one: image to image, the fidelity fixed."""
 
     def __init__(self, network: VqfrV1 | VqfrV2, *, fidelity: float) -> None:
         super().__init__()
-        self.encoder, self.decoder = EncoderHalf(network), DecoderHalf(network)
+        self.encoder, self.decoder = EncoderModule(network), DecoderModule(network)
         self.has_fidelity = isinstance(network, VqfrV2)
         self.register_buffer("fidelity", torch.tensor([fidelity]))
 
@@ -181,7 +181,7 @@ def _parts(network: VqfrV1 | VqfrV2, *, whole: bool, fidelity: float) -> list[_P
     if whole:
         module = WholeNetwork(network, fidelity=fidelity).eval()
         return [_Part("restore", module, {"crops": crops}, "restored")]
-    encoder, decoder = EncoderHalf(network).eval(), DecoderHalf(network).eval()
+    encoder, decoder = EncoderModule(network).eval(), DecoderModule(network).eval()
     inputs = {"crops": crops, "latents": encoder(crops)}
     if isinstance(network, VqfrV2):
         inputs["fidelity"] = torch.tensor([fidelity])

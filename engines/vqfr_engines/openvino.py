@@ -23,7 +23,7 @@ from vqfr_media.backends.openvino_library import (
 )
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.manifest import Precision
-from vqfr_media.network.halves import DecoderHalf, EncoderHalf
+from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
@@ -102,11 +102,11 @@ def build(
     crops = torch.zeros(batch_size, 3, config.image_size, config.image_size)
     latents = torch.zeros(batch_size, *config.latent_shape)
     knob = [torch.zeros(1)] if isinstance(network, VqfrV2) else []
-    encoder = _converted(EncoderHalf(network), (crops,), "encoder")
+    encoder = _converted(EncoderModule(network), (crops,), "encoder")
     look_up = _converted(_LookUp(network), (latents,), "decoder.codes")
     # The rest of the decoder begins behind the look-up: what it gets has been looked up already.
     network.quantize = _unchanged  # type: ignore[method-assign, assignment]
-    decoder = _converted(DecoderHalf(network), (crops, latents, *knob), "decoder")
+    decoder = _converted(DecoderModule(network), (crops, latents, *knob), "decoder")
     _ungroup_norms(encoder)
     if precision == "float32":
         _ungroup_norms(decoder)

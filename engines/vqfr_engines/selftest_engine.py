@@ -61,7 +61,7 @@ class EngineChecks:
         return steadiness(self._engine)
 
     def takes(self) -> str:
-        """Times both halves."""
+        """Times encoder and decoder."""
         encode, decode = milliseconds_per_face(self._engine)
         return f"encode {encode:.2f} ms, decode {decode:.2f} ms per face"
 

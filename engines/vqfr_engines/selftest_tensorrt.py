@@ -26,7 +26,7 @@ from vqfr_engines.selftest_plugin import (
     layers_of,
     num_reformats,
 )
-from vqfr_engines.tensorrt_graph import exported_halves
+from vqfr_engines.tensorrt_graph import exported_modules
 from vqfr_media.backends.cuda_driver import load_ptx
 from vqfr_media.backends.runs import spec_of
 from vqfr_media.backends.tensorrt_engine import (
@@ -68,7 +68,7 @@ class TensorrtChecks:
             ("the driver compiles the plugin's PTX", self.driver_takes_ptx),
             ("TensorRT runs the plugin on channels-last data", self.layout_is_kept),
             ("plugin and engine compute what PyTorch computes", self.is_exact),
-            ("both halves run as CUDA graphs", self.is_captured),
+            ("encoder and decoder run as CUDA graphs", self.is_captured),
             ("what the float32 islands cost", self.islands_cost),
             ("several batch sizes build and leave no memory behind", self.leaves_nothing),
             ("plans for other GPUs and versions work", self.is_portable),
@@ -80,7 +80,7 @@ class TensorrtChecks:
         from vqfr_deform_conv.tiling import tiles
 
         network = lowered(self._network(), _PRECISION)
-        *_, decoder = exported_halves(network, batch_size=1, device=torch.device("cpu"))
+        *_, decoder = exported_modules(network, batch_size=1, device=torch.device("cpu"))
         kernels = [
             compile_kernel(convolution, tile, dtype=torch.float16, channels_last=channels_last)
             for convolution in convolutions_of(decoder.program.graph)

@@ -1,4 +1,4 @@
-"""Builds TensorRT engines: network -> exported halves -> `encoder.plan` and `decoder.plan`.
+"""Builds TensorRT engines: network -> exported modules -> `encoder.plan` and `decoder.plan`.
 
 Networks of TensorRT 11 are strongly typed: a plan computes in the types that its graph shows, so
 precision is settled by `network.precision` before the export, and checked after it.
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from platformdirs import user_cache_path
 
-from vqfr_engines.tensorrt_graph import ExportedHalf, exported_halves
+from vqfr_engines.tensorrt_graph import ExportedModule, exported_modules
 from vqfr_media.backends import tensorrt_library
 from vqfr_media.backends.nvidia_gpu import check_capability
 from vqfr_media.backends.tensorrt_library import cuda_device, import_torch_tensorrt
@@ -158,28 +158,28 @@ def write_plans(
     options: BuilderOptions,
     islands: bool = True,
 ) -> None:
-    """`build` for a network that has its precision already; `islands` as for `exported_halves`."""
-    halves = exported_halves(network, batch_size=batch_size, device=device, islands=islands)
+    """`build` for a network that has its precision already; `islands` as for `exported_modules`."""
+    modules = exported_modules(network, batch_size=batch_size, device=device, islands=islands)
     with timing_cache(device) as cache, torch.cuda.device(device):
-        for half in halves:
-            logger.info("TensorRT builds the %s for %d faces", half.name, batch_size)
-            plan = plan_of(half, device=device, options=options, timing_cache=cache)
-            (folder / f"{half.name}.plan").write_bytes(plan)
-            logger.info("%s.plan: %.1f MB", half.name, len(plan) / 1e6)
-            del half, plan
+        for module in modules:
+            logger.info("TensorRT builds the %s for %d faces", module.name, batch_size)
+            plan = plan_of(module, device=device, options=options, timing_cache=cache)
+            (folder / f"{module.name}.plan").write_bytes(plan)
+            logger.info("%s.plan: %.1f MB", module.name, len(plan) / 1e6)
+            del module, plan
             gc.collect()
             torch.cuda.empty_cache()
 
 
 def plan_of(
-    half: ExportedHalf, *, device: torch.device, options: BuilderOptions, timing_cache: Path
+    module: ExportedModule, *, device: torch.device, options: BuilderOptions, timing_cache: Path
 ) -> bytes:
-    """The serialised engine of one half, the deformable convolution's kernels inside it.
+    """The serialised engine of one module, the deformable convolution's kernels inside it.
 
     Where a build with measured kernel times fails, they may be damaged: it is tried without them.
 
     Args:
-        half: on `device`.
+        module: on `device`.
         device: a CUDA device.
         options: what the builder is told.
         timing_cache: read if it is there, and written.
@@ -189,17 +189,17 @@ def plan_of(
         EngineError: an operator has no converter, or TensorRT cannot build the network.
     """
     try:
-        return _plan_of(half, device=device, options=options, timing_cache=timing_cache)
+        return _plan_of(module, device=device, options=options, timing_cache=timing_cache)
     except EngineError as error:
         if not timing_cache.is_file():
             raise
         logger.warning("%s; once more, without the kernel times of earlier builds", error)
         timing_cache.unlink()
-    return _plan_of(half, device=device, options=options, timing_cache=timing_cache)
+    return _plan_of(module, device=device, options=options, timing_cache=timing_cache)
 
 
 def _plan_of(
-    half: ExportedHalf, *, device: torch.device, options: BuilderOptions, timing_cache: Path
+    module: ExportedModule, *, device: torch.device, options: BuilderOptions, timing_cache: Path
 ) -> bytes:
     torch_tensorrt = import_torch_tensorrt()
     from vqfr_deform_conv.converter import register
@@ -208,10 +208,10 @@ def _plan_of(
     with logged_errors() as logged:
         try:
             plan: bytes = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
-                half.program,
-                arg_inputs=list(half.arguments),
-                arg_input_binding_names=half.inputs,  # a tuple: it has to be what the program takes
-                output_binding_names=half.output,
+                module.program,
+                arg_inputs=list(module.arguments),
+                arg_input_binding_names=module.inputs,  # a tuple: it has to be what the program takes
+                output_binding_names=module.output,
                 device=device,
                 timing_cache_path=str(timing_cache),
                 offload_module_to_cpu=True,
@@ -219,7 +219,7 @@ def _plan_of(
             )
         except Exception as error:  # lowering passes and converters raise anything
             raise EngineError(
-                f"TensorRT cannot build the {half.name} on {device}: {build_failure(error, logged)}"
+                f"TensorRT cannot build the {module.name} on {device}: {build_failure(error, logged)}"
             ) from error
     return plan
 

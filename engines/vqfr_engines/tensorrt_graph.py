@@ -1,4 +1,4 @@
-"""The two halves of a network as graphs for TensorRT, and a look at the types inside them."""
+"""Encoder and decoder of a network as graphs for TensorRT, and the types inside them."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from vqfr_media.backends.tensorrt_library import import_torch_tensorrt
 from vqfr_media.errors import EngineError
 from vqfr_media.network.deform import use_operator
-from vqfr_media.network.halves import DecoderHalf, EncoderHalf
+from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
@@ -35,8 +35,8 @@ _OFFSET_AND_MASK = slice(1, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportedHalf:
-    """One half of a network, exported for a fixed number of faces."""
+class ExportedModule:
+    """The encoder or the decoder of a network, exported for a fixed number of faces."""
 
     name: str
     """encoder or decoder."""
@@ -50,13 +50,13 @@ class ExportedHalf:
     """Name of the one output."""
 
 
-def exported_halves(
+def exported_modules(
     network: VqfrV1 | VqfrV2, *, batch_size: int, device: torch.device, islands: bool = True
-) -> Iterator[ExportedHalf]:
+) -> Iterator[ExportedModule]:
     """The encoder's graph, then the decoder's, with our operator for the deformable convolutions.
 
     Args:
-        network: moved to `device`, again for the second half: a builder may have moved it away.
+        network: moved to `device`, again for the decoder: a builder may have moved it away.
         batch_size: faces in one run.
         device: where the graphs' constants lie.
         islands: refuse a graph that lost its float32 islands; only a measurement does without.
@@ -72,17 +72,17 @@ def exported_halves(
     latents = torch.zeros(batch_size, *network.config.latent_shape, device=device)
     knob = {"fidelity": torch.zeros(1, device=device)} if isinstance(network, VqfrV2) else {}
     decoder_inputs = {"crops": crops, "latents": latents, **knob}
-    for name, half, inputs, output in (
-        ("encoder", EncoderHalf(network), {"crops": crops}, "latents"),
-        ("decoder", DecoderHalf(network), decoder_inputs, "output"),
+    for name, module, inputs, output in (
+        ("encoder", EncoderModule(network), {"crops": crops}, "latents"),
+        ("decoder", DecoderModule(network), decoder_inputs, "output"),
     ):
         network.to(device)
         arguments = tuple(inputs.values())
         with torch.no_grad():
-            program = torch.export.export(half.eval(), arguments, strict=False)
+            program = torch.export.export(module.eval(), arguments, strict=False)
         if islands:
             check_islands(program.graph, name=name)
-        yield ExportedHalf(
+        yield ExportedModule(
             name=name, program=program, arguments=arguments, inputs=tuple(inputs), output=output
         )
 
@@ -126,15 +126,15 @@ def half_islands(graph: fx.Graph) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def dry_run(half: ExportedHalf, settings: dict[str, Any]) -> list[fx.Graph]:
+def dry_run(exported: ExportedModule, settings: dict[str, Any]) -> list[fx.Graph]:
     """What torch_tensorrt would hand to TensorRT: one graph per engine, nothing is built.
 
     Args:
-        half: of a network on any device; without a GPU see docs/tensorrt.md.
+        exported: of a network on any device; without a GPU see docs/tensorrt.md.
         settings: of the torch_tensorrt compiler.
 
     Returns:
-        The lowered graphs of the engines; a half that converts whole gives exactly one.
+        The engines' graphs as TensorRT gets them; a module that converts whole gives exactly one.
 
     Raises:
         BackendError: torch_tensorrt is not here.
@@ -147,14 +147,14 @@ def dry_run(half: ExportedHalf, settings: dict[str, Any]) -> list[fx.Graph]:
     # It prints its statistics whether or not anyone asks.
     with contextlib.redirect_stdout(io.StringIO()) as statistics:
         module = torch_tensorrt.dynamo.compile(
-            half.program, arg_inputs=list(half.arguments), dryrun=True, **settings
+            exported.program, arg_inputs=list(exported.arguments), dryrun=True, **settings
         )
     engines = [
         part.graph for name, part in module.named_children() if name.startswith("_run_on_acc")
     ]
     if not engines:
         raise EngineError(
-            f"torch_tensorrt converts nothing of the {half.name}: {statistics.getvalue().strip()}"
+            f"torch_tensorrt converts nothing of the {exported.name}: {statistics.getvalue().strip()}"
         )
     return engines
 

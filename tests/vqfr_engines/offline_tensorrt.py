@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 from vqfr_engines import tensorrt
-from vqfr_engines.tensorrt_graph import ExportedHalf, dry_run, exported_halves, half_islands
+from vqfr_engines.tensorrt_graph import ExportedModule, dry_run, exported_modules, half_islands
 
 from vqfr_media.errors import VqfrMediaError
 from vqfr_media.manifest import Precision
@@ -61,8 +61,10 @@ def main(arguments: list[str]) -> Any:
         case ["check", device]:
             return said(lambda: tensorrt.check(device))
         case ["builder", name]:
-            halves = exported_halves(network_called(name), batch_size=1, device=torch.device("cpu"))
-            return {half.name: said(lambda half=half: build(half)) for half in halves}
+            modules = exported_modules(
+                network_called(name), batch_size=1, device=torch.device("cpu")
+            )
+            return {module.name: said(lambda module=module: build(module)) for module in modules}
         case ["dry-run", precision, *names]:
             return {name: dry_runs(name, cast(Precision, precision)) for name in names}
         case ["faults"]:
@@ -76,11 +78,11 @@ def dry_runs(name: str, precision: Precision) -> dict[str, Any]:
     network = lowered(network_called(name), precision)
     options = tensorrt.BuilderOptions().compiler()
     found = {}
-    for half in exported_halves(network, batch_size=2, device=torch.device("cpu")):
-        graphs = dry_run(half, options)
+    for module in exported_modules(network, batch_size=2, device=torch.device("cpu")):
+        graphs = dry_run(module, options)
         nodes = [node for graph in graphs for node in graph.nodes if node.op == "call_function"]
         convolutions = [node for node in nodes if "aten.convolution" in str(node.target)]
-        found[half.name] = {
+        found[module.name] = {
             "engines": len(graphs),
             "operators": len(nodes),
             "islands_lost": [place for graph in graphs for place in half_islands(graph)],
@@ -88,7 +90,7 @@ def dry_runs(name: str, precision: Precision) -> dict[str, Any]:
             "deformable": [
                 str(node.meta["val"].dtype) for node in nodes if "deform_conv2d" in str(node.target)
             ],
-            "inputs": [list(argument.shape) for argument in half.arguments],
+            "inputs": [list(argument.shape) for argument in module.arguments],
         }
     return found
 
@@ -98,11 +100,11 @@ def conversions(name: str, precision: Precision) -> dict[str, Any]:
 
     network = lowered(network_called(name), precision)
     found = {}
-    for half in exported_halves(network, batch_size=2, device=torch.device("cpu")):
-        ended = said(lambda half=half: build(half))
+    for module in exported_modules(network, batch_size=2, device=torch.device("cpu")):
+        ended = said(lambda module=module: build(module))
         recorded = RecordingBuilder.latest
         kinds = [layer.kind for layer in recorded.layers]
-        found[half.name] = {
+        found[module.name] = {
             "ended": ended,
             "faults": recorded.faults(),
             "inputs": [
@@ -137,10 +139,10 @@ def refused() -> list[str]:
     return [fault.partition(":")[0] for fault in network.faults()]
 
 
-def build(half: ExportedHalf) -> None:
+def build(module: ExportedModule) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tensorrt.plan_of(
-            half,
+            module,
             device=torch.device("cuda:0"),
             options=tensorrt.BuilderOptions(),
             timing_cache=Path(folder, "timing"),

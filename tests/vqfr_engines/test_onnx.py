@@ -20,7 +20,7 @@ from tests.paths import ROOT
 from vqfr_media import weights
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.network.checkpoint import load_network, load_official
-from vqfr_media.network.halves import DecoderHalf, EncoderHalf
+from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.vqfr_v1 import VqfrV1, vqfr_v1_config
 from vqfr_media.network.vqfr_v2 import VqfrV2, vqfr_v2_config
 
@@ -71,11 +71,11 @@ def test_any_number_of_faces(name: str, shared: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     for faces in (1, 3):
         crops = torch.rand(faces, 3, 64, 64)
-        latents = EncoderHalf(network)(crops)
+        latents = EncoderModule(network)(crops)
         # Two values, so that the knob is seen to be an input.
         for value in (0.2, 0.9) if name == "v2" else (None,):
             knob = {} if value is None else {"fidelity": torch.tensor([value])}
-            wanted = DecoderHalf(network)(crops, latents, *knob.values())
+            wanted = DecoderModule(network)(crops, latents, *knob.values())
             found = run(decoder, crops=crops, latents=latents, **knob)
             assert float((found - wanted).abs().max()) < 1e-4
         found = run(encoder, crops=crops)
@@ -113,7 +113,7 @@ def test_lite_is_standard_onnx_and_says_what_it_is(tmp_path: Path) -> None:
         patch.chdir(tmp_path)
         exec(example, {})  # noqa: S102
     crops = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
-    wanted = DecoderHalf(network)(crops, EncoderHalf(network)(crops))[0].permute(1, 2, 0) * 255
+    wanted = DecoderModule(network)(crops, EncoderModule(network)(crops))[0].permute(1, 2, 0) * 255
     restored = np.asarray(Image.open(tmp_path / "restored.png")).astype(np.float32)
     assert np.abs(restored - wanted.numpy()).max() < 0.51
 
@@ -130,7 +130,7 @@ def test_whole_network_in_one_file(shared: Path, tmp_path: Path) -> None:
         ["restored"],
     ]
     crops = torch.rand(1, 3, 64, 64)
-    wanted = DecoderHalf(network)(crops, EncoderHalf(network)(crops), torch.tensor([0.3]))
+    wanted = DecoderModule(network)(crops, EncoderModule(network)(crops), torch.tensor([0.3]))
     assert float((run(tmp_path / "restore.onnx", crops=crops) - wanted).abs().max()) < 1e-3
 
 

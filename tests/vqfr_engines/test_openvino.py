@@ -25,7 +25,7 @@ from vqfr_media.faces.openvino_network import OpenvinoNetwork
 from vqfr_media.manifest import Precision
 from vqfr_media.network.checkpoint import load_network, load_official
 from vqfr_media.network.deform import ModulatedDeformConv
-from vqfr_media.network.halves import DecoderHalf, EncoderHalf
+from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.vqfr_v1 import VqfrV1, vqfr_v1_config
 from vqfr_media.network.vqfr_v2 import VqfrV2, vqfr_v2_config
 from vqfr_media.values import EngineSpec
@@ -98,8 +98,8 @@ def degraded(shared: Path, size: int, count: int) -> Tensor:
 @torch.inference_mode()
 def eager(network: VqfrV1 | VqfrV2, crops: Tensor) -> tuple[Tensor, Tensor]:
     knob = [torch.tensor([0.7])] if isinstance(network, VqfrV2) else []
-    latents = EncoderHalf(network)(crops)
-    return latents, DecoderHalf(network)(crops, latents, *knob)
+    latents = EncoderModule(network)(crops)
+    return latents, DecoderModule(network)(crops, latents, *knob)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -219,7 +219,7 @@ class Unconvertible(nn.Module):
 def test_a_network_that_openvino_cannot_convert_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder, "EncoderHalf", lambda _: Unconvertible())
+    monkeypatch.setattr(builder, "EncoderModule", lambda _: Unconvertible())
     with pytest.raises(
         EngineError,
         match=r"^OpenVINO \S+ cannot convert encoder: No conversion rule found for "

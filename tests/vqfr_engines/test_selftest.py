@@ -24,7 +24,7 @@ from vqfr_engines.selftest_plugin import (
     parsed_layers,
 )
 from vqfr_engines.selftest_tensorrt import ALONE_RMS, TensorrtChecks, norms_in_half
-from vqfr_engines.tensorrt_graph import exported_halves, half_islands
+from vqfr_engines.tensorrt_graph import exported_modules, half_islands
 
 from tests.vqfr_engines.offline_tensorrt import LITE, network_called
 from vqfr_media.errors import BackendError, EngineError
@@ -201,7 +201,7 @@ def test_a_plugin_on_other_data_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_convolutions_of_a_graph_are_found() -> None:
-    *_, decoder = exported_halves(network_called("lite"), batch_size=1, device=torch.device("cpu"))
+    *_, decoder = exported_modules(network_called("lite"), batch_size=1, device=torch.device("cpu"))
     found = [
         (c.channels, c.height, c.out_channels, c.out_height, c.offset_groups, c.kernel_height)
         for c in convolutions_of(decoder.program.graph)
@@ -216,9 +216,9 @@ def test_the_convolutions_of_a_graph_are_found() -> None:
 def test_norms_taken_out_of_their_islands_are_seen_as_lost(name: str) -> None:
     network = norms_in_half(lowered(network_called(name), "float16"))
     cpu = torch.device("cpu")
-    for half in exported_halves(network, batch_size=1, device=cpu, islands=False):
-        lost = half_islands(half.program.graph)
+    for module in exported_modules(network, batch_size=1, device=cpu, islands=False):
+        lost = half_islands(module.program.graph)
         assert lost
         assert all("aten.group_norm" in place for place in lost)
     with pytest.raises(EngineError, match=r"aten\.group_norm"):
-        list(exported_halves(network, batch_size=1, device=cpu))
+        list(exported_modules(network, batch_size=1, device=cpu))

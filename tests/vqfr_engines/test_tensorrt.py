@@ -169,19 +169,19 @@ def run_offline(folder: Path, *arguments: str, libraries: bool = True) -> Any:
 
 
 def assert_one_engine_each(found: dict[str, Any], *, deformable: int) -> None:
-    for half, run in found.items():
+    for module, run in found.items():
         assert run["engines"] == 1
         assert run["islands_lost"] == []
         types = run["convolutions"]
         assert types.count("torch.float16") > len(types) / 2
-        assert run["deformable"] == ["torch.float16"] * (deformable if half == "decoder" else 0)
+        assert run["deformable"] == ["torch.float16"] * (deformable if module == "decoder" else 0)
 
 
 def test_dry_runs_give_one_engine_each(offline: Path) -> None:
     found = run_offline(offline, "dry-run", "float16", "lite", "v1_small", "v2_small")
-    for name, halves in found.items():
-        assert list(halves) == ["encoder", "decoder"]
-        assert_one_engine_each(halves, deformable=4 if name == "lite" else 6)
+    for name, modules in found.items():
+        assert list(modules) == ["encoder", "decoder"]
+        assert_one_engine_each(modules, deformable=4 if name == "lite" else 6)
 
 
 @pytest.mark.slow
@@ -201,24 +201,24 @@ def test_dry_runs_of_the_published_networks_give_one_engine_each(offline: Path, 
     ],
 )
 def test_what_the_converters_make_is_strongly_typed(offline: Path, names: list[str]) -> None:
-    for name, halves in run_offline(offline, "convert", "float16", *names).items():
+    for name, modules in run_offline(offline, "convert", "float16", *names).items():
         size = {"lite": 256, "v1": 512, "v2": 512}.get(name, 128)
         knob = ["fidelity"] if name.startswith("v2") else []
-        for half, inputs in (("encoder", ["crops"]), ("decoder", ["crops", "latents", *knob])):
-            found = halves[half]
+        for module, inputs in (("encoder", ["crops"]), ("decoder", ["crops", "latents", *knob])):
+            found = modules[module]
             assert found["ended"][1].count("the network is recorded") == 1
             assert found["faults"] == []
             assert found["inputs"] == inputs
             ((output, shape, dtype),) = found["outputs"]
-            assert (output, dtype) == ("latents" if half == "encoder" else "output", "FLOAT")
-            assert half == "encoder" or shape == [2, 3, size, size]
+            assert (output, dtype) == ("latents" if module == "encoder" else "output", "FLOAT")
+            assert module == "encoder" or shape == [2, 3, size, size]
             assert found["types"]["normalization"] == ["FLOAT"]
             assert found["types"]["convolution"] == ["FLOAT", "HALF"]
-        assert halves["encoder"]["deformable"] == 0
-        assert halves["decoder"]["deformable"] == (4 if name == "lite" else 6)
-        assert halves["decoder"]["types"]["deform"] == ["HALF"]
-        assert halves["decoder"]["types"]["matmul"] == ["FLOAT"]
-        assert halves["decoder"]["types"]["topk"] == ["FLOAT"]
+        assert modules["encoder"]["deformable"] == 0
+        assert modules["decoder"]["deformable"] == (4 if name == "lite" else 6)
+        assert modules["decoder"]["types"]["deform"] == ["HALF"]
+        assert modules["decoder"]["types"]["matmul"] == ["FLOAT"]
+        assert modules["decoder"]["types"]["topk"] == ["FLOAT"]
 
 
 def test_the_recorded_network_refuses_mixed_types(offline: Path) -> None:
@@ -228,10 +228,12 @@ def test_the_recorded_network_refuses_mixed_types(offline: Path) -> None:
 def test_a_build_gets_as_far_as_the_missing_builder(offline: Path) -> None:
     """Arguments, names and shapes are taken; then the stub in the builder's place returns NULL."""
     found = run_offline(offline, "builder", "v2_small")
-    for half in ("encoder", "decoder"):
-        kind, message = found[half]
+    for module in ("encoder", "decoder"):
+        kind, message = found[module]
         assert kind == "EngineError"
-        assert message.startswith(f"TensorRT cannot build the {half} on cuda:0: While interpreting")
+        assert message.startswith(
+            f"TensorRT cannot build the {module} on cuda:0: While interpreting"
+        )
         assert "factory function returned nullptr" in message
 
 

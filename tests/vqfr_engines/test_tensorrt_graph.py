@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from vqfr_engines.tensorrt_graph import check_islands, exported_halves, half_islands
+from vqfr_engines.tensorrt_graph import check_islands, exported_modules, half_islands
 
 from tests.vqfr_engines.offline_tensorrt import network_called
 from vqfr_media.errors import EngineError
@@ -14,8 +14,8 @@ from vqfr_media.network.precision import lowered
 
 
 def graphs(network: Any) -> dict[str, torch.fx.Graph]:
-    halves = exported_halves(network, batch_size=2, device=torch.device("cpu"))
-    return {half.name: half.program.graph for half in halves}
+    modules = exported_modules(network, batch_size=2, device=torch.device("cpu"))
+    return {module.name: module.program.graph for module in modules}
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
@@ -36,20 +36,20 @@ def test_exported_graphs_keep_their_islands(name: str, precision: Precision) -> 
 def test_halves_take_and_give_float32(name: str) -> None:
     network = network_called(name)
     size, latent = network.config.image_size, list(network.config.latent_shape)
-    encoder, decoder = exported_halves(
+    encoder, decoder = exported_modules(
         lowered(network, "float16"), batch_size=3, device=torch.device("cpu")
     )
     knob = [("fidelity", [1])] if name == "v2_small" else []
     crops, latents = ("crops", [3, 3, size, size]), ("latents", [3, *latent])
-    for half, inputs, output in (
+    for module, inputs, output in (
         (encoder, [crops], latents),
         (decoder, [crops, latents, *knob], ("output", crops[1])),
     ):
-        given = [list(argument.shape) for argument in half.arguments]
-        assert list(zip(half.inputs, given, strict=True)) == inputs
-        (result,) = half.program.graph.output_node().all_input_nodes
-        assert (half.output, list(result.meta["val"].shape)) == output
-        ends = [*(n for n in half.program.graph.nodes if n.name in half.inputs), result]
+        given = [list(argument.shape) for argument in module.arguments]
+        assert list(zip(module.inputs, given, strict=True)) == inputs
+        (result,) = module.program.graph.output_node().all_input_nodes
+        assert (module.output, list(result.meta["val"].shape)) == output
+        ends = [*(n for n in module.program.graph.nodes if n.name in module.inputs), result]
         assert {node.meta["val"].dtype for node in ends} == {torch.float32}
         assert len(ends) == len(inputs) + 1
 

@@ -24,7 +24,7 @@ _WARM_UP_RUNS = 3
 class InductorEngine:
     """Runs AOTInductor packages; see `vqfr_media.engine.Engine` for the contract.
 
-    One thread at a time. On a GPU each half is captured once as a CUDA graph, inputs in buffers of
+    One thread at a time. On a GPU encoder and decoder are each captured once as a CUDA graph, inputs in buffers of
     its own; a result is a copy, so that the next call does not change it.
     """
 

@@ -1,4 +1,5 @@
-"""Runs an engine that TensorRT built: static buffers on the GPU, one CUDA graph per half.
+"""Runs an engine that TensorRT built: static buffers on the GPU, one CUDA graph for encoder and
+decoder each.
 
 PyTorch's tensors are TensorRT's buffers, so nothing passes through the host; a run is a copy into
 the input buffers, one launch of the captured graph, and a copy of the result.
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 class TensorrtEngine:
     """Runs one engine folder; see `vqfr_media.engine.Engine` for the contract.
 
-    It owns one execution context per half, so it serves one thread at a time.
+    It owns one execution context each for encoder and decoder, so it serves one thread at a time.
     """
 
     def __init__(self, folder: Path, spec: EngineSpec) -> None:
@@ -84,7 +85,7 @@ class PlanTensors:
     """Names and shapes of what a plan reads and writes; all float32."""
 
     inputs: Mapping[str, tuple[int, ...]]
-    """By name, in the order of the half's arguments."""
+    """By name, in the order of the module's arguments."""
     outputs: Mapping[str, tuple[int, ...]]
     """By name; there is one."""
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from vqfr_media.backends.exact import exact_float32
 from vqfr_media.backends.runs import channels_last, run_full, spec_of
 from vqfr_media.errors import BackendError
-from vqfr_media.network.halves import DecoderHalf, EncoderHalf
+from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
@@ -43,7 +43,7 @@ class TorchEngine:
         # Two calls: the overload that takes both at once is not in PyTorch's type stubs.
         self._device = device
         network = network.eval().to(device).to(memory_format=torch.channels_last)
-        self._encoder, self._decoder = EncoderHalf(network), DecoderHalf(network)
+        self._encoder, self._decoder = EncoderModule(network), DecoderModule(network)
         self.spec = spec_of(
             network, model=model, batch_size=batch_size, precision="float32", device=str(device)
         )

@@ -73,10 +73,10 @@ def save_network(path: str | os.PathLike[str], network: VqfrV1 | VqfrV2) -> None
     }
     tensors = {}
     for name, value in network.state_dict().items():
-        half = value.detach().to("cpu", torch.float16).contiguous()
-        if not bool(half.isfinite().all()):
+        value16 = value.detach().to("cpu", torch.float16).contiguous()
+        if not bool(value16.isfinite().all()):
             raise ValueError(f"{name} has a value that float16 cannot hold; nothing was written")
-        tensors[name] = half
+        tensors[name] = value16
     content = safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(description)})
     try:
         _write_whole(path, content)

@@ -15,7 +15,7 @@ from vqfr_training.lite_recipes import lite_stage2
 
 from vqfr_media import weights
 from vqfr_media.network.checkpoint import load_network, load_official
-from vqfr_media.network.halves import DecoderHalf, EncoderHalf
+from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.precision import lowered
 from vqfr_media.network.vqfr_v1 import VqfrV1, VqfrV1Config
 from vqfr_media.network.vqfr_v2 import VqfrV2, VqfrV2Config
@@ -68,9 +68,9 @@ def test_results_stay_near_float32(network: Network, precision: Half) -> None:
     crops, *knob = inputs(network)
     low = lowered(copy.deepcopy(network), precision)
 
-    latents, low_latents = EncoderHalf(network)(crops), EncoderHalf(low)(crops)
-    restored = DecoderHalf(network)(crops, latents, *knob)
-    low_restored = DecoderHalf(low)(crops, latents, *knob)
+    latents, low_latents = EncoderModule(network)(crops), EncoderModule(low)(crops)
+    restored = DecoderModule(network)(crops, latents, *knob)
+    low_restored = DecoderModule(low)(crops, latents, *knob)
 
     assert low_latents.dtype == low_restored.dtype == torch.float32
     # Measured on the golden networks, whose weights are random: latents 0.014 and 0.0016 of their
@@ -158,11 +158,11 @@ def test_islands_are_in_the_exported_graph(network: Network, precision: Half) ->
     latents = network.encode(crops).detach()
     low = lowered(network, precision)
     types: dict[str, list[set[torch.dtype]]] = {}
-    for half, arguments in (
-        (EncoderHalf(low), (crops,)),
-        (DecoderHalf(low), (crops, latents, *knob)),
+    for module, arguments in (
+        (EncoderModule(low), (crops,)),
+        (DecoderModule(low), (crops, latents, *knob)),
     ):
-        program = torch.export.export(half, arguments, strict=False)
+        program = torch.export.export(module, arguments, strict=False)
         for node in program.graph.nodes:
             if node.op == "call_function":
                 name = str(node.target).removesuffix(".default").split(".")[-1]

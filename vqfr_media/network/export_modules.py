@@ -1,4 +1,4 @@
-"""The two halves of a restoration network, as the engine calls them and as exporters see them.
+"""A restoration network's encoder and decoder, as the engine calls them and as exporters see them.
 
 Both take and give what the engine's contract says (RGB in [0, 1], float32 at the borders), so that
 scaling and clamping are part of every exported graph and no backend repeats them. Inside, the
@@ -13,7 +13,7 @@ from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
 
-class EncoderHalf(nn.Module):
+class EncoderModule(nn.Module):
     """Crops to latents, before the look-up."""
 
     def __init__(self, network: VqfrV1 | VqfrV2) -> None:
@@ -26,7 +26,7 @@ class EncoderHalf(nn.Module):
         return latents.float()
 
 
-class DecoderHalf(nn.Module):
+class DecoderModule(nn.Module):
     """Crops and their latents to restored crops; v2 has a third input, the fidelity."""
 
     def __init__(self, network: VqfrV1 | VqfrV2) -> None:
