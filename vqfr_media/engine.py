@@ -27,7 +27,7 @@ class Engine(Protocol):
     """Runs the encoder and the decoder of a network; latents are smoothed between them.
 
     A face's result must not depend on what else is in the batch: the same crop gives the same bits,
-    alone or in company. An engine may be used by one thread at a time.
+    alone or with others. An engine may be used by one thread at a time.
     """
 
     spec: EngineSpec
@@ -79,25 +79,25 @@ def choose_model(
     """Settles which network runs and where its weights are; fetches them where allowed.
 
     Raises:
-        OptionError: `weights` without a model they belong to, or fidelity without the knob.
+        OptionError: `weights` without a model they belong to, or fidelity for a network without it.
         WeightsError: the chosen model's weights cannot be had.
     """
     if options.model == "auto":
         if options.weights is not None:
             raise OptionError("--weights needs to know the network: add --model v1, v2 or lite")
         chosen = _choose_automatically(has_gpu=has_gpu, offline=offline, progress=progress)
-        _check_knob(options, chosen.name, why=chosen.why)
+        _check_fidelity(options, chosen.name, why=chosen.why)
         return chosen
-    _check_knob(options, options.model, why="asked for")  # before anything is fetched
+    _check_fidelity(options, options.model, why="asked for")  # before anything is fetched
     path = weights.find(options.model, explicit=options.weights, offline=offline, progress=progress)
     return ChosenModel(options.model, path, "asked for")
 
 
-def _check_knob(options: ModelOptions, model: str, *, why: str) -> None:
+def _check_fidelity(options: ModelOptions, model: str, *, why: str) -> None:
     if options.fidelity is not None and model != "v2":
         raise OptionError(
             f"--fidelity {options.fidelity:g} has no effect on {model} ({why}): "
-            "only v2 has this knob; add --model v2 or leave it out"
+            "only v2 has this setting; add --model v2 or leave it out"
         )
 
 
@@ -276,7 +276,7 @@ def _load_directory(options: ModelOptions, folder: Path) -> tuple[Engine, Chosen
         raise OptionError(
             f"--model {options.model} is not what the engine in {folder} holds: {origin.model}"
         )
-    _check_knob(options, origin.model, why=f"the engine in {folder}")
+    _check_fidelity(options, origin.model, why=f"the engine in {folder}")
     device = resolve_device(
         "cpu" if options.device == "auto" and manifest.spec.device == "cpu" else options.device
     )

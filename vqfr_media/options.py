@@ -90,7 +90,7 @@ class ModelOptions:
     weights: Path | None = None
     """File with the network's weights, instead of the known places."""
     fidelity: float | None = None
-    """0 = most detail, 1 = closest to the input. Only v2 has this knob (default 0.5)."""
+    """0 = most detail, 1 = closest to the input. Only v2 has this setting (default 0.5)."""
     backend: BackendChoice = "auto"
     """What runs the network; auto takes openvino on a CPU, on a GPU an engine that was built."""
     precision: PrecisionChoice = "auto"
@@ -114,10 +114,10 @@ class ModelOptions:
 
     def _refuse_contradictions(self) -> None:
         if self.engine is not None:
-            settled = ("weights", "batch_size", "backend", "precision")
-            for name in (name for name in settled if getattr(self, name) not in (None, "auto")):
+            fixed = ("weights", "batch_size", "backend", "precision")
+            for name in (name for name in fixed if getattr(self, name) not in (None, "auto")):
                 raise OptionError(
-                    f"{name} ({getattr(self, name)}) is settled by the engine in {self.engine}; "
+                    f"{name} ({getattr(self, name)}) is fixed by the engine in {self.engine}; "
                     f"leave out one of the two"
                 )
         if self.backend == "torch" and self.precision not in ("auto", "float32"):

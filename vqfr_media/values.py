@@ -193,7 +193,7 @@ class EngineSpec:
     """(C, h, w) of one face's latent."""
     batch_size: int
     """Faces in one run of the network. Every run has exactly this many, so that a face's result
-    does not depend on its company."""
+    does not depend on the others in its batch."""
     precision: str
     """Arithmetic of the network: float32, float16 or bfloat16."""
     device: str

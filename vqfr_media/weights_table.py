@@ -60,7 +60,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
         ),
         WeightFile(
             name="v2",
-            what="VQFR version 2, with the fidelity knob",
+            what="VQFR version 2, with a choice of fidelity",
             file_name="VQFR_v2.pth",
             licence="Apache-2.0",
             url=f"{_VQFR}/v2.0.0/VQFR_v2.pth",

@@ -73,16 +73,16 @@ def bench_engine(folder: Path, *, runs: int) -> Bench:
     )
     latents = eager.encode(crops)  # also its warming up
     engine.encode(crops)
-    knob = FIDELITIES[0]
+    fidelity = FIDELITIES[0]
     for one in (eager, engine):
-        one.decode(crops, latents, fidelity=knob)
+        one.decode(crops, latents, fidelity=fidelity)
     taken: dict[tuple[str, str], list[float]] = {
         (part, side): [] for part in ("encode", "decode") for side in ("engine", "torch")
     }
     for _ in range(runs):
         for side, one in (("engine", engine), ("torch", eager)):
             encode = partial(one.encode, crops)
-            decode = partial(one.decode, crops, latents, fidelity=knob)
+            decode = partial(one.decode, crops, latents, fidelity=fidelity)
             taken["encode", side].append(seconds(encode, device))
             taken["decode", side].append(seconds(decode, device))
     ms = {key: 1000 * median(values) / spec.batch_size for key, values in taken.items()}

@@ -28,7 +28,7 @@ from vqfr_media.files import first_line
 from vqfr_media.manifest import Precision
 from vqfr_media.network.deform import use_operator
 from vqfr_media.network.export_modules import DecoderModule, EncoderModule
-from vqfr_media.network.precision import lowered
+from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
@@ -113,7 +113,7 @@ def build(
     Args:
         network: float32, on the CPU, in eval mode; used up.
         folder: exists and is empty.
-        precision: arithmetic of all but the float32 islands.
+        precision: arithmetic of all but the layers kept in float32.
         batch_size: faces in one run.
         device: cpu, cuda or cuda:N; built on it and for it.
 
@@ -130,14 +130,16 @@ def build(
 
         use_operator(network, deform_conv2d)
     config = network.config
-    network = lowered(network, precision).to(place)
+    network = to_mixed_precision(network, precision).to(place)
     network.to(memory_format=torch.channels_last)
     crops = torch.zeros(batch_size, 3, config.image_size, config.image_size, device=place)
     crops = channels_last(crops)
     latents = torch.zeros(batch_size, *config.latent_shape, device=place)
-    knob = [torch.zeros(1, device=place)] if isinstance(network, VqfrV2) else []
+    fidelity_input = [torch.zeros(1, device=place)] if isinstance(network, VqfrV2) else []
     _compile(EncoderModule(network), (crops,), folder / "encoder.pt2", place)
-    _compile(DecoderModule(network), (crops, latents, *knob), folder / "decoder.pt2", place)
+    _compile(
+        DecoderModule(network), (crops, latents, *fidelity_input), folder / "decoder.pt2", place
+    )
 
 
 def _compile(

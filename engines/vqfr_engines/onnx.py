@@ -17,7 +17,7 @@ from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.files import first_line
 from vqfr_media.manifest import Precision
 from vqfr_media.network.export_modules import DecoderModule, EncoderModule
-from vqfr_media.network.precision import lowered
+from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
@@ -63,8 +63,8 @@ class WholeNetwork(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """``(N, 3, S, S)`` RGB in [0, 1] float32 -> the same, restored."""
-        knob = [cast(Tensor, self.fidelity)] if self.has_fidelity else []
-        restored: Tensor = self.decoder(crops, self.encoder(crops), *knob)
+        fidelity_input = [cast(Tensor, self.fidelity)] if self.has_fidelity else []
+        restored: Tensor = self.decoder(crops, self.encoder(crops), *fidelity_input)
         return restored
 
 
@@ -105,10 +105,10 @@ def export_onnx(
         folder: exists; files of these names are replaced.
         source: where the weights come from.
         batch_size: N; None leaves it open, 1 to 64.
-        precision: arithmetic of all but the float32 islands.
+        precision: arithmetic of all but the layers kept in float32.
         opset: version of ONNX's operators, at least 20.
         whole: image to image in one file, for programs that know one input and one output.
-        fidelity: v2's knob with ``whole``, 0 to 1; without it the knob is an input.
+        fidelity: v2's, with ``whole``, 0 to 1; without it the fidelity is an input.
         verify: run the files with onnxruntime and compare them with PyTorch; it cannot run
             bfloat16.
 
@@ -130,7 +130,7 @@ def export_onnx(
             "onnxruntime does not compute in bfloat16 on CPUs, so nothing could check the files: "
             "use --precision float32 or float16"
         )
-    parts = _parts(lowered(network, precision), whole=whole, fidelity=fidelity)
+    parts = _parts(to_mixed_precision(network, precision), whole=whole, fidelity=fidelity)
     metadata = _metadata(network, source=source, precision=precision)
     if whole and isinstance(network, VqfrV2):
         metadata["fidelity"] = repr(fidelity)

@@ -101,12 +101,12 @@ def build(
     config = network.config
     crops = torch.zeros(batch_size, 3, config.image_size, config.image_size)
     latents = torch.zeros(batch_size, *config.latent_shape)
-    knob = [torch.zeros(1)] if isinstance(network, VqfrV2) else []
+    fidelity_input = [torch.zeros(1)] if isinstance(network, VqfrV2) else []
     encoder = _converted(EncoderModule(network), (crops,), "encoder")
     look_up = _converted(_LookUp(network), (latents,), "decoder.codes")
     # The rest of the decoder begins behind the look-up: what it gets has been looked up already.
     network.quantize = _unchanged  # type: ignore[method-assign, assignment]
-    decoder = _converted(DecoderModule(network), (crops, latents, *knob), "decoder")
+    decoder = _converted(DecoderModule(network), (crops, latents, *fidelity_input), "decoder")
     _ungroup_norms(encoder)
     if precision == "float32":
         _ungroup_norms(decoder)

@@ -19,7 +19,7 @@ from vqfr_media.network.vqfr_v2 import VqfrV2
 
 # Four crops: eager PyTorch takes 19 s for each with v1 on two cores.
 CROPS = 4
-# Half of the crops each, so that a knob that an engine ignores is seen.
+# Half of the crops each, so that an engine that ignores the fidelity is seen.
 FIDELITIES = (0.3, 1.0)
 
 
@@ -35,8 +35,8 @@ class Limits:
     """Lowest PSNR, in decibels."""
 
 
-# The lite network by `network.precision.lowered`: float16 flips no code and is 94 dB from float32,
-# bfloat16 flips 0.5 % and is at 75 dB. The rest is room for the larger networks.
+# The lite network by `network.precision.to_mixed_precision`: float16 flips no code and is 94 dB
+# from float32, bfloat16 flips 0.5 % and is at 75 dB. The rest is room for the larger networks.
 LIMITS: Mapping[Precision, Limits] = MappingProxyType(
     {
         "float32": Limits(flipped=0.005, image_max=1e-3, psnr_db=80.0),
@@ -113,7 +113,10 @@ def _decode(engine: BuiltEngine | TorchEngine, crops: Tensor, latents: Tensor) -
     device = engine.spec.device
     parts = zip(crops.chunk(2), latents.chunk(2), FIDELITIES, strict=True)
     return torch.cat(
-        [engine.decode(x.to(device), z.to(device), fidelity=knob).cpu() for x, z, knob in parts]
+        [
+            engine.decode(x.to(device), z.to(device), fidelity=fidelity).cpu()
+            for x, z, fidelity in parts
+        ]
     )
 
 

@@ -1,4 +1,4 @@
-"""The points that hold for every backend: an engine builds, is exact, is steady, and how fast."""
+"""The points for every backend: an engine builds, is exact, the same in any batch, how fast."""
 
 import statistics
 import time
@@ -38,7 +38,7 @@ class EngineChecks:
         return (
             ("an engine builds and loads", self.loads),
             ("it computes what PyTorch computes", self.is_exact),
-            ("a face's bits do not depend on its company", self.is_steady),
+            ("a face's bits do not depend on its batch", self.is_batch_invariant),
             ("how long a face takes", self.takes),
         )
 
@@ -54,11 +54,11 @@ class EngineChecks:
 
     def is_exact(self) -> str:
         """Compares it with PyTorch in float32."""
-        return exactness(self._engine, load_model(self._weights, model=self._model))
+        return check_parity(self._engine, load_model(self._weights, model=self._model))
 
-    def is_steady(self) -> str:
-        """Runs crops alone, in company and again."""
-        return steadiness(self._engine)
+    def is_batch_invariant(self) -> str:
+        """Runs crops alone, in a batch and again."""
+        return check_batch_invariance(self._engine)
 
     def takes(self) -> str:
         """Times encoder and decoder."""
@@ -87,7 +87,7 @@ class EngineChecks:
         return open_engine(self._folder, self._backend, spec)
 
 
-def exactness(engine: BuiltEngine, network: VqfrV1 | VqfrV2) -> str:
+def check_parity(engine: BuiltEngine, network: VqfrV1 | VqfrV2) -> str:
     """How far `engine` is from `network`, which is used up.
 
     Raises:
@@ -101,8 +101,8 @@ def exactness(engine: BuiltEngine, network: VqfrV1 | VqfrV2) -> str:
     return parity.line()
 
 
-def steadiness(engine: BuiltEngine) -> str:
-    """Whether the same crop gives the same bits alone, in company, and again.
+def check_batch_invariance(engine: BuiltEngine) -> str:
+    """Whether the same crop gives the same bits alone, in a batch, and again.
 
     Raises:
         CheckFailedError: it does not.
@@ -113,13 +113,13 @@ def steadiness(engine: BuiltEngine) -> str:
         latents = engine.encode(x)
         return latents, engine.decode(x, latents, fidelity=FIDELITY)
 
-    together, again = both(crops), both(crops)
+    batched, again = both(crops), both(crops)
     alone = both(crops[1:2])
-    for name, one, other, single in zip(("latents", "images"), together, again, alone, strict=True):
+    for name, one, other, single in zip(("latents", "images"), batched, again, alone, strict=True):
         if not torch.equal(one, other):
             raise CheckFailedError(f"the same crops give other {name} a second time")
         if not torch.equal(one[1:2], single):
-            raise CheckFailedError(f"a crop alone gives other {name} than in company")
+            raise CheckFailedError(f"a crop alone gives other {name} than in a batch")
     return f"{len(crops)} crops, bit for bit"
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from vqfr_engines import tensorrt
 from vqfr_engines.selftest import CheckFailedError, Point
 from vqfr_engines.selftest_engine import (
-    exactness,
+    check_batch_invariance,
+    check_parity,
     milliseconds_per_face,
-    steadiness,
 )
 from vqfr_engines.selftest_plugin import (
     FACES,
@@ -41,7 +41,7 @@ from vqfr_media.backends.tensorrt_library import cuda_device
 from vqfr_media.errors import BackendError
 from vqfr_media.manifest import Precision
 from vqfr_media.network.checkpoint import load_model
-from vqfr_media.network.precision import lowered
+from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
@@ -69,7 +69,7 @@ class TensorrtChecks:
             ("TensorRT runs the plugin on channels-last data", self.layout_is_kept),
             ("plugin and engine compute what PyTorch computes", self.is_exact),
             ("encoder and decoder run as CUDA graphs", self.is_captured),
-            ("what the float32 islands cost", self.islands_cost),
+            ("what the layers kept in float32 cost", self.float32_layers_cost),
             ("several batch sizes build and leave no memory behind", self.leaves_nothing),
             ("plans for other GPUs and versions work", self.is_portable),
         )
@@ -79,7 +79,7 @@ class TensorrtChecks:
         from vqfr_deform_conv.ptx import compile_kernel
         from vqfr_deform_conv.tiling import tiles
 
-        network = lowered(self._network(), _PRECISION)
+        network = to_mixed_precision(self._network(), _PRECISION)
         *_, decoder = exported_modules(network, batch_size=1, device=torch.device("cpu"))
         kernels = [
             compile_kernel(convolution, tile, dtype=torch.float16, channels_last=channels_last)
@@ -122,7 +122,8 @@ class TensorrtChecks:
         alone = f"plugin within {error:.1e} RMS of torchvision"
         if not error < ALONE_RMS:
             raise CheckFailedError(f"{alone}, {ALONE_RMS:.0e} may be")
-        return f"{alone}; {exactness(self._engine, self._network())}; {steadiness(self._engine)}"
+        parity = check_parity(self._engine, self._network())
+        return f"{alone}; {parity}; {check_batch_invariance(self._engine)}"
 
     def is_captured(self) -> str:
         """Compares runs of a captured graph with runs without one, bit for bit."""
@@ -137,17 +138,18 @@ class TensorrtChecks:
                     raise CheckFailedError(f"{name} gives other bits as a graph")
         return "encoder and decoder, the same bits as without, three times"
 
-    def islands_cost(self) -> str:
-        """Times the engine beside one with norms in float16, and one with TF32 in its islands."""
-        without = norms_in_half(lowered(self._network(), _PRECISION))
-        halved = self._built("halved", without, islands=False)
+    def float32_layers_cost(self) -> str:
+        """Times the engine beside one with norms in float16, and one with TF32 in the layers
+        that are kept in float32."""
+        without = norms_in_float16(to_mixed_precision(self._network(), _PRECISION))
+        halved = self._built("halved", without, check_float32=False)
         tf32 = tensorrt.BuilderOptions(allow_tf32=True)
-        rounded = self._built("tf32", lowered(self._network(), _PRECISION), options=tf32)
+        rounded = self._built("tf32", to_mixed_precision(self._network(), _PRECISION), options=tf32)
         told = []
         for name, engine in (
             ("as built", self._engine),
             ("norms in float16", halved),
-            ("islands in TF32", rounded),
+            ("float32 layers in TF32", rounded),
         ):
             encode, decode = milliseconds_per_face(engine)
             told.append(f"{name} {encode:.2f} + {decode:.2f}")
@@ -158,7 +160,7 @@ class TensorrtChecks:
         taken = []
         for batch_size in (1, 4):
             started = time.perf_counter()
-            network = lowered(self._network(), _PRECISION)
+            network = to_mixed_precision(self._network(), _PRECISION)
             self._built(f"batch{batch_size}", network, batch_size=batch_size)
             taken.append(f"{batch_size} faces {time.perf_counter() - started:.0f} s")
         free = []
@@ -184,7 +186,7 @@ class TensorrtChecks:
             ("AMPERE_PLUS", tensorrt.BuilderOptions(hardware_compatible=True)),
             ("VERSION_COMPATIBLE", tensorrt.BuilderOptions(version_compatible=True)),
         ):
-            self._built(name, lowered(self._network(), _PRECISION), options=options)
+            self._built(name, to_mixed_precision(self._network(), _PRECISION), options=options)
             got = self._plan(self._folder / name, DECODER)(**inputs)
             decibels = -10 * float((got - expected).square().mean().clamp(min=1e-12).log10())
             if decibels < _SAME_DB:
@@ -207,7 +209,7 @@ class TensorrtChecks:
 
     @cached_property
     def _engine(self) -> TensorrtEngine:
-        return self._built("engine", lowered(self._network(), _PRECISION))
+        return self._built("engine", to_mixed_precision(self._network(), _PRECISION))
 
     @property
     def _engine_folder(self) -> Path:
@@ -220,7 +222,7 @@ class TensorrtChecks:
         *,
         batch_size: int = FACES,
         options: tensorrt.BuilderOptions | None = None,
-        islands: bool = True,
+        check_float32: bool = True,
     ) -> TensorrtEngine:
         tensorrt.check(self._device)
         folder = self._folder / name
@@ -231,7 +233,7 @@ class TensorrtChecks:
             batch_size=batch_size,
             device=cuda_device(self._device),
             options=options or tensorrt.BuilderOptions(),
-            islands=islands,
+            check_float32=check_float32,
         )
         return self._load(name, batch_size=batch_size)
 
@@ -264,14 +266,15 @@ class TensorrtChecks:
         return {tensor: torch.rand(shape, device=device) for tensor, shape in shapes.items()}
 
 
-def norms_in_half[N: nn.Module](network: N) -> N:
-    """Takes a lowered network's normalisations out of their float32 islands, to see what they cost.
+def norms_in_float16[N: nn.Module](network: N) -> N:
+    """Puts a mixed-precision network's normalisations into float16, to see what float32 costs them.
 
-    Those inside the encoder's and the decoder's last layers stay, as do all other islands.
+    Those inside the encoder's and the decoder's last layers stay, as do all other layers that are
+    kept in float32.
     """
     for module in network.modules():
         if isinstance(module, nn.GroupNorm) and module._forward_hooks:
-            module._forward_pre_hooks.clear()  # the casts that `lowered` put around it
+            module._forward_pre_hooks.clear()  # the casts that `to_mixed_precision` put around it
             module._forward_hooks.clear()
             module.half()
     return network

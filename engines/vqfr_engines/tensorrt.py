@@ -28,7 +28,7 @@ from vqfr_media.backends.tensorrt_library import cuda_device, import_torch_tenso
 from vqfr_media.errors import EngineError
 from vqfr_media.files import first_line
 from vqfr_media.manifest import Precision
-from vqfr_media.network.precision import lowered
+from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
@@ -48,7 +48,7 @@ class BuilderOptions:
     """Scratch memory that a kernel may take; 0 is all there is."""
     allow_tf32: bool = False
     """Whether float32 products may be rounded to 10 bits of mantissa, as many as float16 has: that
-    would undo the float32 islands that choose the codes."""
+    would undo what keeping layers in float32 is for, the choice of the codes."""
     hardware_compatible: bool = False
     """Whether a plan runs on every GPU from Ampere on, not on this model alone; slower."""
     version_compatible: bool = False
@@ -130,7 +130,7 @@ def build(
     Args:
         network: float32, on the CPU, in eval mode; used up.
         folder: exists and is empty.
-        precision: arithmetic of all but the float32 islands.
+        precision: arithmetic of all but the layers kept in float32.
         batch_size: faces in one run.
         device: the GPU it is built on and for.
 
@@ -141,7 +141,7 @@ def build(
     """
     check(device)
     write_plans(
-        lowered(network, precision),
+        to_mixed_precision(network, precision),
         folder,
         batch_size=batch_size,
         device=cuda_device(device),
@@ -156,10 +156,12 @@ def write_plans(
     batch_size: int,
     device: torch.device,
     options: BuilderOptions,
-    islands: bool = True,
+    check_float32: bool = True,
 ) -> None:
-    """`build` for a network that has its precision already; `islands` as for `exported_modules`."""
-    modules = exported_modules(network, batch_size=batch_size, device=device, islands=islands)
+    """`build` for a network of its final precision; `check_float32` as for `exported_modules`."""
+    modules = exported_modules(
+        network, batch_size=batch_size, device=device, check_float32=check_float32
+    )
     with timing_cache(device) as cache, torch.cuda.device(device):
         for module in modules:
             logger.info("TensorRT builds the %s for %d faces", module.name, batch_size)
@@ -210,7 +212,7 @@ def _plan_of(
             plan: bytes = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
                 module.program,
                 arg_inputs=list(module.arguments),
-                arg_input_binding_names=module.inputs,  # a tuple: it has to be what the program takes
+                arg_input_binding_names=module.inputs,  # a tuple, as the program takes it
                 output_binding_names=module.output,
                 device=device,
                 timing_cache_path=str(timing_cache),
@@ -219,7 +221,8 @@ def _plan_of(
             )
         except Exception as error:  # lowering passes and converters raise anything
             raise EngineError(
-                f"TensorRT cannot build the {module.name} on {device}: {build_failure(error, logged)}"
+                f"TensorRT cannot build the {module.name} on {device}: "
+                f"{build_failure(error, logged)}"
             ) from error
     return plan
 

@@ -17,7 +17,7 @@ from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
 # Float32 throughout: statistics, the choice of a code, and softmax.
-_ISLANDS = (
+_FLOAT32_OPERATORS = (
     "aten.group_norm",
     "aten.native_group_norm",
     "aten.layer_norm",
@@ -51,7 +51,7 @@ class ExportedModule:
 
 
 def exported_modules(
-    network: VqfrV1 | VqfrV2, *, batch_size: int, device: torch.device, islands: bool = True
+    network: VqfrV1 | VqfrV2, *, batch_size: int, device: torch.device, check_float32: bool = True
 ) -> Iterator[ExportedModule]:
     """The encoder's graph, then the decoder's, with our operator for the deformable convolutions.
 
@@ -59,7 +59,8 @@ def exported_modules(
         network: moved to `device`, again for the decoder: a builder may have moved it away.
         batch_size: faces in one run.
         device: where the graphs' constants lie.
-        islands: refuse a graph that lost its float32 islands; only a measurement does without.
+        check_float32: refuse a graph that computes in half precision what must stay float32; only
+            a measurement does without.
 
     Raises:
         EngineError: a graph computes in half precision where it must not.
@@ -70,8 +71,10 @@ def exported_modules(
     side = network.config.image_size
     crops = torch.zeros(batch_size, 3, side, side, device=device)
     latents = torch.zeros(batch_size, *network.config.latent_shape, device=device)
-    knob = {"fidelity": torch.zeros(1, device=device)} if isinstance(network, VqfrV2) else {}
-    decoder_inputs = {"crops": crops, "latents": latents, **knob}
+    fidelity_input = (
+        {"fidelity": torch.zeros(1, device=device)} if isinstance(network, VqfrV2) else {}
+    )
+    decoder_inputs = {"crops": crops, "latents": latents, **fidelity_input}
     for name, module, inputs, output in (
         ("encoder", EncoderModule(network), {"crops": crops}, "latents"),
         ("decoder", DecoderModule(network), decoder_inputs, "output"),
@@ -80,20 +83,20 @@ def exported_modules(
         arguments = tuple(inputs.values())
         with torch.no_grad():
             program = torch.export.export(module.eval(), arguments, strict=False)
-        if islands:
-            check_islands(program.graph, name=name)
+        if check_float32:
+            check_float32_operators(program.graph, name=name)
         yield ExportedModule(
             name=name, program=program, arguments=arguments, inputs=tuple(inputs), output=output
         )
 
 
-def check_islands(graph: fx.Graph, *, name: str) -> None:
+def check_float32_operators(graph: fx.Graph, *, name: str) -> None:
     """Refuses a graph that computes in half precision what decides more than it costs.
 
     Raises:
         EngineError: naming the first few places.
     """
-    places = half_islands(graph)
+    places = operators_not_in_float32(graph)
     if places:
         raise EngineError(
             f"the {name}'s graph computes in half precision what must stay float32: "
@@ -101,7 +104,7 @@ def check_islands(graph: fx.Graph, *, name: str) -> None:
         )
 
 
-def half_islands(graph: fx.Graph) -> list[str]:
+def operators_not_in_float32(graph: fx.Graph) -> list[str]:
     """Where `graph` leaves float32 though it should not; empty is good.
 
     Looked at are group and layer normalisation, softmax and attention; everything that a choice of
@@ -111,7 +114,7 @@ def half_islands(graph: fx.Graph) -> list[str]:
     found = []
     for node in graph.nodes:
         operator = _operator(node)
-        if operator in _ISLANDS:
+        if operator in _FLOAT32_OPERATORS:
             found += _not_float32((node, *node.all_input_nodes), f"{operator} {node.name}")
         if operator in _CHOICES:
             found += _not_float32(_before(node, stop=()), f"what {node.name} chooses by")
@@ -154,7 +157,8 @@ def dry_run(exported: ExportedModule, settings: dict[str, Any]) -> list[fx.Graph
     ]
     if not engines:
         raise EngineError(
-            f"torch_tensorrt converts nothing of the {exported.name}: {statistics.getvalue().strip()}"
+            f"torch_tensorrt converts nothing of the {exported.name}: "
+            f"{statistics.getvalue().strip()}"
         )
     return engines
 

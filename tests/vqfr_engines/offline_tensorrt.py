@@ -16,16 +16,22 @@ from typing import Any, cast
 
 import torch
 from vqfr_engines import tensorrt
-from vqfr_engines.tensorrt_graph import ExportedModule, dry_run, exported_modules, half_islands
+from vqfr_engines.tensorrt_graph import (
+    ExportedModule,
+    dry_run,
+    exported_modules,
+    operators_not_in_float32,
+)
 
+import vqfr_media
 from vqfr_media.errors import VqfrMediaError
 from vqfr_media.manifest import Precision
 from vqfr_media.network.checkpoint import load_network
-from vqfr_media.network.precision import lowered
+from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1, vqfr_v1_config
 from vqfr_media.network.vqfr_v2 import VqfrV2, vqfr_v2_config
 
-LITE = Path(tensorrt.__file__).parents[1] / "models" / "lite.safetensors"
+LITE = Path(vqfr_media.__file__).parent / "models" / "lite.safetensors"
 SMALL = (32, 32, 64, 64, 64, 128)
 
 
@@ -75,7 +81,7 @@ def main(arguments: list[str]) -> Any:
 
 
 def dry_runs(name: str, precision: Precision) -> dict[str, Any]:
-    network = lowered(network_called(name), precision)
+    network = to_mixed_precision(network_called(name), precision)
     options = tensorrt.BuilderOptions().compiler()
     found = {}
     for module in exported_modules(network, batch_size=2, device=torch.device("cpu")):
@@ -85,7 +91,9 @@ def dry_runs(name: str, precision: Precision) -> dict[str, Any]:
         found[module.name] = {
             "engines": len(graphs),
             "operators": len(nodes),
-            "islands_lost": [place for graph in graphs for place in half_islands(graph)],
+            "not_in_float32": [
+                place for graph in graphs for place in operators_not_in_float32(graph)
+            ],
             "convolutions": [str(node.meta["val"].dtype) for node in convolutions],
             "deformable": [
                 str(node.meta["val"].dtype) for node in nodes if "deform_conv2d" in str(node.target)
@@ -98,7 +106,7 @@ def dry_runs(name: str, precision: Precision) -> dict[str, Any]:
 def conversions(name: str, precision: Precision) -> dict[str, Any]:
     from tests.vqfr_engines.typed_network import RecordingBuilder
 
-    network = lowered(network_called(name), precision)
+    network = to_mixed_precision(network_called(name), precision)
     found = {}
     for module in exported_modules(network, batch_size=2, device=torch.device("cpu")):
         ended = said(lambda module=module: build(module))

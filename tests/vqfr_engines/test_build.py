@@ -386,7 +386,7 @@ def test_a_directory_of_ones_own(weights: Path, tmp_path: Path) -> None:
 def test_a_directory_that_is_not_what_was_asked_for(engine: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"--model v2 is not what the engine in .* holds: lite"):
         load_engine(ModelOptions(engine=engine, model="v2"))
-    with pytest.raises(OptionError, match="only v2 has this knob"):
+    with pytest.raises(OptionError, match="only v2 has this setting"):
         load_engine(ModelOptions(engine=engine, fidelity=0.2))
     with pytest.raises(EngineFileError, match="is no engine"):
         load_engine(ModelOptions(engine=tmp_path))

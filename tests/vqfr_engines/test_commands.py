@@ -269,10 +269,10 @@ def test_restore_builds_once_and_then_uses_what_it_built(
         (["--backend", "torch", "--precision", "float16"], "torch computes in float32"),
         (["--backend", "openvino", "--device", "cuda"], "openvino runs on the CPU"),
         (["--backend", "tensorrt", "--device", "cpu"], "tensorrt runs on NVIDIA GPUs"),
-        (["--engine", "e", "--weights", "w"], r"weights \(w\) is settled by the engine in e"),
-        (["--engine", "e", "--batch-size", "2"], r"batch_size \(2\) is settled"),
-        (["--engine", "e", "--backend", "torch"], r"backend \(torch\) is settled"),
-        (["--engine", "e", "--precision", "float32"], r"precision \(float32\) is settled"),
+        (["--engine", "e", "--weights", "w"], r"weights \(w\) is fixed by the engine in e"),
+        (["--engine", "e", "--batch-size", "2"], r"batch_size \(2\) is fixed"),
+        (["--engine", "e", "--backend", "torch"], r"backend \(torch\) is fixed"),
+        (["--engine", "e", "--precision", "float32"], r"precision \(float32\) is fixed"),
     ],
 )
 def test_options_that_contradict_each_other(

@@ -116,7 +116,7 @@ def test_results_are_the_callers(built: tuple[Path, TorchEngine]) -> None:
     before = kept.clone()
     assert not torch.equal(engine.encode(second), before)
     assert torch.equal(kept, before)
-    # Alone or in company, and in whatever layout it comes: the same bits.
+    # Alone or in a batch, and in whatever layout it comes: the same bits.
     assert torch.equal(engine.encode(first[:1]), before[:1])
     channels_last = first.contiguous(memory_format=torch.channels_last)
     assert torch.equal(engine.encode(channels_last), before)
@@ -146,7 +146,7 @@ def test_a_damaged_engine_names_the_build_command(
 
 @pytest.mark.slow
 @needs_compiler
-def test_v2_in_bfloat16_keeps_its_knob(tmp_path: Path) -> None:
+def test_v2_in_bfloat16_keeps_its_fidelity(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = tiny_v2()
     reference = TorchEngine(
@@ -160,8 +160,8 @@ def test_v2_in_bfloat16_keeps_its_knob(tmp_path: Path) -> None:
         found = engine.decode(crops, latents, fidelity=fidelity)
         wanted = reference.decode(crops, latents, fidelity=fidelity)
         assert 0 < float((found - wanted).square().mean().sqrt()) < 0.01
-    knob = [engine.decode(crops, latents, fidelity=value) for value in (0.0, 1.0)]
-    assert float((knob[0] - knob[1]).abs().max()) > 0.05
+    images = [engine.decode(crops, latents, fidelity=value) for value in (0.0, 1.0)]
+    assert float((images[0] - images[1]).abs().max()) > 0.05
 
 
 def test_says_that_the_compiler_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -72,11 +72,11 @@ def test_any_number_of_faces(name: str, shared: Path, tmp_path: Path) -> None:
     for faces in (1, 3):
         crops = torch.rand(faces, 3, 64, 64)
         latents = EncoderModule(network)(crops)
-        # Two values, so that the knob is seen to be an input.
+        # Two values, so that the fidelity is seen to be an input.
         for value in (0.2, 0.9) if name == "v2" else (None,):
-            knob = {} if value is None else {"fidelity": torch.tensor([value])}
-            wanted = DecoderModule(network)(crops, latents, *knob.values())
-            found = run(decoder, crops=crops, latents=latents, **knob)
+            fidelity_input = {} if value is None else {"fidelity": torch.tensor([value])}
+            wanted = DecoderModule(network)(crops, latents, *fidelity_input.values())
+            found = run(decoder, crops=crops, latents=latents, **fidelity_input)
             assert float((found - wanted).abs().max()) < 1e-4
         found = run(encoder, crops=crops)
         assert float((found - latents).abs().max() / latents.square().mean().sqrt()) < 1e-4

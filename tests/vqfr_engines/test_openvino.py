@@ -97,9 +97,9 @@ def degraded(shared: Path, size: int, count: int) -> Tensor:
 
 @torch.inference_mode()
 def eager(network: VqfrV1 | VqfrV2, crops: Tensor) -> tuple[Tensor, Tensor]:
-    knob = [torch.tensor([0.7])] if isinstance(network, VqfrV2) else []
+    fidelity_input = [torch.tensor([0.7])] if isinstance(network, VqfrV2) else []
     latents = EncoderModule(network)(crops)
-    return latents, DecoderModule(network)(crops, latents, *knob)
+    return latents, DecoderModule(network)(crops, latents, *fidelity_input)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -136,7 +136,7 @@ def test_bfloat16_chooses_the_same_codes(name: Name, shared: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_a_face_does_not_depend_on_its_company(batch_size: int, tmp_path: Path) -> None:
+def test_a_face_does_not_depend_on_its_batch(batch_size: int, tmp_path: Path) -> None:
     engine = engine_of(small_network(), tmp_path, batch_size=batch_size)
     crops = torch.rand(6, 3, 64, 64)
     latents = engine.encode(crops)

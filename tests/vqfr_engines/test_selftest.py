@@ -23,13 +23,13 @@ from vqfr_engines.selftest_plugin import (
     num_reformats,
     parsed_layers,
 )
-from vqfr_engines.selftest_tensorrt import ALONE_RMS, TensorrtChecks, norms_in_half
-from vqfr_engines.tensorrt_graph import exported_modules, half_islands
+from vqfr_engines.selftest_tensorrt import ALONE_RMS, TensorrtChecks, norms_in_float16
+from vqfr_engines.tensorrt_graph import exported_modules, operators_not_in_float32
 
 from tests.vqfr_engines.offline_tensorrt import LITE, network_called
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.manifest import BuiltBackend
-from vqfr_media.network.precision import lowered
+from vqfr_media.network.precision import to_mixed_precision
 
 
 def raising(error: Exception) -> Any:
@@ -213,11 +213,11 @@ def test_the_convolutions_of_a_graph_are_found() -> None:
 
 
 @pytest.mark.parametrize("name", ["lite", "v2_small"])
-def test_norms_taken_out_of_their_islands_are_seen_as_lost(name: str) -> None:
-    network = norms_in_half(lowered(network_called(name), "float16"))
+def test_norms_in_float16_are_found(name: str) -> None:
+    network = norms_in_float16(to_mixed_precision(network_called(name), "float16"))
     cpu = torch.device("cpu")
-    for module in exported_modules(network, batch_size=1, device=cpu, islands=False):
-        lost = half_islands(module.program.graph)
+    for module in exported_modules(network, batch_size=1, device=cpu, check_float32=False):
+        lost = operators_not_in_float32(module.program.graph)
         assert lost
         assert all("aten.group_norm" in place for place in lost)
     with pytest.raises(EngineError, match=r"aten\.group_norm"):

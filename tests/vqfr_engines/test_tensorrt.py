@@ -38,7 +38,7 @@ SPEC = EngineSpec(
 )
 
 
-def test_the_islands_are_not_rounded_to_tf32() -> None:
+def test_float32_layers_are_not_rounded_to_tf32() -> None:
     assert tensorrt.BuilderOptions().compiler()["disable_tf32"] is True
     assert tensorrt.BuilderOptions(allow_tf32=True).compiler()["disable_tf32"] is False
 
@@ -171,7 +171,7 @@ def run_offline(folder: Path, *arguments: str, libraries: bool = True) -> Any:
 def assert_one_engine_each(found: dict[str, Any], *, deformable: int) -> None:
     for module, run in found.items():
         assert run["engines"] == 1
-        assert run["islands_lost"] == []
+        assert run["not_in_float32"] == []
         types = run["convolutions"]
         assert types.count("torch.float16") > len(types) / 2
         assert run["deformable"] == ["torch.float16"] * (deformable if module == "decoder" else 0)
@@ -203,8 +203,11 @@ def test_dry_runs_of_the_published_networks_give_one_engine_each(offline: Path, 
 def test_what_the_converters_make_is_strongly_typed(offline: Path, names: list[str]) -> None:
     for name, modules in run_offline(offline, "convert", "float16", *names).items():
         size = {"lite": 256, "v1": 512, "v2": 512}.get(name, 128)
-        knob = ["fidelity"] if name.startswith("v2") else []
-        for module, inputs in (("encoder", ["crops"]), ("decoder", ["crops", "latents", *knob])):
+        fidelity_input = ["fidelity"] if name.startswith("v2") else []
+        for module, inputs in (
+            ("encoder", ["crops"]),
+            ("decoder", ["crops", "latents", *fidelity_input]),
+        ):
             found = modules[module]
             assert found["ended"][1].count("the network is recorded") == 1
             assert found["faults"] == []

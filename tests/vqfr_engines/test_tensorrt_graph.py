@@ -1,16 +1,20 @@
-"""The graphs that TensorRT gets keep their float32 islands; a lost one is found."""
+"""The graphs that TensorRT gets compute in float32 what must; what does not is found."""
 
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from vqfr_engines.tensorrt_graph import check_islands, exported_modules, half_islands
+from vqfr_engines.tensorrt_graph import (
+    check_float32_operators,
+    exported_modules,
+    operators_not_in_float32,
+)
 
 from tests.vqfr_engines.offline_tensorrt import network_called
 from vqfr_media.errors import EngineError
 from vqfr_media.manifest import Precision
-from vqfr_media.network.precision import lowered
+from vqfr_media.network.precision import to_mixed_precision
 
 
 def graphs(network: Any) -> dict[str, torch.fx.Graph]:
@@ -20,11 +24,11 @@ def graphs(network: Any) -> dict[str, torch.fx.Graph]:
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", ["lite", "v1_small", "v2_small", "v2_nearest_small"])
-def test_exported_graphs_keep_their_islands(name: str, precision: Precision) -> None:
+def test_exported_graphs_keep_layers_in_float32(name: str, precision: Precision) -> None:
     half = getattr(torch, precision)
-    found = graphs(lowered(network_called(name), precision))
+    found = graphs(to_mixed_precision(network_called(name), precision))
     for graph in found.values():
-        assert half_islands(graph) == []
+        assert operators_not_in_float32(graph) == []
         types = [node.meta["val"].dtype for node in graph.nodes if "conv2d" in str(node.target)]
         assert types.count(half) > len(types) / 2  # or there would be nothing to be gained
     deformable = [n for n in found["decoder"].nodes if "vqfr.deform_conv2d" in str(n.target)]
@@ -37,13 +41,13 @@ def test_halves_take_and_give_float32(name: str) -> None:
     network = network_called(name)
     size, latent = network.config.image_size, list(network.config.latent_shape)
     encoder, decoder = exported_modules(
-        lowered(network, "float16"), batch_size=3, device=torch.device("cpu")
+        to_mixed_precision(network, "float16"), batch_size=3, device=torch.device("cpu")
     )
-    knob = [("fidelity", [1])] if name == "v2_small" else []
+    fidelity_input = [("fidelity", [1])] if name == "v2_small" else []
     crops, latents = ("crops", [3, 3, size, size]), ("latents", [3, *latent])
     for module, inputs, output in (
         (encoder, [crops], latents),
-        (decoder, [crops, latents, *knob], ("output", crops[1])),
+        (decoder, [crops, latents, *fidelity_input], ("output", crops[1])),
     ):
         given = [list(argument.shape) for argument in module.arguments]
         assert list(zip(module.inputs, given, strict=True)) == inputs
@@ -106,17 +110,17 @@ def test_a_lost_island_is_found(
 ) -> None:
     graph = exported(module, *(torch.zeros(shape) for shape in shapes))
     with pytest.raises(EngineError, match=complaint) as error:
-        check_islands(graph, name="decoder")
+        check_float32_operators(graph, name="decoder")
     assert "--precision float32" in str(error.value)
 
 
-def test_half_precision_away_from_the_islands_is_let_be() -> None:
+def test_half_precision_elsewhere_is_accepted() -> None:
     class Inner(Out):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             wide = nn.functional.group_norm(super().forward(x), 2)
             return nn.functional.conv2d(wide, wide.new_ones(4, 4, 1, 1))
 
     graph = exported(Inner(), torch.zeros(1, 4, 8, 8))
-    assert half_islands(graph) == []
+    assert operators_not_in_float32(graph) == []
     values = [node.meta.get("val") for node in graph.nodes if node.op == "call_function"]
     assert torch.float16 in {value.dtype for value in values if isinstance(value, torch.Tensor)}

@@ -60,7 +60,7 @@ def test_engine_equals_the_network(device: torch.device, batch_size: int) -> Non
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_a_face_does_not_depend_on_its_company(batch_size: int) -> None:
+def test_a_face_does_not_depend_on_its_batch(batch_size: int) -> None:
     engine = TorchEngine(
         small_network(), model="small", device=torch.device("cpu"), batch_size=batch_size
     )
@@ -130,7 +130,7 @@ def test_options_that_contradict_each_other_are_refused(cached: Path) -> None:
     path = cached / "lite.safetensors"
     with pytest.raises(OptionError, match="--model"):
         choose_model(ModelOptions(weights=path), has_gpu=False, offline=True)
-    with pytest.raises(OptionError, match="only v2 has this knob"):
+    with pytest.raises(OptionError, match="only v2 has this setting"):
         choose_model(ModelOptions(model="lite", fidelity=0.3), has_gpu=False, offline=True)
     with pytest.raises(OptionError, match="fidelity"):
         ModelOptions(fidelity=1.2)

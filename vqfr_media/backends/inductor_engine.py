@@ -24,8 +24,8 @@ _WARM_UP_RUNS = 3
 class InductorEngine:
     """Runs AOTInductor packages; see `vqfr_media.engine.Engine` for the contract.
 
-    One thread at a time. On a GPU encoder and decoder are each captured once as a CUDA graph, inputs in buffers of
-    its own; a result is a copy, so that the next call does not change it.
+    One thread at a time. On a GPU encoder and decoder are each captured once as a CUDA graph, with
+    input buffers of its own; a result is a copy, so that the next call does not change it.
     """
 
     def __init__(self, folder: Path, spec: EngineSpec) -> None:
@@ -41,9 +41,9 @@ class InductorEngine:
         crops = torch.zeros(spec.batch_size, 3, spec.size, spec.size, device=device)
         crops = channels_last(crops)
         latents = torch.zeros(spec.batch_size, *spec.latent_shape, device=device)
-        knob = [torch.zeros(1, device=device)] if spec.has_fidelity else []
+        fidelity_input = [torch.zeros(1, device=device)] if spec.has_fidelity else []
         self._encoder = _runner(folder / "encoder.pt2", spec, [crops])
-        self._decoder = _runner(folder / "decoder.pt2", spec, [crops, latents, *knob])
+        self._decoder = _runner(folder / "decoder.pt2", spec, [crops, latents, *fidelity_input])
 
     def encode(self, crops: Tensor) -> Tensor:
         """See `Engine.encode`."""
@@ -52,9 +52,13 @@ class InductorEngine:
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
-        knob = [torch.tensor([fidelity], device=self.spec.device)] if self.spec.has_fidelity else []
+        fidelity_input = (
+            [torch.tensor([fidelity], device=self.spec.device)] if self.spec.has_fidelity else []
+        )
         return run_full(
-            lambda part, codes: self._decoder(channels_last(part), codes.contiguous(), *knob),
+            lambda part, codes: self._decoder(
+                channels_last(part), codes.contiguous(), *fidelity_input
+            ),
             self.spec,
             crops,
             latents,

@@ -38,13 +38,18 @@ class OpenvinoEngine:
         core = openvino().Core()
         crops = (spec.batch_size, 3, spec.size, spec.size)
         latents = (spec.batch_size, *spec.latent_shape)
-        knob = [(1,)] if spec.has_fidelity else []
+        fidelity_input = [(1,)] if spec.has_fidelity else []
         self._encoder = _Program(core, folder / "encoder.xml", spec, [crops], latents, "float32")
         self._look_up = _Program(
             core, folder / "decoder.codes.xml", spec, [latents], latents, "float32"
         )
         self._decoder = _Program(
-            core, folder / "decoder.xml", spec, [crops, latents, *knob], crops, spec.precision
+            core,
+            folder / "decoder.xml",
+            spec,
+            [crops, latents, *fidelity_input],
+            crops,
+            spec.precision,
         )
 
     def encode(self, crops: Tensor) -> Tensor:
@@ -53,9 +58,9 @@ class OpenvinoEngine:
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
-        knob = [torch.tensor([fidelity])] if self.spec.has_fidelity else []
+        fidelity_input = [torch.tensor([fidelity])] if self.spec.has_fidelity else []
         return run_full(
-            lambda part, before: self._decoder(part, self._look_up(before), *knob),
+            lambda part, before: self._decoder(part, self._look_up(before), *fidelity_input),
             self.spec,
             crops,
             latents,

@@ -95,7 +95,7 @@ def compile_settings(precision: str) -> dict[str, Any]:
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
-        # One knob for both libraries: OMP_NUM_THREADS, or torch.set_num_threads.
+        # One setting for both libraries: OMP_NUM_THREADS, or torch.set_num_threads.
         "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
         # Pinned threads of two processes, or of decoder and network, would share one core.
         "ENABLE_CPU_PINNING": False,

@@ -69,11 +69,11 @@ class TensorrtEngine:
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
-        knob = {}
+        fidelity_input = {}
         if self.spec.has_fidelity:
-            knob["fidelity"] = torch.tensor([fidelity], device=self.spec.device)
+            fidelity_input["fidelity"] = torch.tensor([fidelity], device=self.spec.device)
         return run_full(
-            lambda part, codes: self._decoder(crops=part, latents=codes, **knob),
+            lambda part, codes: self._decoder(crops=part, latents=codes, **fidelity_input),
             self.spec,
             crops,
             latents,
@@ -94,10 +94,12 @@ def plan_tensors(spec: EngineSpec) -> dict[str, PlanTensors]:
     """What the encoder's and the decoder's plan of an engine read and write, by file name."""
     crops = (spec.batch_size, 3, spec.size, spec.size)
     latents = (spec.batch_size, *spec.latent_shape)
-    knob: dict[str, tuple[int, ...]] = {"fidelity": (1,)} if spec.has_fidelity else {}
+    fidelity_input: dict[str, tuple[int, ...]] = {"fidelity": (1,)} if spec.has_fidelity else {}
     return {
         ENCODER: PlanTensors({"crops": crops}, {"latents": latents}),
-        DECODER: PlanTensors({"crops": crops, "latents": latents, **knob}, {"output": crops}),
+        DECODER: PlanTensors(
+            {"crops": crops, "latents": latents, **fidelity_input}, {"output": crops}
+        ),
     }
 
 

@@ -55,10 +55,12 @@ class TorchEngine:
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
-        knob = [torch.tensor([fidelity], device=self.spec.device)] if self.spec.has_fidelity else []
+        fidelity_input = (
+            [torch.tensor([fidelity], device=self.spec.device)] if self.spec.has_fidelity else []
+        )
         with exact_float32(self._device):
             return run_full(
-                lambda part, codes: self._decoder(channels_last(part), codes, *knob),
+                lambda part, codes: self._decoder(channels_last(part), codes, *fidelity_input),
                 self.spec,
                 crops,
                 latents,

@@ -107,7 +107,7 @@ class EngineExport:
     whole: bool = False
     """One file, image to image, instead of encoder and decoder."""
     fidelity: float | None = None
-    """v2's knob, with --whole; without it the knob is an input."""
+    """v2's fidelity, with --whole; without it the fidelity is an input."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class FaceTrack:
     enabled: bool = True
     """Whether the face is to be restored."""
     fidelity: float | None = None
-    """Overrides the `fidelity` option for this face; only for models that have the knob."""
+    """Overrides the `fidelity` option for this face; only for models that have one."""
 
 
 @dataclass(frozen=True, eq=False)

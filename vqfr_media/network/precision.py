@@ -2,7 +2,8 @@
 
 Measured on the lite network, 48 degraded faces, codes taken that differ from float32's:
 distances computed in bfloat16 13.5 %, the image alone rounded to bfloat16 1.3 %, all convolutions
-in bfloat16 1.2 %, with these islands 0.7 %; float16 0.2 and 0.1 %. So these stay in float32:
+in bfloat16 1.2 %, with the layers below in float32 0.7 %; float16 0.2 and 0.1 %. So these stay in
+float32:
 
 - convolutions that see the image: 8 bits of significand do not hold an 8-bit picture;
 - the encoder's last convolutions, latents, codebook, distances (v1, lite) and logits (v2): they
@@ -27,8 +28,8 @@ from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
 
-def lowered[N: VqfrV1 | VqfrV2](network: N, precision: Precision) -> N:
-    """Converts a float32 network, in place, to ``precision`` with float32 islands.
+def to_mixed_precision[N: VqfrV1 | VqfrV2](network: N, precision: Precision) -> N:
+    """Converts a float32 network, in place, to `precision`, the layers named above kept in float32.
 
     It then runs eagerly and exports without autocast regions: every change of type is an explicit
     cast in front of or behind a layer. Images and latents go in as float32 and come out as float32.
@@ -41,7 +42,7 @@ def lowered[N: VqfrV1 | VqfrV2](network: N, precision: Precision) -> N:
         ``network`` itself.
 
     Raises:
-        ValueError: no such precision, or the network is lowered already.
+        ValueError: no such precision, or the network is converted already.
     """
     if precision == "float32":
         return network
@@ -49,20 +50,20 @@ def lowered[N: VqfrV1 | VqfrV2](network: N, precision: Precision) -> N:
         raise ValueError(f"precision must be float32, float16 or bfloat16, not {precision!r}")
     types = {parameter.dtype for parameter in network.parameters()}
     if types != {torch.float32}:
-        raise ValueError(f"only a float32 network can be lowered; this one has {types}")
-    _lower(network, torch.float16 if precision == "float16" else torch.bfloat16)
+        raise ValueError(f"only a float32 network can be converted; this one has {types}")
+    _to_half_precision(network, torch.float16 if precision == "float16" else torch.bfloat16)
     return network
 
 
-def _lower(network: VqfrV1 | VqfrV2, dtype: torch.dtype) -> None:
-    features, results = _islands(network)
-    islands = {layer for top in (*features, *results) for layer in top.modules()}
+def _to_half_precision(network: VqfrV1 | VqfrV2, dtype: torch.dtype) -> None:
+    features, results = _kept_in_float32(network)
+    kept = {layer for top in (*features, *results) for layer in top.modules()}
     for module in network.modules():
-        if module in islands:
+        if module in kept:
             continue
         match module:
             case ModulatedDeformConv():
-                islands.add(module.conv_offset)  # it is visited after its parent
+                kept.add(module.conv_offset)  # it is visited after its parent
                 _convert(module, dtype)
             case nn.Conv2d():
                 _convert(module, dtype)
@@ -75,8 +76,8 @@ def _lower(network: VqfrV1 | VqfrV2, dtype: torch.dtype) -> None:
         _wrap(module, result=torch.float32)
 
 
-def _islands(network: VqfrV1 | VqfrV2) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Float32 parts: those whose result is a feature, and those whose result stays float32."""
+def _kept_in_float32(network: VqfrV1 | VqfrV2) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Layers kept in float32: those whose result is a feature, then those whose result stays so."""
     if isinstance(network, VqfrV2):
         attention = [module for module in network.modules() if isinstance(module, Attention)]
         return (

@@ -1,4 +1,4 @@
-"""VQFR's second edition: predicted codes, attention, and a knob between quality and fidelity."""
+"""VQFR's second edition: predicted codes, attention, and a choice between quality and fidelity."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class VqfrV2(nn.Module):
             image: ``(N, 3, S, S)`` in [-1, 1].
             quantized: ``(N, C, h, w)``.
             fidelity: 0 (the main output is the texture output) to 1 (the full main branch). A
-                tensor of one value is not checked; it keeps the knob an input of an exported graph.
+                tensor of one value is not checked; an exported graph then has it as an input.
 
         Raises:
             ValueError: ``fidelity`` is a number outside [0, 1].

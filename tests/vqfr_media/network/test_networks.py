@@ -34,17 +34,17 @@ def picture(size: int, *, count: int = 2) -> Tensor:
 def test_two_calls_are_one(fixture: str, size: int, request: pytest.FixtureRequest) -> None:
     config = request.getfixturevalue(fixture)
     network: Any = VqfrV2(config) if fixture == "tiny_v2_config" else VqfrV1(config)
-    knob = {"fidelity": 0.7} if fixture == "tiny_v2_config" else {}
+    fidelity_input = {"fidelity": 0.7} if fixture == "tiny_v2_config" else {}
     stirred(network)
     image = picture(size)
     latent = network.encode(image)
-    whole, parts = network(image, **knob), network.decode(image, latent, **knob)
+    whole, parts = network(image, **fidelity_input), network.decode(image, latent, **fidelity_input)
     assert latent.shape == (2, config.code_channels, size // 4, size // 4)
     assert network.codes(latent).shape == (2, size // 4, size // 4)
     assert torch.equal(whole.main, parts.main)
     assert torch.equal(whole.texture, parts.texture)
     assert whole.main.shape == whole.texture.shape == image.shape
-    again = network.decode_quantized(image, network.quantize(latent), **knob)
+    again = network.decode_quantized(image, network.quantize(latent), **fidelity_input)
     assert torch.equal(again.main, parts.main)
 
 
@@ -88,8 +88,8 @@ def test_stage_one_fits_into_stage_two(
         with torch.inference_mode():
             assert torch.equal(first.encode(image), second.encode(image))
             quantized = first.quantize(first.encode(image))
-            knob = {"fidelity": 1.0} if isinstance(second, VqfrV2) else {}
-            texture = second.decode_quantized(image, quantized, **knob).texture
+            fidelity_input = {"fidelity": 1.0} if isinstance(second, VqfrV2) else {}
+            texture = second.decode_quantized(image, quantized, **fidelity_input).texture
             assert torch.equal(first(image), texture)
 
 
@@ -118,13 +118,13 @@ def test_lite_is_within_its_limits() -> None:
 def test_it_trains_in_bfloat16(fixture: str, request: pytest.FixtureRequest) -> None:
     config = request.getfixturevalue(fixture)
     network: Any = VqfrV2(config) if fixture == "tiny_v2_config" else VqfrV1(config)
-    knob = {"fidelity": 1.0} if fixture == "tiny_v2_config" else {}
+    fidelity_input = {"fidelity": 1.0} if fixture == "tiny_v2_config" else {}
     stirred(network).train().to(memory_format=torch.channels_last)
     image = picture(32).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         latent = network.encode(image)
         quantized = latent + (network.quantize(latent) - latent).detach()
-        branches = network.decode_quantized(image, quantized, **knob)
+        branches = network.decode_quantized(image, quantized, **fidelity_input)
         loss = branches.texture.float().square().mean() + branches.main.float().square().mean()
     loss.backward()
     # The look-up itself passes no gradient on: neither to the codes nor to v2's classifier.
@@ -145,7 +145,7 @@ class Encode(nn.Module):
 
 
 class Decode(nn.Module):
-    """An engine's second call, the knob an input where there is one."""
+    """An engine's second call, the fidelity an input where there is one."""
 
     def __init__(self, network: VqfrV1 | VqfrV2) -> None:
         super().__init__()
@@ -165,19 +165,19 @@ def test_both_calls_export(fixture: str, request: pytest.FixtureRequest) -> None
     config = request.getfixturevalue(fixture)
     network = VqfrV2(config) if fixture == "tiny_v2_config" else VqfrV1(config)
     stirred(network)
-    image, knob = picture(32), torch.tensor(0.25)
+    image, fidelity = picture(32), torch.tensor(0.25)
     latent = network.encode(image)
     batch = {0: torch.export.Dim("batch")}
     encode = torch.export.export(Encode(network), (image,), dynamic_shapes=(batch,)).module()
     decode = torch.export.export(
-        Decode(network), (image, latent, knob), dynamic_shapes=(batch, batch, None)
+        Decode(network), (image, latent, fidelity), dynamic_shapes=(batch, batch, None)
     ).module()
     torch.testing.assert_close(encode(image[:1]), latent[:1])
     for number, given in ((1, 0.25), (2, 1.0)):
-        few, knob = image[:number], torch.tensor(given)
+        few, fidelity = image[:number], torch.tensor(given)
         for actual, expected in zip(
-            decode(few, latent[:number], knob),
-            Decode(network)(few, latent[:number], knob),
+            decode(few, latent[:number], fidelity),
+            Decode(network)(few, latent[:number], fidelity),
             strict=True,
         ):
             torch.testing.assert_close(actual, expected)

@@ -1,4 +1,4 @@
-"""A lowered network against its float32 self, in numbers and in its exported graph."""
+"""A mixed-precision network against its float32 self, in numbers and in its exported graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vqfr_training.lite_recipes import lite_stage2
 from vqfr_media import weights
 from vqfr_media.network.checkpoint import load_network, load_official
 from vqfr_media.network.export_modules import DecoderModule, EncoderModule
-from vqfr_media.network.precision import lowered
+from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1, VqfrV1Config
 from vqfr_media.network.vqfr_v2 import VqfrV2, VqfrV2Config
 
@@ -65,12 +65,12 @@ def faces(all_faces: Tensor) -> Tensor:
 @torch.inference_mode()
 @pytest.mark.parametrize("precision", HALVES)
 def test_results_stay_near_float32(network: Network, precision: Half) -> None:
-    crops, *knob = inputs(network)
-    low = lowered(copy.deepcopy(network), precision)
+    crops, *fidelity_input = inputs(network)
+    low = to_mixed_precision(copy.deepcopy(network), precision)
 
     latents, low_latents = EncoderModule(network)(crops), EncoderModule(low)(crops)
-    restored = DecoderModule(network)(crops, latents, *knob)
-    low_restored = DecoderModule(low)(crops, latents, *knob)
+    restored = DecoderModule(network)(crops, latents, *fidelity_input)
+    low_restored = DecoderModule(low)(crops, latents, *fidelity_input)
 
     assert low_latents.dtype == low_restored.dtype == torch.float32
     # Measured on the golden networks, whose weights are random: latents 0.014 and 0.0016 of their
@@ -99,7 +99,7 @@ class CastInput(nn.Module):
         return result
 
 
-def without_islands(network: VqfrV1, dtype: torch.dtype) -> VqfrV1:
+def all_in_half_precision(network: VqfrV1, dtype: torch.dtype) -> VqfrV1:
     """All of the encoder in `dtype`; latents and distances in float32."""
     naive = copy.deepcopy(network)
     naive.encoder = CastInput(naive.encoder, dtype)  # type: ignore[assignment]
@@ -108,12 +108,12 @@ def without_islands(network: VqfrV1, dtype: torch.dtype) -> VqfrV1:
 
 
 @torch.inference_mode()
-def test_islands_keep_codes_in_bfloat16(all_faces: Tensor) -> None:
+def test_float32_layers_keep_codes_in_bfloat16(all_faces: Tensor) -> None:
     network = load_network(weights.find("lite", offline=True))
     assert isinstance(network, VqfrV1)
 
-    share = flipped(network, lowered(copy.deepcopy(network), "bfloat16"), all_faces)
-    naive = flipped(network, without_islands(network, torch.bfloat16), all_faces)
+    share = flipped(network, to_mixed_precision(copy.deepcopy(network), "bfloat16"), all_faces)
+    naive = flipped(network, all_in_half_precision(network, torch.bfloat16), all_faces)
 
     # Measured on 48 faces: 0.0067 and 0.0116; with the first edition's weights 0.0067 and 0.0178.
     assert 0 < share < 0.01
@@ -140,7 +140,7 @@ def test_distances_have_to_be_float32(faces: Tensor) -> None:
 def test_float16_keeps_codes(faces: Tensor) -> None:
     network = load_network(weights.find("lite", offline=True))
     assert isinstance(network, VqfrV1)
-    share = flipped(network, lowered(copy.deepcopy(network), "float16"), faces)
+    share = flipped(network, to_mixed_precision(copy.deepcopy(network), "float16"), faces)
     assert share < 0.003  # measured: 0.001
 
 
@@ -153,14 +153,14 @@ def float_types(node: fx.Node) -> Iterator[torch.dtype]:
 
 
 @pytest.mark.parametrize("precision", HALVES)
-def test_islands_are_in_the_exported_graph(network: Network, precision: Half) -> None:
-    crops, *knob = inputs(network)
+def test_float32_layers_are_in_the_exported_graph(network: Network, precision: Half) -> None:
+    crops, *fidelity_input = inputs(network)
     latents = network.encode(crops).detach()
-    low = lowered(network, precision)
+    low = to_mixed_precision(network, precision)
     types: dict[str, list[set[torch.dtype]]] = {}
     for module, arguments in (
         (EncoderModule(low), (crops,)),
-        (DecoderModule(low), (crops, latents, *knob)),
+        (DecoderModule(low), (crops, latents, *fidelity_input)),
     ):
         program = torch.export.export(module, arguments, strict=False)
         for node in program.graph.nodes:
@@ -182,17 +182,17 @@ def test_islands_are_in_the_exported_graph(network: Network, precision: Half) ->
 
 def test_float32_is_left_alone(tiny_v1_config: VqfrV1Config) -> None:
     network = VqfrV1(tiny_v1_config)
-    assert lowered(network, "float32") is network
+    assert to_mixed_precision(network, "float32") is network
     assert {p.dtype for p in network.parameters()} == {torch.float32}
     assert not any(m._forward_pre_hooks for m in network.modules())
 
 
 def test_lowers_only_what_is_float32(tiny_v1_config: VqfrV1Config) -> None:
-    network = lowered(VqfrV1(tiny_v1_config), "bfloat16")
-    with pytest.raises(ValueError, match="only a float32 network can be lowered"):
-        lowered(network, "float16")
+    network = to_mixed_precision(VqfrV1(tiny_v1_config), "bfloat16")
+    with pytest.raises(ValueError, match="only a float32 network can be converted"):
+        to_mixed_precision(network, "float16")
 
 
 def test_refuses_unknown_precisions(tiny_v1_config: VqfrV1Config) -> None:
     with pytest.raises(ValueError, match="not 'int8'"):
-        lowered(VqfrV1(tiny_v1_config), "int8")  # type: ignore[arg-type]
+        to_mixed_precision(VqfrV1(tiny_v1_config), "int8")  # type: ignore[arg-type]

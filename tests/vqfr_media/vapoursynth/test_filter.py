@@ -182,7 +182,7 @@ def test_a_background_at_the_final_scale(scene_clip: Make) -> None:
         ({"weights": 5}, "a file must be given as a text, got 5"),
         ({"bg_clip": 5}, "bg_clip must be a video clip, got 5"),
         ({"device_index": 7}, "device 'cuda:7' is not here"),
-        ({"model": "lite", "device_index": -1, "fidelity": 0.5}, "only v2 has this knob"),
+        ({"model": "lite", "device_index": -1, "fidelity": 0.5}, "only v2 has this setting"),
         ({"model": "v1", "offline": True}, "the v1 weights are not here and offline is set"),
         ({"weights": "x.pth"}, "--model v1, v2 or lite"),
         ({"tracks": "nowhere.json"}, "nowhere.json: there is no such file"),
