@@ -19,12 +19,12 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from vqfr_engines.bench import run_seconds
 from vqfr_engines.request import builder_of, open_engine
-from vqfr_engines.timing import seconds
 
 from benchmarks import record
 from vqfr_media import weights
-from vqfr_media.backends.runs import spec_of
+from vqfr_media.backends.batching import spec_of
 from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.engine import Engine
 from vqfr_media.errors import BackendError, EngineError
@@ -159,7 +159,7 @@ def rows_of(
                 ),
             )
             for part, run in enumerate(both):
-                least[index][part] = min(least[index][part], seconds(run, device) / batch)
+                least[index][part] = min(least[index][part], run_seconds(run, device) / batch)
             if device.type == "cuda":
                 peaks[index] = torch.cuda.max_memory_allocated(device) / 2**20
     rows = []

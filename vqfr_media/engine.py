@@ -17,7 +17,7 @@ from vqfr_media.options import ModelOptions
 from vqfr_media.values import EngineSpec
 
 if TYPE_CHECKING:
-    from vqfr_engines.load import Loaded
+    from vqfr_engines.load import LoadedEngine
     from vqfr_engines.request import EngineRequest
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class ChosenModel:
     engine: Path | None = None
     """Directory of the engine that runs it, where there is one."""
     identity: str = ""
-    """Identity of that engine, SHA-256 (`manifest.Origin`)."""
+    """Identity of that engine, SHA-256 (`manifest.EngineIdentity`)."""
 
 
 def choose_model(
@@ -229,14 +229,16 @@ def _load_torch(
     return engine, replace(chosen, backend="torch", backend_why=why)
 
 
-def _described(loaded: "Loaded", chosen: ChosenModel, *, why: str) -> tuple[Engine, ChosenModel]:
-    origin = loaded.manifest.origin
+def _described(
+    loaded: "LoadedEngine", chosen: ChosenModel, *, why: str
+) -> tuple[Engine, ChosenModel]:
+    identity = loaded.manifest.identity
     return loaded.engine, replace(
         chosen,
-        backend=origin.backend,
+        backend=identity.backend,
         backend_why=why,
         engine=loaded.folder,
-        identity=origin.identity,
+        identity=identity.sha256,
     )
 
 
@@ -244,7 +246,7 @@ def _load_automatically(
     options: ModelOptions, chosen: ChosenModel, device: torch.device
 ) -> tuple[Engine, ChosenModel]:
     """An engine without surprises: a CPU's is built in passing, a GPU's only on demand."""
-    from vqfr_engines.load import Loaded, load_automatically
+    from vqfr_engines.load import LoadedEngine, load_automatically
 
     backends: tuple[BuiltBackend, ...] = ("openvino",)
     why = "the fastest on CPUs"
@@ -255,7 +257,7 @@ def _load_automatically(
         any_precision=options.precision == "auto",
         any_batch_size=options.batch_size is None,
     )
-    if isinstance(found, Loaded):
+    if isinstance(found, LoadedEngine):
         return _described(found, chosen, why=why)
     if options.precision not in ("auto", "float32"):
         raise BackendError(
@@ -271,12 +273,12 @@ def _load_directory(options: ModelOptions, folder: Path) -> tuple[Engine, Chosen
     from vqfr_engines.store import named_manifest, trusted
 
     manifest = named_manifest(folder)
-    origin = manifest.origin
-    if options.model not in ("auto", origin.model):
+    identity = manifest.identity
+    if options.model not in ("auto", identity.model):
         raise OptionError(
-            f"--model {options.model} is not what the engine in {folder} holds: {origin.model}"
+            f"--model {options.model} is not what the engine in {folder} holds: {identity.model}"
         )
-    _check_fidelity(options, origin.model, why=f"the engine in {folder}")
+    _check_fidelity(options, identity.model, why=f"the engine in {folder}")
     device = resolve_device(
         "cpu" if options.device == "auto" and manifest.spec.device == "cpu" else options.device
     )
@@ -286,14 +288,14 @@ def _load_directory(options: ModelOptions, folder: Path) -> tuple[Engine, Chosen
             "leave out --device, or build one for it"
         )
     trusted(folder, device=str(device))
-    engine = open_engine(folder, origin.backend, replace(manifest.spec, device=str(device)))
+    engine = open_engine(folder, identity.backend, replace(manifest.spec, device=str(device)))
     chosen = ChosenModel(
-        origin.model,
+        identity.model,
         Path(manifest.weights),
         f"what the engine in {folder} holds",
-        backend=origin.backend,
+        backend=identity.backend,
         backend_why="asked for",
         engine=folder,
-        identity=origin.identity,
+        identity=identity.sha256,
     )
     return engine, chosen

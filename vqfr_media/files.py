@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -12,6 +13,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vqfr_media.errors import InputError, MediaError, OutputError
+
+logger = logging.getLogger(__name__)
 
 # What the operating system says when the medium, not the content, is at fault.
 _MEDIUM = {
@@ -84,8 +87,7 @@ def atomic_output(path: Path, *, folder: Path | None = None) -> Iterator[Path]:
         try:
             # Some file systems report a full disk only now; and a name must not outlive a crash
             # that its content did not.
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+            sync_file(temporary)
             os.replace(temporary, target)
             sync_folder(target.parent)
         except OSError as error:
@@ -98,6 +100,16 @@ def atomic_output(path: Path, *, folder: Path | None = None) -> Iterator[Path]:
 def _refuse_nul(path: Path) -> None:
     if "\0" in str(path):
         raise OutputError(f"{str(path)!r}: a file name cannot hold a NUL byte; give another name")
+
+
+def sync_file(path: Path) -> None:
+    """Makes the content of a file outlive a crash.
+
+    Raises:
+        OSError: the medium fails.
+    """
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -194,6 +206,28 @@ def lock_folder(folder: Path, lock_name: str, *, busy: str) -> Iterator[None]:
         raise OutputError(busy) from error
     except OSError as error:
         raise output_error(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def wait_for_folder(folder: Path) -> Iterator[None]:
+    """Holds `folder` for this process alone, by a lock file beside it; waits for who has it.
+
+    The folder need not be there yet; the one above is made where there is none.
+
+    Raises:
+        OSError: the lock's file cannot be written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.warning("another process is at work on %s; waiting for it", folder)
+        lock.acquire()
     try:
         yield
     finally:

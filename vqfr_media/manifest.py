@@ -28,7 +28,7 @@ _PROGRAM = re.compile(r"(encoder|decoder)\.[\w.-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class EngineIdentity:
     """Everything that decides what an engine computes and where it runs."""
 
     backend: BuiltBackend
@@ -59,19 +59,19 @@ class Origin:
         for name in ("network", "options", "versions", "machine"):
             mapping = getattr(self, name)
             _check(isinstance(mapping, Mapping), name, mapping)
-            # As JSON gives it back, so that an origin equals what was read from its file.
+            # As JSON gives it back, so that an identity equals what was read from its file.
             object.__setattr__(self, name, json.loads(json.dumps(dict(mapping))))
         for name in ("versions", "machine"):
             values = getattr(self, name).values()
             _check(all(isinstance(value, str) for value in values), name, getattr(self, name))
 
     @property
-    def identity(self) -> str:
+    def sha256(self) -> str:
         """SHA-256, in hexadecimal, over all of the above."""
         text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def differences(self, wanted: "Origin") -> list[str]:
+    def differences(self, wanted: "EngineIdentity") -> list[str]:
         """One clause for each thing in which this one is not as `wanted`; both sides are named."""
         found = []
         for field in fields(self):
@@ -125,7 +125,7 @@ class Parity:
 class Manifest:
     """What `manifest.json` says of the engine beside it."""
 
-    origin: Origin
+    identity: EngineIdentity
     """What it was built from and for."""
     spec: EngineSpec
     """What a caller must know to feed it."""
@@ -141,13 +141,13 @@ class Manifest:
     """How long that took, the comparison with PyTorch included."""
 
     def __post_init__(self) -> None:
-        spec, origin = self.spec, self.origin
+        spec, identity = self.spec, self.identity
         for name, one, other in (
-            ("model", spec.model, origin.model),
-            ("batch_size", spec.batch_size, origin.batch_size),
-            ("precision", spec.precision, origin.precision),
+            ("model", spec.model, identity.model),
+            ("batch_size", spec.batch_size, identity.batch_size),
+            ("precision", spec.precision, identity.precision),
         ):
-            _check(one == other, f"spec.{name} ({origin.identity[:12]} has {other!r})", one)
+            _check(one == other, f"spec.{name} ({identity.sha256[:12]} has {other!r})", one)
         shape = spec.latent_shape
         _check(isinstance(shape, tuple) and len(shape) == 3, "spec.latent_shape", shape)
         _check(all(map(_is_count, (*shape, spec.size))), "spec", spec)
@@ -181,13 +181,13 @@ class Manifest:
             raise ValueError(f"format version {version!r}, this program reads {FORMAT_VERSION}")
         values.pop("format_version")
         _check_names(cls, values)
-        for name, part in (("origin", Origin), ("spec", EngineSpec), ("parity", Parity)):
+        for name, part in (("identity", EngineIdentity), ("spec", EngineSpec), ("parity", Parity)):
             _check_names(part, values[name])
         spec = values["spec"]
         if isinstance(spec["latent_shape"], list):
             spec["latent_shape"] = tuple(spec["latent_shape"])
         parts = {
-            "origin": Origin(**values["origin"]),
+            "identity": EngineIdentity(**values["identity"]),
             "spec": EngineSpec(**spec),
             "parity": Parity(**values["parity"]),
         }

@@ -53,7 +53,7 @@ class Summary:
     engine: Path | None
     """Directory of the engine that ran it, where it was one on disk."""
     engine_identity: str
-    """SHA-256 of that engine's origin, else empty."""
+    """SHA-256 of that engine's identity, else empty."""
     detector: str
     """What found the faces."""
     detector_why: str

@@ -1,5 +1,7 @@
 """What an engine is worth: its time per face beside that of eager PyTorch, taken in turns."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -9,14 +11,13 @@ from statistics import median
 import torch
 
 from vqfr_engines.parity import FIDELITIES, fixed_crops
-from vqfr_engines.timing import seconds
 from vqfr_engines.verify import network_of, open_trusted
 from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timing:
+class EngineTiming:
     """Milliseconds per face, the median of the runs."""
 
     part: str
@@ -33,7 +34,7 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class BenchResult:
     """The outcome of a measurement."""
 
     manifest: Manifest
@@ -44,11 +45,11 @@ class Bench:
     """Threads that PyTorch used."""
     date: str
     """When it ended: ISO 8601 with the time zone."""
-    timings: tuple[Timing, ...]
+    timings: tuple[EngineTiming, ...]
     """encode, decode, both."""
 
 
-def bench_engine(folder: Path, *, runs: int) -> Bench:
+def bench_engine(folder: Path, *, runs: int) -> BenchResult:
     """Times the engine in `folder` and eager PyTorch in turns: a busy machine slows both.
 
     Args:
@@ -83,22 +84,37 @@ def bench_engine(folder: Path, *, runs: int) -> Bench:
         for side, one in (("engine", engine), ("torch", eager)):
             encode = partial(one.encode, crops)
             decode = partial(one.decode, crops, latents, fidelity=fidelity)
-            taken["encode", side].append(seconds(encode, device))
-            taken["decode", side].append(seconds(decode, device))
+            taken["encode", side].append(run_seconds(encode, device))
+            taken["decode", side].append(run_seconds(decode, device))
     ms = {key: 1000 * median(values) / spec.batch_size for key, values in taken.items()}
     timings = [
-        Timing(part=part, engine_ms=ms[part, "engine"], torch_ms=ms[part, "torch"])
+        EngineTiming(part=part, engine_ms=ms[part, "engine"], torch_ms=ms[part, "torch"])
         for part in ("encode", "decode")
     ]
-    both = Timing(
+    both = EngineTiming(
         part="both",
         engine_ms=sum(timing.engine_ms for timing in timings),
         torch_ms=sum(timing.torch_ms for timing in timings),
     )
-    return Bench(
+    return BenchResult(
         manifest=manifest,
         runs=runs,
         threads=torch.get_num_threads(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         timings=(*timings, both),
     )
+
+
+def run_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """One run of `work`, from an idle `device` to an idle one."""
+    _finish(device)
+    started = time.perf_counter()
+    work()
+    _finish(device)
+    return time.perf_counter() - started
+
+
+def _finish(device: torch.device) -> None:
+    """A GPU's work is done later than it is asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,7 +1,6 @@
 """Building an engine: once for all who ask, whole or not at all, and compared before it is used."""
 
 import logging
-import os
 import secrets
 import shutil
 import time
@@ -11,26 +10,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vqfr_engines.lock import locked
 from vqfr_engines.parity import Reference, faults
-from vqfr_engines.remove import refuse_foreign
-from vqfr_engines.request import EngineRequest, builder_of, open_engine, origin_of
+from vqfr_engines.request import EngineRequest, builder_of, identity_of, open_engine
 from vqfr_engines.store import (
     VARIABLE,
-    check_origin,
+    check_identity,
     engines_folder,
     file_hashes,
     folder_name,
     predecessors,
+    refuse_foreign,
 )
-from vqfr_media.backends.runs import spec_of
+from vqfr_media.backends.batching import spec_of
 from vqfr_media.errors import (
     EngineError,
     EngineFileError,
     OutputError,
     VqfrMediaError,
 )
-from vqfr_media.manifest import MANIFEST, Manifest, Origin
+from vqfr_media.files import sync_file, sync_folder, wait_for_folder
+from vqfr_media.manifest import MANIFEST, EngineIdentity, Manifest
 from vqfr_media.network.checkpoint import load_model
 
 # Less than this is left where a builder failed because it filled the disk: they say it unclearly.
@@ -40,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
+class BuildResult:
     """An engine that can be used."""
 
     folder: Path
@@ -53,7 +52,7 @@ class Built:
 
 def build_engine(
     request: EngineRequest, *, output: Path | None = None, unusable: Manifest | None = None
-) -> Built:
+) -> BuildResult:
     """The engine that `request` describes: found where it is sound, else built.
 
     Processes that want the same engine at once wait for the first one and take what it built. A
@@ -72,27 +71,32 @@ def build_engine(
         OptionError: `output` holds what is no engine's.
         OutputError: the folder cannot be written, or its disk is full.
     """
-    origin = origin_of(request)
-    folder = output if output is not None else engines_folder() / folder_name(origin)
+    identity = identity_of(request)
+    folder = output if output is not None else engines_folder() / folder_name(identity)
     folder = folder.absolute()
     with _writing(folder):
         # Another process may be replacing it: only who holds the lock can say what is wrong.
         with suppress(EngineFileError):
-            if folder.exists() and (sound := check_origin(folder, origin)) != unusable:
-                return Built(folder=folder, manifest=sound, fresh=False)
-        return _build_locked(request, origin, folder, kept=output is None, unusable=unusable)
+            if folder.exists() and (sound := check_identity(folder, identity)) != unusable:
+                return BuildResult(folder=folder, manifest=sound, fresh=False)
+        return _build_locked(request, identity, folder, kept=output is None, unusable=unusable)
 
 
 def _build_locked(
-    request: EngineRequest, origin: Origin, folder: Path, *, kept: bool, unusable: Manifest | None
-) -> Built:
-    with locked(folder):
-        if (sound := _find(folder, origin)) not in (None, unusable):
-            return Built(folder=folder, manifest=sound, fresh=False)
+    request: EngineRequest,
+    identity: EngineIdentity,
+    folder: Path,
+    *,
+    kept: bool,
+    unusable: Manifest | None,
+) -> BuildResult:
+    with wait_for_folder(folder):
+        if (sound := _find(folder, identity)) not in (None, unusable):
+            return BuildResult(folder=folder, manifest=sound, fresh=False)
         for left in _leftovers(folder):
             shutil.rmtree(left)
-        for older in predecessors(origin) if kept else []:
-            different = "; ".join(older.origin.differences(origin))
+        for older in predecessors(identity) if kept else []:
+            different = "; ".join(older.identity.differences(identity))
             logger.warning(
                 "the %s engine of %s that is here is stale: %s",
                 request.backend,
@@ -106,7 +110,7 @@ def _build_locked(
         part = _part(folder)
         part.mkdir()
         try:
-            manifest = _build_into(part, request, origin)
+            manifest = _build_into(part, request, identity)
             _put_in_place(part, folder)
         except RuntimeError as error:  # EngineError is one
             if shutil.disk_usage(part).free < _FULL_BYTES:
@@ -121,10 +125,10 @@ def _build_locked(
         finally:
             shutil.rmtree(part, ignore_errors=True)  # gone already, where all went well
         logger.warning("built the %s in %.1f s", what, manifest.seconds)
-    return Built(folder=folder, manifest=manifest, fresh=True)
+    return BuildResult(folder=folder, manifest=manifest, fresh=True)
 
 
-def _find(folder: Path, origin: Origin) -> Manifest | None:
+def _find(folder: Path, identity: EngineIdentity) -> Manifest | None:
     """The manifest of a sound engine in `folder`; the log says what is wrong with another.
 
     Only for who holds the lock.
@@ -132,7 +136,7 @@ def _find(folder: Path, origin: Origin) -> Manifest | None:
     if not folder.exists():
         return None
     try:
-        return check_origin(folder, origin)
+        return check_identity(folder, identity)
     except EngineFileError as error:
         refuse_foreign(folder, "is not replaced; name another folder")
         if any(folder.iterdir()):
@@ -140,7 +144,7 @@ def _find(folder: Path, origin: Origin) -> Manifest | None:
         return None
 
 
-def _build_into(folder: Path, request: EngineRequest, origin: Origin) -> Manifest:
+def _build_into(folder: Path, request: EngineRequest, identity: EngineIdentity) -> Manifest:
     """Builds, loads and compares; the manifest is the last file that is written."""
     started = time.monotonic()
     backend, precision, device = request.backend, request.precision, request.device
@@ -165,7 +169,7 @@ def _build_into(folder: Path, request: EngineRequest, origin: Origin) -> Manifes
             f"{'; '.join(beyond)}; take another --precision, or --backend torch"
         )
     manifest = Manifest(
-        origin=origin,
+        identity=identity,
         spec=spec,
         weights=str(request.weights.absolute()),
         files=file_hashes(folder),
@@ -179,8 +183,9 @@ def _build_into(folder: Path, request: EngineRequest, origin: Origin) -> Manifes
 
 def _put_in_place(part: Path, folder: Path) -> None:
     """Gives a complete engine its name, in place of what had it."""
-    for path in (*part.iterdir(), part):
-        _sync(path)  # a name must not outlive a crash that its content did not
+    for path in part.iterdir():
+        sync_file(path)  # a name must not outlive a crash that its content did not
+    sync_folder(part)
     old = _part(folder)
     if folder.exists():
         folder.rename(old)
@@ -190,17 +195,9 @@ def _put_in_place(part: Path, folder: Path) -> None:
         if old.exists():
             old.rename(folder)
         raise
-    _sync(folder.parent)
+    sync_folder(folder.parent)
     if old.exists():
         shutil.rmtree(old)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _part(folder: Path) -> Path:

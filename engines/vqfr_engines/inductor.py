@@ -19,10 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vqfr_media.backends.exact import exact_float32
+from vqfr_media.backends.batching import channels_last
 from vqfr_media.backends.nvidia_gpu import check_capability, gpu_facts
-from vqfr_media.backends.runs import channels_last
-from vqfr_media.backends.torch_engine import resolve_device
+from vqfr_media.backends.torch_engine import exact_float32, resolve_device
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.files import first_line
 from vqfr_media.manifest import Precision

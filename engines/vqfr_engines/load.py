@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vqfr_engines.build import Built, build_engine
+from vqfr_engines.build import BuildResult, build_engine
 from vqfr_engines.request import (
     BuiltEngine,
     EngineRequest,
     build_command,
     builder_of,
+    identity_now,
+    identity_of,
     open_engine,
-    origin_now,
-    origin_of,
     sha256_of,
 )
 from vqfr_engines.store import engine_folders, is_kept, kept_manifests
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
+class LoadedEngine:
     """An engine that runs, and where it came from."""
 
     engine: BuiltEngine
@@ -42,7 +42,7 @@ class Loaded:
     """What it says of itself."""
 
 
-def load_built(request: EngineRequest) -> Loaded:
+def load_built(request: EngineRequest) -> LoadedEngine:
     """The engine that `request` describes, found or built; built again where it does not load.
 
     Raises:
@@ -65,7 +65,7 @@ def load_built(request: EngineRequest) -> Loaded:
 
 def load_automatically(
     requests: Sequence[EngineRequest], *, any_precision: bool, any_batch_size: bool
-) -> Loaded | str:
+) -> LoadedEngine | str:
     """The first engine of `requests` that can be had, or a clause that says why there is none.
 
     On a CPU it is built where it is not here. On a GPU, where that takes minutes, only what
@@ -91,10 +91,10 @@ def load_automatically(
     return "; ".join(reasons) or _nothing_built(requests)
 
 
-def _loaded(request: EngineRequest, built: Built) -> Loaded:
+def _loaded(request: EngineRequest, built: BuildResult) -> LoadedEngine:
     spec = replace(built.manifest.spec, device=request.device)
     engine = open_engine(built.folder, request.backend, spec)
-    return Loaded(engine=engine, folder=built.folder, manifest=built.manifest)
+    return LoadedEngine(engine=engine, folder=built.folder, manifest=built.manifest)
 
 
 def _as_kept(
@@ -102,35 +102,36 @@ def _as_kept(
 ) -> EngineRequest | None:
     """`request` as the newest engine answers it that is kept and fits this machine.
 
-    None where none is kept. One for another machine or version counts on a GPU, as a wish.
+    None where none is kept. On a GPU one for another machine or version counts: it
+    shows that somebody wants one.
     """
     place = request.device.partition(":")[0]
     kept = [
         manifest
         for manifest in kept_manifests(request.backend, request.model)
         if manifest.spec.device.partition(":")[0] == place
-        and (any_precision or manifest.origin.precision == request.precision)
-        and (any_batch_size or manifest.origin.batch_size == request.batch_size)
+        and (any_precision or manifest.identity.precision == request.precision)
+        and (any_batch_size or manifest.identity.batch_size == request.batch_size)
     ]
     if kept:
         weights_sha256 = sha256_of(request.weights)
-        kept = [one for one in kept if one.origin.weights_sha256 == weights_sha256]
+        kept = [one for one in kept if one.identity.weights_sha256 == weights_sha256]
     if not kept:
         # One whose manifest cannot be read has only its name to be known by.
         begins = f"{request.model}-{request.backend}-"
         alike = any(folder.name.startswith(begins) for folder in engine_folders())
-        return request if alike and is_kept(origin_of(request)) else None
+        return request if alike and is_kept(identity_of(request)) else None
     builder_of(request.backend).check(request.device)
     fitting = [manifest for manifest in kept if _fits(manifest, request.device)]
     if not fitting and place == "cpu":
         return None
-    origin = (fitting or kept)[0].origin
-    return replace(request, precision=origin.precision, batch_size=origin.batch_size)
+    identity = (fitting or kept)[0].identity
+    return replace(request, precision=identity.precision, batch_size=identity.batch_size)
 
 
 def _fits(manifest: Manifest, device: str) -> bool:
     try:
-        return origin_now(manifest.origin, device=device).identity == manifest.origin.identity
+        return identity_now(manifest.identity, device=device).sha256 == manifest.identity.sha256
     except BackendError:  # its precision is not to be had on this machine: it is another's
         return False
 

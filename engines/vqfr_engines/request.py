@@ -1,4 +1,4 @@
-"""What is asked of a builder, and what an engine built so would say of its origin."""
+"""What is asked of a builder, and what an engine built so would say of its identity."""
 
 import hashlib
 import importlib.resources
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from vqfr_media.errors import CheckpointError
 from vqfr_media.files import file_sha256
-from vqfr_media.manifest import BuiltBackend, Origin, Precision
+from vqfr_media.manifest import BuiltBackend, EngineIdentity, Precision
 from vqfr_media.network.checkpoint import read_config
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
@@ -121,8 +121,8 @@ def open_engine(folder: Path, backend: BuiltBackend, spec: EngineSpec) -> BuiltE
             assert_never(backend)
 
 
-def origin_of(request: EngineRequest) -> Origin:
-    """The origin of an engine that is built for `request` on this machine, now.
+def identity_of(request: EngineRequest) -> EngineIdentity:
+    """The identity of an engine that is built for `request` on this machine, now.
 
     Raises:
         BackendError: it cannot be built or run here.
@@ -131,7 +131,7 @@ def origin_of(request: EngineRequest) -> Origin:
     builder = builder_of(request.backend)
     check_backend(request.backend, precision=request.precision, device=request.device)
     network = read_config(request.weights, model=request.model).to_dict()
-    return Origin(
+    return EngineIdentity(
         backend=request.backend,
         model=request.model,
         weights_sha256=sha256_of(request.weights),
@@ -195,33 +195,33 @@ def sha256_of(weights: Path) -> str:
         raise CheckpointError(f"{weights} cannot be read: {error.strerror}") from error
 
 
-def origin_now(origin: Origin, *, device: str) -> Origin:
-    """`origin` with the settings, libraries and machine that it would get here and now.
+def identity_now(identity: EngineIdentity, *, device: str) -> EngineIdentity:
+    """`identity` with the settings, libraries and machine that it would get here and now.
 
     Raises:
         BackendError: such engines cannot run on `device` here.
     """
-    builder = builder_of(origin.backend)
+    builder = builder_of(identity.backend)
     builder.check(device)
     return replace(
-        origin,
-        options=_options(origin.backend, origin.precision),
+        identity,
+        options=_options(identity.backend, identity.precision),
         versions=builder.versions(),
         machine=builder.machine(device),
     )
 
 
 def build_command(
-    origin: Origin | EngineRequest,
+    identity: EngineIdentity | EngineRequest,
     *,
     weights: str,
     device: str | None = None,
     output: Path | None = None,
 ) -> str:
-    """What to type for an engine like the one of `origin`, from the file `weights`."""
+    """What to type for an engine like the one of `identity`, from the file `weights`."""
     words = [
-        f"vqfr-media engine build --backend {origin.backend} --model {origin.model}",
-        f"--precision {origin.precision} --batch-size {origin.batch_size}",
+        f"vqfr-media engine build --backend {identity.backend} --model {identity.model}",
+        f"--precision {identity.precision} --batch-size {identity.batch_size}",
         f"--weights {shlex.quote(weights)}",
     ]
     if device is not None:

@@ -1,6 +1,6 @@
 """What a person with the hardware runs once: does a backend hold here what its design assumes.
 
-For TensorRT these are the seven points that no machine without a GPU can settle
+For TensorRT these are the seven points that only a machine with a GPU can answer
 (docs/tensorrt.md); for the other backends, building, exactness, determinism and speed.
 """
 
@@ -9,21 +9,25 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from vqfr_engines.engine_checks import (
+    CheckFailedError,
+    Point,
+    check_batch_invariance,
+    check_parity,
+    milliseconds_per_face,
+)
+from vqfr_engines.request import BuiltEngine, builder_of, open_engine
 from vqfr_media import weights
+from vqfr_media.backends.batching import spec_of
 from vqfr_media.errors import BackendError
-from vqfr_media.manifest import BuiltBackend
-
-type Point = tuple[str, Callable[[], str]]
-"""A point's name, and what checks it: it returns what it saw, and raises where that is bad."""
+from vqfr_media.manifest import BuiltBackend, Precision
+from vqfr_media.network.checkpoint import load_model
 
 logger = logging.getLogger(__name__)
-
-
-class CheckFailedError(Exception):
-    """A point does not hold; the message says what was seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,70 @@ def run(backend: BuiltBackend, *, device: str, model: str = "lite") -> Iterator[
             yield _result(number, name, check)
 
 
+class EngineChecks:
+    """Builds one engine into a folder and looks at it from all sides."""
+
+    def __init__(
+        self, folder: Path, *, backend: BuiltBackend, device: str, model: str, weights: Path
+    ) -> None:
+        self._folder, self._backend, self._device = folder, backend, device
+        self._model, self._weights = model, weights
+        self._precision: Precision = "float32" if device == "cpu" else "float16"
+
+    def points(self) -> Sequence[Point]:
+        """The points, in order."""
+        return (
+            ("an engine builds and loads", self.loads),
+            ("it computes what PyTorch computes", self.is_exact),
+            ("a face's bits do not depend on its batch", self.is_batch_invariant),
+            ("how long a face takes", self.takes),
+        )
+
+    def loads(self) -> str:
+        """Builds and opens the engine."""
+        started = time.perf_counter()
+        spec = self._engine.spec
+        files = ", ".join(
+            f"{path.name} {path.stat().st_size / 1e6:.1f} MB"
+            for path in sorted(self._folder.iterdir())
+        )
+        return f"{spec.precision}, {time.perf_counter() - started:.0f} s, {files}"
+
+    def is_exact(self) -> str:
+        """Compares it with PyTorch in float32."""
+        return check_parity(self._engine, load_model(self._weights, model=self._model))
+
+    def is_batch_invariant(self) -> str:
+        """Runs crops alone, in a batch and again."""
+        return check_batch_invariance(self._engine)
+
+    def takes(self) -> str:
+        """Times encoder and decoder."""
+        encode, decode = milliseconds_per_face(self._engine)
+        return f"encode {encode:.2f} ms, decode {decode:.2f} ms per face"
+
+    @cached_property
+    def _engine(self) -> BuiltEngine:
+        builder = builder_of(self._backend)
+        builder.check(self._device)
+        network = load_model(self._weights, model=self._model)
+        spec = spec_of(
+            network,
+            model=self._model,
+            batch_size=2,
+            precision=self._precision,
+            device=self._device,
+        )
+        builder.build(
+            network,
+            self._folder,
+            precision=self._precision,
+            batch_size=spec.batch_size,
+            device=self._device,
+        )
+        return open_engine(self._folder, self._backend, spec)
+
+
 def _points(
     backend: BuiltBackend, folder: Path, *, device: str, model: str, path: Path
 ) -> Sequence[Point]:
@@ -69,8 +137,6 @@ def _points(
         from vqfr_engines.selftest_tensorrt import TensorrtChecks
 
         return TensorrtChecks(folder, device=device, model=model, weights=path).points()
-    from vqfr_engines.selftest_engine import EngineChecks
-
     return EngineChecks(folder, backend=backend, device=device, model=model, weights=path).points()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from torchvision.ops import deform_conv2d
 from vqfr_deform_conv.tiling import Convolution
 
-from vqfr_media.backends.tensorrt_engine import Plan
+from vqfr_media.backends.tensorrt_engine import TensorrtPlan
 from vqfr_media.backends.tensorrt_library import import_tensorrt, log_bridge
 from vqfr_media.errors import EngineError
 
@@ -63,7 +63,7 @@ def alone_inputs() -> AloneInputs:
     )
 
 
-def alone_plan(path: Path, inputs: AloneInputs, *, device: torch.device) -> Plan:
+def alone_plan(path: Path, inputs: AloneInputs, *, device: torch.device) -> TensorrtPlan:
     """Builds the network around one deformable convolution in float16 to `path`, and loads it.
 
     Raises:
@@ -85,7 +85,7 @@ def alone_plan(path: Path, inputs: AloneInputs, *, device: torch.device) -> Plan
         raise EngineError(f"TensorRT refuses the plugin: {' / '.join(log.errors[-2:])}")
     path.write_bytes(bytes(plan))
     shapes = {name: tuple(getattr(inputs, name).shape) for name in ("x", "offset", "mask")}
-    return Plan(path, device=device, inputs=shapes, outputs={"y": shapes["x"]})
+    return TensorrtPlan(path, device=device, inputs=shapes, outputs={"y": shapes["x"]})
 
 
 def _describe(tensorrt: ModuleType, network: Any, inputs: AloneInputs) -> list[Any]:
@@ -123,7 +123,7 @@ def _describe(tensorrt: ModuleType, network: Any, inputs: AloneInputs) -> list[A
     return [identity, weight, bias, zero]
 
 
-def layers_of(plan: Plan) -> list[Mapping[str, Any]]:
+def layers_of(plan: TensorrtPlan) -> list[Mapping[str, Any]]:
     """What TensorRT tells of each layer: its name alone, unless it was built to tell more."""
     tensorrt = import_tensorrt()
     inspector = plan.engine.create_engine_inspector()

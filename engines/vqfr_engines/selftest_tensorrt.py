@@ -1,4 +1,4 @@
-"""The seven points that only a GPU with TensorRT can settle; see docs/tensorrt.md."""
+"""The seven points that only a GPU with TensorRT can answer; see docs/tensorrt.md."""
 
 import time
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from vqfr_engines import tensorrt
-from vqfr_engines.selftest import CheckFailedError, Point
-from vqfr_engines.selftest_engine import (
+from vqfr_engines.engine_checks import (
+    CheckFailedError,
+    Point,
     check_batch_invariance,
     check_parity,
     milliseconds_per_face,
@@ -27,14 +28,14 @@ from vqfr_engines.selftest_plugin import (
     num_reformats,
 )
 from vqfr_engines.tensorrt_graph import exported_modules
+from vqfr_media.backends.batching import spec_of
 from vqfr_media.backends.cuda_driver import load_ptx
-from vqfr_media.backends.runs import spec_of
 from vqfr_media.backends.tensorrt_engine import (
     DECODER,
     ENCODER,
-    Plan,
     PlanTensors,
     TensorrtEngine,
+    TensorrtPlan,
     plan_tensors,
 )
 from vqfr_media.backends.tensorrt_library import cuda_device
@@ -202,7 +203,7 @@ class TensorrtChecks:
         return alone_inputs()
 
     @cached_property
-    def _alone(self) -> Plan:
+    def _alone(self) -> TensorrtPlan:
         tensorrt.check(self._device)
         path = self._folder / "alone.plan"
         return alone_plan(path, self._alone_inputs, device=cuda_device(self._device))
@@ -247,9 +248,9 @@ class TensorrtChecks:
         )
         return TensorrtEngine(self._folder / name, spec)
 
-    def _plan(self, folder: Path, name: str, *, capture: bool = True) -> Plan:
+    def _plan(self, folder: Path, name: str, *, capture: bool = True) -> TensorrtPlan:
         tensors = self._tensors(name)
-        return Plan(
+        return TensorrtPlan(
             folder / name,
             device=cuda_device(self._device),
             inputs=tensors.inputs,

@@ -1,7 +1,8 @@
-"""Where engines are kept, which are here, and whether they can be believed."""
+"""Where engines are kept, which are here, whether they can be believed; and deleting them."""
 
 import os
 import shlex
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,14 +11,21 @@ from typing import Literal
 
 from platformdirs import user_cache_path
 
-from vqfr_engines.request import build_command, origin_now
-from vqfr_media.errors import BackendError, EngineFileError, OptionError
-from vqfr_media.files import file_sha256
+from vqfr_engines.request import build_command, identity_now
+from vqfr_media.errors import (
+    BackendError,
+    EngineFileError,
+    OptionError,
+    OutputError,
+    VqfrMediaError,
+)
+from vqfr_media.files import file_sha256, wait_for_folder
 from vqfr_media.manifest import (
     MANIFEST,
     BuiltBackend,
+    EngineIdentity,
     Manifest,
-    Origin,
+    is_engine_file,
     read_manifest,
 )
 
@@ -47,10 +55,10 @@ def engines_folder(*, environ: Mapping[str, str] | None = None) -> Path:
     return Path(named).expanduser() if named else user_cache_path("vqfr-media") / "engines"
 
 
-def folder_name(origin: Origin) -> str:
+def folder_name(identity: EngineIdentity) -> str:
     """The name under which an engine is kept: readable, and different for each identity."""
-    kind = f"{origin.model}-{origin.backend}-{origin.precision}-b{origin.batch_size}"
-    return f"{kind}-{origin.identity[:12]}"
+    kind = f"{identity.model}-{identity.backend}-{identity.precision}-b{identity.batch_size}"
+    return f"{kind}-{identity.sha256[:12]}"
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -103,8 +111,8 @@ def check_current(folder: Path, manifest: Manifest, *, device: str) -> None:
         BackendError: such engines cannot run here.
         EngineFileError: it was built with other libraries or settings, or for another machine.
     """
-    now = origin_now(manifest.origin, device=device)
-    if different := manifest.origin.differences(now):
+    now = identity_now(manifest.identity, device=device)
+    if different := manifest.identity.differences(now):
         raise EngineFileError(f"{folder} does not fit this machine: {'; '.join(different)}")
 
 
@@ -117,7 +125,7 @@ def named_manifest(folder: Path) -> Manifest:
     try:
         return read_manifest(folder)
     except EngineFileError as error:
-        raise EngineFileError(f"{error}; {way_out(folder)}") from error
+        raise EngineFileError(f"{error}; {rebuild_advice(folder)}") from error
 
 
 def trusted(folder: Path, *, device: str | None = None) -> Manifest:
@@ -135,11 +143,11 @@ def trusted(folder: Path, *, device: str | None = None) -> Manifest:
         manifest = check_files(folder)
         check_current(folder, manifest, device=device or manifest.spec.device)
     except EngineFileError as error:
-        raise EngineFileError(f"{error}; {way_out(folder)}") from error
+        raise EngineFileError(f"{error}; {rebuild_advice(folder)}") from error
     return manifest
 
 
-def way_out(folder: Path) -> str:
+def rebuild_advice(folder: Path) -> str:
     """What to do about a stale or damaged engine."""
     try:
         manifest = read_manifest(folder)
@@ -148,7 +156,7 @@ def way_out(folder: Path) -> str:
         return f"build it anew with `{command}` (openvino, tensorrt or inductor)"
     kept = folder.absolute().parent == engines_folder().absolute()
     command = build_command(
-        manifest.origin, weights=manifest.weights, output=None if kept else folder
+        manifest.identity, weights=manifest.weights, output=None if kept else folder
     )
     return f"build it again with `{command}`"
 
@@ -196,13 +204,13 @@ def engine_folders() -> list[Path]:
     return [folder for folder in folders if not folder.name.startswith(".")]
 
 
-def is_kept(origin: Origin) -> bool:
+def is_kept(identity: EngineIdentity) -> bool:
     """Whether the place of this engine is taken, by it or by what is left of it.
 
     Raises:
         EngineFileError: where they are kept is no folder that can be read.
     """
-    return (engines_folder() / folder_name(origin)) in engine_folders()
+    return (engines_folder() / folder_name(identity)) in engine_folders()
 
 
 def kept_manifests(backend: BuiltBackend, model: str) -> list[Manifest]:
@@ -217,35 +225,35 @@ def kept_manifests(backend: BuiltBackend, model: str) -> list[Manifest]:
             manifest = read_manifest(folder)
         except EngineFileError:  # `list_engines` says so, to who asks for it
             continue
-        if (manifest.origin.backend, manifest.origin.model) == (backend, model):
+        if (manifest.identity.backend, manifest.identity.model) == (backend, model):
             found.append(manifest)
     return sorted(found, key=lambda one: datetime.fromisoformat(one.built), reverse=True)
 
 
-def predecessors(origin: Origin) -> list[Manifest]:
+def predecessors(identity: EngineIdentity) -> list[Manifest]:
     """What is kept of the same network, backend and precision for other versions or machines."""
     found = []
-    for manifest in kept_manifests(origin.backend, origin.model):
+    for manifest in kept_manifests(identity.backend, identity.model):
         here = replace(
-            origin,
-            options=manifest.origin.options,
-            versions=manifest.origin.versions,
-            machine=manifest.origin.machine,
+            identity,
+            options=manifest.identity.options,
+            versions=manifest.identity.versions,
+            machine=manifest.identity.machine,
         )
-        if manifest.origin.identity == here.identity != origin.identity:
+        if manifest.identity.sha256 == here.sha256 != identity.sha256:
             found.append(manifest)
     return found
 
 
-def check_origin(folder: Path, wanted: Origin) -> Manifest:
-    """Reads the engine in `folder`, which must be sound and of exactly this origin.
+def check_identity(folder: Path, wanted: EngineIdentity) -> Manifest:
+    """Reads the engine in `folder`, which must be sound and of exactly this identity.
 
     Raises:
         EngineFileError: it is not.
     """
     manifest = check_files(folder)
-    if manifest.origin.identity != wanted.identity:
-        different = "; ".join(manifest.origin.differences(wanted))
+    if manifest.identity.sha256 != wanted.sha256:
+        different = "; ".join(manifest.identity.differences(wanted))
         raise EngineFileError(f"{folder} is another engine than the one wanted: {different}")
     return manifest
 
@@ -267,3 +275,41 @@ def locate_engine(name: str) -> Path:
         f"there is no engine {name}, neither as a directory nor in {engines_folder()}; "
         "`vqfr-media engine list` shows those that are kept"
     )
+
+
+def remove_engine(folder: Path) -> None:
+    """Deletes an engine, and never anything else; waits for who is building it.
+
+    Raises:
+        OptionError: there is no such folder, or it holds what is not an engine's.
+        OutputError: it cannot be deleted.
+    """
+    refuse_foreign(folder, "is not removed")  # before a lock is made beside a foreign folder
+    try:
+        with wait_for_folder(folder.absolute()):
+            refuse_foreign(folder, "is not removed")
+            shutil.rmtree(folder)
+    except OSError as error:
+        if isinstance(error, VqfrMediaError):
+            raise
+        raise OutputError(f"{folder} cannot be removed: {error.strerror or error}") from error
+
+
+def refuse_foreign(folder: Path, consequence: str) -> None:
+    """Makes sure that `folder` holds an engine, whole or in pieces, or nothing.
+
+    Hidden files beside an engine's count as nothing: file managers and network file systems leave
+    some anywhere. Hidden files alone do not: somebody keeps them.
+
+    Raises:
+        OptionError: there is no such folder, or it holds other things.
+    """
+    try:
+        files = {path.name: path.is_file() for path in sorted(folder.iterdir())}
+    except OSError as error:
+        raise OptionError(f"{folder} is no engine's folder: {error.strerror}") from error
+    is_ours = any(is_engine_file(name) for name in files)
+    for name, is_file in files.items():
+        litter = is_ours and name.startswith(".")
+        if not is_file or not (litter or is_engine_file(name)):
+            raise OptionError(f"{folder} holds {name}, which is no engine's; it {consequence}")

@@ -1,7 +1,7 @@
 """Builds TensorRT engines: network -> exported modules -> `encoder.plan` and `decoder.plan`.
 
 Networks of TensorRT 11 are strongly typed: a plan computes in the types that its graph shows, so
-precision is settled by `network.precision` before the export, and checked after it.
+precision is set by `network.precision` before the export, and checked after it.
 """
 
 import contextlib

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vqfr_engines.parity import Reference, faults
 from vqfr_engines.request import BuiltEngine, open_engine, sha256_of
-from vqfr_engines.store import trusted, way_out
+from vqfr_engines.store import rebuild_advice, trusted
 from vqfr_media import weights
 from vqfr_media.errors import EngineFileError, WeightsError
 from vqfr_media.manifest import Manifest, Parity
@@ -15,7 +15,7 @@ from vqfr_media.network.vqfr_v2 import VqfrV2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verified:
+class VerifyResult:
     """An engine that passed every test."""
 
     manifest: Manifest
@@ -24,7 +24,7 @@ class Verified:
     """How exact it was just now."""
 
 
-def verify_engine(folder: Path) -> Verified:
+def verify_engine(folder: Path) -> VerifyResult:
     """Reads every file, holds it against this machine, runs it beside PyTorch.
 
     Raises:
@@ -36,17 +36,18 @@ def verify_engine(folder: Path) -> Verified:
     manifest, engine = open_trusted(folder)
     spec = manifest.spec
     network = network_of(manifest)
-    described = replace(manifest.origin, network=network.config.to_dict())
-    if different := manifest.origin.differences(described):
+    described = replace(manifest.identity, network=network.config.to_dict())
+    if different := manifest.identity.differences(described):
         raise EngineFileError(
-            f"{folder} is of another network: {'; '.join(different)}; {way_out(folder)}"
+            f"{folder} is of another network: {'; '.join(different)}; {rebuild_advice(folder)}"
         )
     parity = Reference(network, model=spec.model, device=spec.device).compare(engine)
-    if beyond := faults(parity, manifest.origin.precision):
+    if beyond := faults(parity, manifest.identity.precision):
         raise EngineFileError(
-            f"{folder} does not compute what PyTorch does: {'; '.join(beyond)}; {way_out(folder)}"
+            f"{folder} does not compute what PyTorch does: {'; '.join(beyond)}; "
+            f"{rebuild_advice(folder)}"
         )
-    return Verified(manifest=manifest, parity=parity)
+    return VerifyResult(manifest=manifest, parity=parity)
 
 
 def open_trusted(folder: Path, *, device: str | None = None) -> tuple[Manifest, BuiltEngine]:
@@ -58,7 +59,7 @@ def open_trusted(folder: Path, *, device: str | None = None) -> tuple[Manifest, 
     """
     manifest = trusted(folder, device=device)
     spec = replace(manifest.spec, device=device or manifest.spec.device)
-    return manifest, open_engine(folder, manifest.origin.backend, spec)
+    return manifest, open_engine(folder, manifest.identity.backend, spec)
 
 
 def network_of(manifest: Manifest) -> VqfrV1 | VqfrV2:
@@ -68,11 +69,11 @@ def network_of(manifest: Manifest) -> VqfrV1 | VqfrV2:
         CheckpointError: its weights cannot be read.
         WeightsError: its weights are neither where they were nor in the known places.
     """
-    origin = manifest.origin
-    for path in (Path(manifest.weights), weights.locate(origin.model)):
-        if path is not None and path.is_file() and sha256_of(path) == origin.weights_sha256:
-            return load_model(path, model=origin.model)
+    identity = manifest.identity
+    for path in (Path(manifest.weights), weights.locate(identity.model)):
+        if path is not None and path.is_file() and sha256_of(path) == identity.weights_sha256:
+            return load_model(path, model=identity.model)
     raise WeightsError(
-        f"the weights that the engine was built from, SHA-256 {origin.weights_sha256[:12]}..., "
+        f"the weights that the engine was built from, SHA-256 {identity.weights_sha256[:12]}..., "
         f"are no longer in {manifest.weights}; put them back, or build another engine"
     )

@@ -10,15 +10,15 @@ import torch
 from vqfr_engines.request import EngineRequest
 from vqfr_training.recipes import smoke_stage1
 
-from vqfr_media.manifest import MANIFEST, Manifest, Origin, Parity
+from vqfr_media.manifest import MANIFEST, EngineIdentity, Manifest, Parity
 from vqfr_media.network.checkpoint import save_network
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.values import EngineSpec
 
 
-def an_origin() -> Origin:
+def an_identity() -> EngineIdentity:
     """Of an engine that does not exist."""
-    return Origin(
+    return EngineIdentity(
         backend="openvino",
         model="lite",
         weights_sha256="ab" * 32,
@@ -34,7 +34,7 @@ def an_origin() -> Origin:
 def a_manifest() -> Manifest:
     """Of the same."""
     return Manifest(
-        origin=an_origin(),
+        identity=an_identity(),
         spec=EngineSpec(
             model="lite",
             size=64,

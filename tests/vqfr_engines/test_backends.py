@@ -12,8 +12,8 @@ from vqfr_engines import tensorrt
 
 from tests.vqfr_engines.small import a_manifest
 from vqfr_media.backends import nvidia_gpu, tensorrt_library
-from vqfr_media.backends.exact import exact_float32
-from vqfr_media.backends.provenance import both_sides
+from vqfr_media.backends.rebuild_hint import rebuild_hint
+from vqfr_media.backends.torch_engine import exact_float32
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.manifest import MANIFEST
 
@@ -56,13 +56,15 @@ def engine_folder(folder: Path, **built: str) -> Path:
     """One whose manifest says that it was built with `HERE`, but for `built`."""
     manifest = a_manifest()
     facts = {**HERE, **built}
-    origin = replace(
-        manifest.origin,
+    identity = replace(
+        manifest.identity,
         backend="tensorrt",
         versions={name: facts[name] for name in ("tensorrt", "torch")},
         machine={name: facts[name] for name in ("gpu", "compute_capability")},
     )
-    document = replace(manifest, origin=origin, weights="/my weights/lite.safetensors").to_json()
+    document = replace(
+        manifest, identity=identity, weights="/my weights/lite.safetensors"
+    ).to_json()
     (folder / MANIFEST).write_text(document)
     return folder
 
@@ -87,13 +89,13 @@ def test_an_engine_of_elsewhere_names_both_sides(
     built: dict[str, str], told: str, tmp_path: Path
 ) -> None:
     folder = engine_folder(tmp_path, **built)
-    line = both_sides(folder, a_manifest().spec, backend="tensorrt", here=HERE)
+    line = rebuild_hint(folder, a_manifest().spec, backend="tensorrt", here=HERE)
     assert line.endswith(f"{told}build it again with {COMMAND}{WEIGHTS}")
     assert line.startswith("it was built with ")
 
 
 def test_without_a_manifest_there_is_one_side(tmp_path: Path) -> None:
-    line = both_sides(tmp_path, a_manifest().spec, backend="tensorrt", here={"torch": "2.14.1"})
+    line = rebuild_hint(tmp_path, a_manifest().spec, backend="tensorrt", here={"torch": "2.14.1"})
     assert line == f"here is torch 2.14.1; build it again with {COMMAND}--batch-size 1`"
 
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 from vqfr_engines import parity
 from vqfr_engines.build import build_engine
 from vqfr_engines.parity import CROPS, LIMITS, Limits, Reference, faults, fixed_crops
-from vqfr_engines.request import open_engine, origin_of
+from vqfr_engines.request import identity_of, open_engine
 from vqfr_engines.store import VARIABLE, check_files, folder_name, list_engines
 from vqfr_engines.verify import verify_engine
 
@@ -82,7 +82,7 @@ def test_the_second_request_takes_what_the_first_built(weights: Path, root: Path
     assert second.manifest == first.manifest
     assert (first.folder / MANIFEST).stat().st_mtime_ns == stamp
     assert visible(root) == [first.folder.name]
-    assert first.folder.name == folder_name(origin_of(request_for(weights)))
+    assert first.folder.name == folder_name(identity_of(request_for(weights)))
     other = build_engine(request_for(weights, batch_size=2))
     assert other.fresh
     assert visible(root) == sorted([first.folder.name, other.folder.name])
@@ -166,21 +166,21 @@ def test_a_damaged_engine_is_built_again_where_it_is_needed(
     assert any(DAMAGES[damage] in line and "it is built again" in line for line in caplog.messages)
     assert chosen.engine == folder
     assert visible(root) == [folder.name]
-    assert check_files(folder).origin == read_manifest(engine).origin
+    assert check_files(folder).identity == read_manifest(engine).identity
     assert loaded.encode(torch.rand(1, 3, 64, 64)).shape == (1, 16, 16, 16)
 
 
 def other_machine(document: dict[str, Any]) -> None:
-    key = next(iter(document["origin"]["machine"]))
-    document["origin"]["machine"][key] = "Another Machine"
+    key = next(iter(document["identity"]["machine"]))
+    document["identity"]["machine"][key] = "Another Machine"
 
 
 def other_version(document: dict[str, Any]) -> None:
-    document["origin"]["versions"]["openvino"] = "1999.1"
+    document["identity"]["versions"]["openvino"] = "1999.1"
 
 
 def other_settings(document: dict[str, Any]) -> None:
-    document["origin"]["options"]["turbo"] = True
+    document["identity"]["options"]["turbo"] = True
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_the_engine_for_this_machine_is_built_beside_anothers(
     folder = copied(engine, root)
     edit(folder, change)
     # As it is kept by the machine or the version that built it: under its own identity.
-    elsewhere = folder.rename(root / folder_name(read_manifest(folder).origin))
+    elsewhere = folder.rename(root / folder_name(read_manifest(folder).identity))
     with caplog.at_level(logging.WARNING):
         _, chosen = load_engine(options_for(weights))
     assert any("that is here is stale" in line for line in caplog.messages)
@@ -231,7 +231,7 @@ def test_an_engine_in_anothers_place_is_built_again(
     with caplog.at_level(logging.WARNING):
         load_engine(options_for(weights))
     assert any("another engine than the one wanted" in line for line in caplog.messages)
-    assert read_manifest(folder).origin == read_manifest(engine).origin
+    assert read_manifest(folder).identity == read_manifest(engine).identity
 
 
 def test_engines_of_other_weights_and_networks_are_refused(
@@ -240,15 +240,15 @@ def test_engines_of_other_weights_and_networks_are_refused(
     folder = copied(engine, root)
 
     def other_weights(document: dict[str, Any]) -> None:
-        document["origin"]["weights_sha256"] = "0" * 64
+        document["identity"]["weights_sha256"] = "0" * 64
 
     def other_network(document: dict[str, Any]) -> None:
-        document["origin"]["network"]["codebook_size"] += 1
+        document["identity"]["network"]["codebook_size"] += 1
 
     edit(folder, other_weights)
     with pytest.raises(WeightsError, match="SHA-256 000000000000"):
         verify_engine(folder)
-    edit(folder, lambda document: document["origin"].update(weights_sha256=sha_of(engine)))
+    edit(folder, lambda document: document["identity"].update(weights_sha256=sha_of(engine)))
     edit(folder, other_network)
     with pytest.raises(EngineFileError, match=r"network codebook_size is .* in it and .* here"):
         verify_engine(folder)
@@ -266,14 +266,14 @@ def test_engines_of_other_weights_and_networks_are_refused(
 
 
 def sha_of(engine: Path) -> str:
-    return read_manifest(engine).origin.weights_sha256
+    return read_manifest(engine).identity.weights_sha256
 
 
 COMMAND = [sys.executable, "-m", "vqfr_media", "engine", "build", "--backend", "openvino"]
 
 
 def test_two_processes_that_want_the_same_engine_build_it_once(weights: Path, root: Path) -> None:
-    name = folder_name(origin_of(request_for(weights)))
+    name = folder_name(identity_of(request_for(weights)))
     words = [*COMMAND, "--model", "lite", "--weights", str(weights)]
     root.mkdir()
     with FileLock(root / f".{name}.lock"):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from vqfr_engines import selftest
-from vqfr_engines.bench import Bench, Timing
+from vqfr_engines.bench import BenchResult, EngineTiming
 from vqfr_engines.request import build_command
 from vqfr_engines.selftest import CheckResult
 
@@ -63,7 +63,7 @@ def test_verify_tells_damaged_and_stale_apart_with_exit_code_3(
     damaged = copied(engine, root)
     stale = Path(shutil.copytree(engine, root / "stale"))
     flip_a_bit(damaged)
-    edit(stale, lambda document: document["origin"]["versions"].update(openvino="1999.1"))
+    edit(stale, lambda document: document["identity"]["versions"].update(openvino="1999.1"))
     for folder, says in ((damaged, "is damaged"), (stale, "openvino is 1999.1 in it")):
         assert run("engine", "verify", folder) == 3
         message = capsys.readouterr().err
@@ -174,7 +174,7 @@ def test_the_command_in_the_errors_builds_the_engine(
     engine: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = read_manifest(engine)
-    words = shlex.split(build_command(manifest.origin, weights=manifest.weights))
+    words = shlex.split(build_command(manifest.identity, weights=manifest.weights))
     assert words[0] == "vqfr-media"
     assert run(*words[1:]) == 0
     assert f"{root / engine.name}: built in" in capsys.readouterr().out
@@ -187,8 +187,8 @@ def test_bench_writes_what_it_prints(
     assert run("engine", "bench", engine, "--runs", 1, "--json", report) == 0
     printed = capsys.readouterr().out.splitlines()
     told = json.loads(report.read_text())
-    assert told["identity"] == read_manifest(engine).origin.identity
-    assert told["versions"] == read_manifest(engine).origin.versions
+    assert told["identity"] == read_manifest(engine).identity.sha256
+    assert told["versions"] == read_manifest(engine).identity.versions
     for line, part in zip(printed[2:], ("encode", "decode", "both"), strict=True):
         sides = told["ms_per_face"][part]
         assert sides["engine"] > 0
@@ -199,11 +199,11 @@ def test_bench_writes_what_it_prints(
 
 def test_the_tables_lines(engine: Path) -> None:
     timings = (
-        Timing(part="encode", engine_ms=10.0, torch_ms=25.0),
-        Timing(part="decode", engine_ms=30.0, torch_ms=75.0),
-        Timing(part="both", engine_ms=40.0, torch_ms=100.0),
+        EngineTiming(part="encode", engine_ms=10.0, torch_ms=25.0),
+        EngineTiming(part="decode", engine_ms=30.0, torch_ms=75.0),
+        EngineTiming(part="both", engine_ms=40.0, torch_ms=100.0),
     )
-    result = Bench(
+    result = BenchResult(
         manifest=read_manifest(engine),
         runs=3,
         threads=2,
@@ -251,7 +251,7 @@ def test_restore_builds_once_and_then_uses_what_it_built(
     told = json.loads(report.read_text())
     assert told["restored"] == 1
     assert (told["backend"], told["engine"]) == ("openvino", str(folder))
-    assert told["engine_identity"] == read_manifest(folder).origin.identity
+    assert told["engine_identity"] == read_manifest(folder).identity.sha256
     assert run(*command, "--weights", weights, "--backend", "torch", "-o", tmp_path / "t.png") == 0
     pictures = {
         name: np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int)

@@ -12,15 +12,21 @@ import torch
 from vqfr_engines import build, request
 from vqfr_engines.build import build_engine
 from vqfr_engines.load import load_automatically, load_built
-from vqfr_engines.lock import locked
-from vqfr_engines.remove import remove_engine
-from vqfr_engines.request import origin_of, sources_sha256
-from vqfr_engines.store import VARIABLE, check_files, file_hashes, folder_name, list_engines
+from vqfr_engines.request import identity_of, sources_sha256
+from vqfr_engines.store import (
+    VARIABLE,
+    check_files,
+    file_hashes,
+    folder_name,
+    list_engines,
+    remove_engine,
+)
 
 from tests.vqfr_engines.small import copied, edit, request_for
 from vqfr_media.backends.openvino_library import openvino
 from vqfr_media.engine import load_engine
 from vqfr_media.errors import BackendError, EngineError, EngineFileError, OptionError, OutputError
+from vqfr_media.files import wait_for_folder
 from vqfr_media.manifest import MANIFEST, read_manifest
 from vqfr_media.options import ModelOptions
 
@@ -75,8 +81,8 @@ def test_auto_passes_over_what_was_built_for_another_machine(
     other = copied(engine, root)
 
     def elsewhere(document: dict[str, dict[str, object]]) -> None:
-        document["origin"]["batch_size"] = document["spec"]["batch_size"] = 7
-        document["origin"]["machine"] = {"cpu": "Another Machine"}
+        document["identity"]["batch_size"] = document["spec"]["batch_size"] = 7
+        document["identity"]["machine"] = {"cpu": "Another Machine"}
 
     edit(other, elsewhere)
     other.rename(root / "other")
@@ -102,7 +108,7 @@ def test_on_a_gpu_every_reason_is_told(weights: Path, engine: Path, root: Path) 
     kept = copied(engine, root)
 
     def for_gpu(document: dict[str, dict[str, object]]) -> None:
-        document["origin"]["backend"] = "inductor"
+        document["identity"]["backend"] = "inductor"
         document["spec"]["device"] = "cuda:0"
 
     edit(kept, for_gpu)
@@ -202,7 +208,7 @@ def test_hidden_files_are_no_hindrance_and_not_enough(
 def test_what_lies_in_an_engines_place_is_left_and_said(
     weights: Path, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = root / folder_name(origin_of(request_for(weights)))
+    folder = root / folder_name(identity_of(request_for(weights)))
     folder.mkdir(parents=True)
     (folder / "diary.txt").write_text("dear diary")
     _, chosen = load_engine(options_for(weights))
@@ -232,7 +238,7 @@ def test_removing_waits_for_who_is_building(
 ) -> None:
     folder = copied(engine, root)
     remover = threading.Thread(target=remove_engine, args=(folder,))
-    with locked(folder):
+    with wait_for_folder(folder):
         remover.start()
         deadline = time.monotonic() + 60
         while not caplog.messages and time.monotonic() < deadline:
@@ -265,14 +271,14 @@ def test_our_own_sources_are_part_of_the_identity(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1")
     monkeypatch.setattr(request, "_package_folder", lambda package: tmp_path / package)
-    first = origin_of(request_for(weights))
+    first = identity_of(request_for(weights))
     (tmp_path / names[2]).write_text("2")
-    assert origin_of(request_for(weights)) == first
+    assert identity_of(request_for(weights)) == first
     for name in names[:2]:
         before = sources_sha256("openvino")
         (tmp_path / name).write_text("2")
         assert sources_sha256("openvino") != before
-    assert origin_of(request_for(weights)).identity != first.identity
+    assert identity_of(request_for(weights)).sha256 != first.sha256
     assert asdict(first)["options"]["sources"] != sources_sha256("openvino")
 
 

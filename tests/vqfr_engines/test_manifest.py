@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.vqfr_engines.small import a_manifest, an_origin
+from tests.vqfr_engines.small import a_manifest, an_identity
 from vqfr_media.errors import EngineFileError
 from vqfr_media.manifest import (
     MANIFEST,
-    Origin,
+    EngineIdentity,
     Parity,
     is_engine_file,
     read_manifest,
@@ -32,20 +32,20 @@ OTHERS: dict[str, Any] = {
 
 
 def test_the_identity_follows_every_field_of_the_origin() -> None:
-    assert set(OTHERS) == {field.name for field in fields(Origin)}
-    variants = [replace(an_origin(), **{name: value}) for name, value in OTHERS.items()]
-    identities = {origin.identity for origin in (an_origin(), *variants)}
+    assert set(OTHERS) == {field.name for field in fields(EngineIdentity)}
+    variants = [replace(an_identity(), **{name: value}) for name, value in OTHERS.items()]
+    identities = {identity.sha256 for identity in (an_identity(), *variants)}
     assert len(identities) == 1 + len(OTHERS)
 
 
 def test_the_identity_follows_nothing_else() -> None:
-    origin = an_origin()
+    identity = an_identity()
     reordered = replace(
-        origin,
+        identity,
         versions={"torch": "2.14.1", "openvino": "2026.4.1"},
         network={"channels": (8, 16), "image_size": 64},
     )
-    assert reordered.identity == origin.identity
+    assert reordered.identity == identity.sha256
     manifest = a_manifest()
     other = replace(
         manifest,
@@ -56,19 +56,21 @@ def test_the_identity_follows_nothing_else() -> None:
         files={"encoder.xml": "67" * 32, "decoder.xml": "89" * 32},
         parity=replace(manifest.parity, crops=8),
     )
-    assert other.origin.identity == origin.identity
+    assert other.identity.sha256 == identity.sha256
     # A change of this number makes every engine in the world stale: it must be meant.
-    assert origin.identity == "06b9c6f6a9bf60d2deef68b0207917b2c63d100c37fb27d29d9f2d1663483117"
+    assert identity.sha256 == "06b9c6f6a9bf60d2deef68b0207917b2c63d100c37fb27d29d9f2d1663483117"
 
 
 def test_differences_name_both_sides() -> None:
-    origin = an_origin()
-    assert origin.differences(origin) == []
-    assert origin.differences(replace(origin, versions={"openvino": "2026.5.0"})) == [
+    identity = an_identity()
+    assert identity.differences(identity) == []
+    assert identity.differences(replace(identity, versions={"openvino": "2026.5.0"})) == [
         "versions openvino is 2026.4.1 in it and 2026.5.0 here",
         "versions torch is 2.14.1 in it and none here",
     ]
-    assert origin.differences(replace(origin, batch_size=4)) == ["batch_size is 1 in it and 4 here"]
+    assert identity.differences(replace(identity, batch_size=4)) == [
+        "batch_size is 1 in it and 4 here"
+    ]
 
 
 def test_a_manifest_survives_its_file(tmp_path: Path) -> None:
@@ -76,7 +78,7 @@ def test_a_manifest_survives_its_file(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(manifest.to_json())
     back = read_manifest(tmp_path)
     assert back == manifest
-    assert back.origin.identity == manifest.origin.identity
+    assert back.identity.sha256 == manifest.identity.sha256
     assert back.spec.latent_shape == (16, 16, 16)
 
 
@@ -105,15 +107,15 @@ def dropped(*path: str) -> Callable[[dict[str, Any]], None]:
         (dropped("format_version"), "format version None"),
         (dropped("parity"), r"missing fields \['parity'\]"),
         (changed("more", value=1), r"unknown fields \['more'\]"),
-        (dropped("origin", "machine"), r"Origin: missing fields \['machine'\]"),
-        (changed("origin", value=[]), "Origin: missing fields"),
-        (changed("origin", "backend", value="magic"), "backend must be one of openvino"),
-        (changed("origin", "precision", value="int8"), "precision must be one of"),
-        (changed("origin", "weights_sha256", value="ab"), "weights_sha256 cannot be ab"),
-        (changed("origin", "batch_size", value=0), "batch_size cannot be 0"),
-        (changed("origin", "batch_size", value=True), "batch_size cannot be True"),
-        (changed("origin", "versions", value={"openvino": 2}), "versions cannot be"),
-        (changed("origin", "network", value="lite"), "network cannot be lite"),
+        (dropped("identity", "machine"), r"EngineIdentity: missing fields \['machine'\]"),
+        (changed("identity", value=[]), "EngineIdentity: missing fields"),
+        (changed("identity", "backend", value="magic"), "backend must be one of openvino"),
+        (changed("identity", "precision", value="int8"), "precision must be one of"),
+        (changed("identity", "weights_sha256", value="ab"), "weights_sha256 cannot be ab"),
+        (changed("identity", "batch_size", value=0), "batch_size cannot be 0"),
+        (changed("identity", "batch_size", value=True), "batch_size cannot be True"),
+        (changed("identity", "versions", value={"openvino": 2}), "versions cannot be"),
+        (changed("identity", "network", value="lite"), "network cannot be lite"),
         (changed("spec", "model", value="v2"), "spec.model"),
         (changed("spec", "batch_size", value=8), "spec.batch_size"),
         (changed("spec", "latent_shape", value=[16, 16]), "latent_shape"),
@@ -158,7 +160,7 @@ def test_a_folder_without_a_manifest_is_no_engine(tmp_path: Path) -> None:
 
 def test_what_is_no_origin_is_refused_where_it_is_made() -> None:
     with pytest.raises(ValueError, match="backend"):
-        replace(an_origin(), backend="torch")  # type: ignore[arg-type]
+        replace(an_identity(), backend="torch")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="image_max"):
         Parity(**{**asdict(a_manifest().parity), "image_max": -1.0})
 

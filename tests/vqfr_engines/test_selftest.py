@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d
 from vqfr_deform_conv.operator import deform_conv2d as our_operator
 from vqfr_engines import selftest
-from vqfr_engines.selftest import CheckFailedError, CheckResult
+from vqfr_engines.engine_checks import CheckFailedError
+from vqfr_engines.selftest import CheckResult
 from vqfr_engines.selftest_plugin import (
     FACES,
     GROUPS,

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from platformdirs import user_cache_path
-from vqfr_engines.remove import remove_engine
 from vqfr_engines.request import build_command
 from vqfr_engines.store import (
     VARIABLE,
@@ -14,9 +13,10 @@ from vqfr_engines.store import (
     folder_name,
     list_engines,
     locate_engine,
+    remove_engine,
 )
 
-from tests.vqfr_engines.small import a_manifest, an_origin
+from tests.vqfr_engines.small import a_manifest, an_identity
 from vqfr_media.errors import EngineFileError, OptionError
 from vqfr_media.manifest import MANIFEST
 
@@ -29,8 +29,8 @@ def test_the_variable_moves_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_can_be_read_and_hold_the_identity() -> None:
-    origin = an_origin()
-    assert folder_name(origin) == f"lite-openvino-float32-b1-{origin.identity[:12]}"
+    identity = an_identity()
+    assert folder_name(identity) == f"lite-openvino-float32-b1-{identity.sha256[:12]}"
 
 
 def test_hashes_are_those_of_sha256sum(tmp_path: Path) -> None:
@@ -103,7 +103,9 @@ def test_nothing_but_an_engine_is_removed(root: Path) -> None:
 
 
 def test_the_build_command_can_be_pasted() -> None:
-    command = build_command(an_origin(), weights="/my weights/lite.safetensors", output=Path("/e"))
+    command = build_command(
+        an_identity(), weights="/my weights/lite.safetensors", output=Path("/e")
+    )
     assert command == (
         "vqfr-media engine build --backend openvino --model lite --precision float32 "
         "--batch-size 1 --weights '/my weights/lite.safetensors' -o /e"

@@ -8,11 +8,10 @@ import torch
 import torchvision.ops  # noqa: F401  # its operators are what a CPU package calls
 from torch import Tensor
 
-from vqfr_media.backends.exact import exact_float32
+from vqfr_media.backends.batching import channels_last, run_in_batches
 from vqfr_media.backends.nvidia_gpu import gpu_facts
-from vqfr_media.backends.provenance import both_sides
-from vqfr_media.backends.runs import channels_last, run_full
-from vqfr_media.backends.torch_engine import resolve_device
+from vqfr_media.backends.rebuild_hint import rebuild_hint
+from vqfr_media.backends.torch_engine import exact_float32, resolve_device
 from vqfr_media.errors import EngineError, EngineFileError
 from vqfr_media.files import first_line
 from vqfr_media.values import EngineSpec
@@ -48,14 +47,14 @@ class InductorEngine:
     def encode(self, crops: Tensor) -> Tensor:
         """See `Engine.encode`."""
         # A package takes strides as given and does not look at them: they are those of the export.
-        return run_full(lambda part: self._encoder(channels_last(part)), self.spec, crops)
+        return run_in_batches(lambda part: self._encoder(channels_last(part)), self.spec, crops)
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
         fidelity_input = (
             [torch.tensor([fidelity], device=self.spec.device)] if self.spec.has_fidelity else []
         )
-        return run_full(
+        return run_in_batches(
             lambda part, codes: self._decoder(
                 channels_last(part), codes.contiguous(), *fidelity_input
             ),
@@ -132,4 +131,4 @@ def _told(folder: Path, spec: EngineSpec, device: torch.device) -> str:
     here = {"torch": str(torch.__version__)}
     if device.type == "cuda":
         here |= gpu_facts(device)
-    return both_sides(folder, spec, backend="inductor", here=here)
+    return rebuild_hint(folder, spec, backend="inductor", here=here)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vqfr_media.backends.batching import run_in_batches
 from vqfr_media.backends.openvino_library import (
     compile_settings,
     failures,
@@ -14,8 +15,7 @@ from vqfr_media.backends.openvino_library import (
     reason_of,
     version,
 )
-from vqfr_media.backends.provenance import both_sides
-from vqfr_media.backends.runs import run_full
+from vqfr_media.backends.rebuild_hint import rebuild_hint
 from vqfr_media.errors import EngineFileError
 from vqfr_media.values import EngineSpec
 
@@ -54,12 +54,12 @@ class OpenvinoEngine:
 
     def encode(self, crops: Tensor) -> Tensor:
         """See `Engine.encode`."""
-        return run_full(self._encoder, self.spec, crops)
+        return run_in_batches(self._encoder, self.spec, crops)
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
         fidelity_input = [torch.tensor([fidelity])] if self.spec.has_fidelity else []
-        return run_full(
+        return run_in_batches(
             lambda part, before: self._decoder(part, self._look_up(before), *fidelity_input),
             self.spec,
             crops,
@@ -104,5 +104,5 @@ class _Program:
 
 
 def _unusable(path: Path, reason: str, spec: EngineSpec) -> EngineFileError:
-    told = both_sides(path.parent, spec, backend="openvino", here={"openvino": version()})
+    told = rebuild_hint(path.parent, spec, backend="openvino", here={"openvino": version()})
     return EngineFileError(f"{path} does not load: {reason}; {told}")

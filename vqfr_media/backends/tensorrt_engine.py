@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqfr_media.backends.provenance import both_sides
-from vqfr_media.backends.runs import run_full
+from vqfr_media.backends.batching import run_in_batches
+from vqfr_media.backends.rebuild_hint import rebuild_hint
 from vqfr_media.backends.tensorrt_library import (
     cuda_device,
     import_tensorrt,
@@ -53,26 +53,28 @@ class TensorrtEngine:
         self.spec = spec
         try:
             self._encoder, self._decoder = (
-                Plan(folder / name, device=device, inputs=tensors.inputs, outputs=tensors.outputs)
+                TensorrtPlan(
+                    folder / name, device=device, inputs=tensors.inputs, outputs=tensors.outputs
+                )
                 for name, tensors in plan_tensors(spec).items()
             )
         except UnusablePlanError as error:
             here = versions() | machine(spec.device)
             raise EngineFileError(
                 f"{folder} is no TensorRT engine for this machine: {error}; "
-                f"{both_sides(folder, spec, backend='tensorrt', here=here)}"
+                f"{rebuild_hint(folder, spec, backend='tensorrt', here=here)}"
             ) from error
 
     def encode(self, crops: Tensor) -> Tensor:
         """See `Engine.encode`."""
-        return run_full(lambda part: self._encoder(crops=part), self.spec, crops)
+        return run_in_batches(lambda part: self._encoder(crops=part), self.spec, crops)
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
         fidelity_input = {}
         if self.spec.has_fidelity:
             fidelity_input["fidelity"] = torch.tensor([fidelity], device=self.spec.device)
-        return run_full(
+        return run_in_batches(
             lambda part, codes: self._decoder(crops=part, latents=codes, **fidelity_input),
             self.spec,
             crops,
@@ -107,7 +109,7 @@ class UnusablePlanError(Exception):
     """A plan that TensorRT does not take, or that holds another network; says why."""
 
 
-class Plan:
+class TensorrtPlan:
     """One plan on a GPU: its context, its buffers, its stream and its captured graph.
 
     Args:

@@ -1,10 +1,12 @@
-"""The reference backend: PyTorch in float32, on a CPU or an NVIDIA GPU."""
+"""The reference backend: PyTorch in exact float32, on a CPU or an NVIDIA GPU."""
+
+import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from vqfr_media.backends.exact import exact_float32
-from vqfr_media.backends.runs import channels_last, run_full, spec_of
+from vqfr_media.backends.batching import channels_last, run_in_batches, spec_of
 from vqfr_media.errors import BackendError
 from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.vqfr_v1 import VqfrV1
@@ -33,6 +35,28 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", device.index or 0)
 
 
+@contextlib.contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Keeps products on `device` from being rounded to TensorFloat-32 while this lasts.
+
+    It has 10 bits of significand, as many as float16: too few for the choice of codes and for
+    coordinates, and cuDNN takes it from Ampere on unless told otherwise. cuDNN also does not try
+    out algorithms, so that a run can be resumed with the same bits. On a CPU nothing changes.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 class TorchEngine:
     """Runs a network eagerly; see `vqfr_media.engine.Engine` for the contract."""
 
@@ -51,7 +75,7 @@ class TorchEngine:
     def encode(self, crops: Tensor) -> Tensor:
         """See `Engine.encode`."""
         with exact_float32(self._device):
-            return run_full(lambda part: self._encoder(channels_last(part)), self.spec, crops)
+            return run_in_batches(lambda part: self._encoder(channels_last(part)), self.spec, crops)
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
@@ -59,7 +83,7 @@ class TorchEngine:
             [torch.tensor([fidelity], device=self.spec.device)] if self.spec.has_fidelity else []
         )
         with exact_float32(self._device):
-            return run_full(
+            return run_in_batches(
                 lambda part, codes: self._decoder(channels_last(part), codes, *fidelity_input),
                 self.spec,
                 crops,

@@ -14,7 +14,7 @@ from vqfr_media.manifest import BuiltBackend, Precision
 from vqfr_media.options import ModelChoice, ModelOptions, PrecisionChoice
 
 if TYPE_CHECKING:
-    from vqfr_engines.bench import Bench
+    from vqfr_engines.bench import BenchResult
     from vqfr_engines.selftest import CheckResult
     from vqfr_engines.store import EngineStatus
 
@@ -219,13 +219,13 @@ def bench(command: EngineBench) -> int:
     return 0
 
 
-def bench_lines(result: "Bench") -> list[str]:
+def bench_lines(result: "BenchResult") -> list[str]:
     """The figures as a table."""
-    origin, spec = result.manifest.origin, result.manifest.spec
+    identity, spec = result.manifest.identity, result.manifest.spec
     lines = [
-        f"{origin.model} on {spec.device}, {origin.precision}, batch {origin.batch_size}: "
+        f"{identity.model} on {spec.device}, {identity.precision}, batch {identity.batch_size}: "
         f"ms per face, median of {result.runs}",
-        f"{'':8} {origin.backend:>10} {'torch':>10} {'faster':>8}",
+        f"{'':8} {identity.backend:>10} {'torch':>10} {'faster':>8}",
     ]
     for timing in result.timings:
         lines.append(
@@ -235,18 +235,18 @@ def bench_lines(result: "Bench") -> list[str]:
     return lines
 
 
-def bench_json(result: "Bench") -> dict[str, Any]:
+def bench_json(result: "BenchResult") -> dict[str, Any]:
     """The figures, and what they were taken with, as plain values."""
-    origin = result.manifest.origin
+    identity = result.manifest.identity
     return {
         "date": result.date,
-        "identity": origin.identity,
-        "backend": origin.backend,
-        "model": origin.model,
-        "precision": origin.precision,
-        "batch_size": origin.batch_size,
-        "versions": dict(origin.versions),
-        "machine": dict(origin.machine),
+        "identity": identity.sha256,
+        "backend": identity.backend,
+        "model": identity.model,
+        "precision": identity.precision,
+        "batch_size": identity.batch_size,
+        "versions": dict(identity.versions),
+        "machine": dict(identity.machine),
         "device": result.manifest.spec.device,
         "torch_threads": result.threads,
         "runs": result.runs,
@@ -259,8 +259,7 @@ def bench_json(result: "Bench") -> dict[str, Any]:
 
 def remove(command: EngineRemove) -> int:
     """Deletes engines; names each."""
-    from vqfr_engines.remove import remove_engine
-    from vqfr_engines.store import list_engines, locate_engine
+    from vqfr_engines.store import list_engines, locate_engine, remove_engine
 
     if [bool(command.engines), command.every, command.stale].count(True) != 1:
         raise OptionError("say which engines to remove: names or directories, --all, or --stale")

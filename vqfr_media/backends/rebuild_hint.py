@@ -9,7 +9,7 @@ from vqfr_media.manifest import BuiltBackend, read_manifest
 from vqfr_media.values import EngineSpec
 
 
-def both_sides(
+def rebuild_hint(
     folder: Path, spec: EngineSpec, *, backend: BuiltBackend, here: Mapping[str, str]
 ) -> str:
     """One clause: what differs between the engine in `folder` and `here`, and the build command.
@@ -28,7 +28,7 @@ def both_sides(
         manifest = read_manifest(folder)
     except EngineFileError:
         return f"here is {_listed(here)}; build it again with `{command}`"
-    built = {**manifest.origin.versions, **manifest.origin.machine}
+    built = {**manifest.identity.versions, **manifest.identity.machine}
     differing = [name for name in here if built.get(name) != here[name]] or list(here)
     there, now = ({n: side.get(n, "unknown") for n in differing} for side in (built, here))
     weights = shlex.quote(manifest.weights)

@@ -31,7 +31,9 @@ def spec_of(
     )
 
 
-def run_full(work: Callable[..., Tensor], spec: EngineSpec, crops: Tensor, *more: Tensor) -> Tensor:
+def run_in_batches(
+    work: Callable[..., Tensor], spec: EngineSpec, crops: Tensor, *more: Tensor
+) -> Tensor:
     """Applies `work` to runs of exactly `spec.batch_size` faces; the last is filled with blanks.
 
     A face's result then does not depend on what else is in the batch.
