@@ -5,8 +5,6 @@ GPUs the deformable convolution's Triton kernel is compiled into it.
 """
 
 import contextlib
-import hashlib
-import importlib.resources
 import importlib.util
 import os
 import platform
@@ -95,12 +93,11 @@ def machine(device: str) -> dict[str, str]:
 
 
 def settings(precision: Precision) -> dict[str, Any]:
-    """What decides the outcome beside network and versions: precision, format, kernel's source."""
+    """What decides the outcome beside network, code and versions."""
     return {
         "precision": precision,
         "format": "AOTInductor, channels last",
         "compiler": _compiler_options(),
-        "kernel_sha256": _kernel_sha256(),
     }
 
 
@@ -203,11 +200,3 @@ def _processor() -> str:
     lines = information.read_text().splitlines() if information.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
-
-
-def _kernel_sha256() -> str:
-    digest = hashlib.sha256()
-    folder = importlib.resources.files("vqfr_deform_conv")
-    for name in ("kernel.py", "operator.py", "tiling.py"):
-        digest.update(folder.joinpath(name).read_bytes())
-    return digest.hexdigest()

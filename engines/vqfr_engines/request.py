@@ -1,12 +1,11 @@
 """What is asked of a builder, and what an engine built so would say of its identity."""
 
-import hashlib
-import importlib.resources
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
+from vqfr_engines import source_hash
 from vqfr_media.errors import CheckpointError
 from vqfr_media.files import file_sha256
 from vqfr_media.manifest import BuiltBackend, EngineIdentity, Precision
@@ -156,31 +155,9 @@ def check_backend(backend: BuiltBackend, *, precision: Precision, device: str) -
 
 
 def _options(backend: BuiltBackend, precision: Precision) -> dict[str, Any]:
-    """The builder's settings, and our sources: a new version may compute something else."""
-    return {**builder_of(backend).settings(precision), "sources": sources_sha256(backend)}
-
-
-def sources_sha256(backend: BuiltBackend) -> str:
-    """SHA-256, in hexadecimal, over our modules that decide what an engine computes.
-
-    The network, the deformable convolution and the builder; their comments, too, because what
-    cannot matter is not told apart from what can.
-    """
-    digest = hashlib.sha256()
-    for package, pattern in (
-        ("vqfr_media.network", "*.py"),
-        ("vqfr_deform_conv", "*.py"),
-        ("vqfr_engines", f"{backend}*.py"),
-    ):
-        for path in sorted(_package_folder(package).glob(pattern)):
-            content = path.read_bytes()
-            digest.update(f"{package}/{path.name} {len(content)}\n".encode())
-            digest.update(content)
-    return digest.hexdigest()
-
-
-def _package_folder(package: str) -> Path:
-    return Path(str(importlib.resources.files(package)))
+    """The builder's settings, and our code: a new version may compute something else."""
+    code = source_hash.code_sha256(source_hash.modules_of(backend))
+    return {**builder_of(backend).settings(precision), "sources": code}
 
 
 def sha256_of(weights: Path) -> str:

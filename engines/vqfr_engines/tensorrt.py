@@ -6,8 +6,6 @@ precision is set by `network.precision` before the export, and checked after it.
 
 import contextlib
 import gc
-import hashlib
-import importlib.resources
 import logging
 import re
 import secrets
@@ -99,27 +97,9 @@ def machine(device: str) -> dict[str, str]:
 
 
 def settings(precision: Precision) -> dict[str, Any]:
-    """What decides the outcome beside network and versions, the plugin's source included.
-
-    The PTX in a plan follows from that source and from Triton's version, which is in `versions`.
-    """
+    """What decides the outcome beside network, code and versions."""
     del precision  # the same for all
-    return {
-        "plugin_sha256": plugin_sha256(),
-        **asdict(BuilderOptions()),
-    }
-
-
-def plugin_sha256() -> str:
-    """SHA-256, in hexadecimal, over the source files of the deformable convolution."""
-    digest = hashlib.sha256()
-    folder = importlib.resources.files("vqfr_deform_conv")
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".py"):
-            content = file.read_bytes()
-            digest.update(f"{file.name} {len(content)}\n".encode())
-            digest.update(content)
-    return digest.hexdigest()
+    return asdict(BuilderOptions())
 
 
 def build(

@@ -4,15 +4,15 @@ import logging
 import sys
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from vqfr_engines import build, request
+from vqfr_engines import build, source_hash
 from vqfr_engines.build import build_engine
 from vqfr_engines.load import load_automatically, load_built
-from vqfr_engines.request import identity_of, sources_sha256
+from vqfr_engines.request import identity_of
 from vqfr_engines.store import (
     VARIABLE,
     check_files,
@@ -256,30 +256,24 @@ def test_a_manifest_that_cannot_be_read_says_the_way_out(engine: Path, root: Pat
         load_engine(ModelOptions(engine=folder))
 
 
-def test_our_own_sources_are_part_of_the_identity(
+def test_our_own_code_is_part_of_the_identity(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [
-        f"{package}/{name}"
-        for package, name in (
-            ("vqfr_media.network", "blocks.py"),
-            ("vqfr_engines", "openvino.py"),
-            ("vqfr_engines", "inductor.py"),
-        )
-    ]
-    for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("1")
-    monkeypatch.setattr(request, "_package_folder", lambda package: tmp_path / package)
+    folder = tmp_path / "code_of_a_test"
+    folder.mkdir()
+    for name in ("__init__", "openvino", "inductor"):
+        (folder / f"{name}.py").write_text("width = 1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(source_hash, "modules_of", lambda backend: [f"{folder.name}.{backend}"])
     first = identity_of(request_for(weights))
-    (tmp_path / names[2]).write_text("2")
+    (folder / "inductor.py").write_text("width = 2")
+    (folder / "openvino.py").write_text("width = 1  # pixels")
     assert identity_of(request_for(weights)) == first
-    for name in names[:2]:
-        before = sources_sha256("openvino")
-        (tmp_path / name).write_text("2")
-        assert sources_sha256("openvino") != before
-    assert identity_of(request_for(weights)).sha256 != first.sha256
-    assert asdict(first)["options"]["sources"] != sources_sha256("openvino")
+    (folder / "openvino.py").write_text("width = 2")
+    changed = identity_of(request_for(weights))
+    assert changed.sha256 != first.sha256
+    (difference,) = first.differences(changed)
+    assert difference.startswith("options sources is ")
 
 
 @pytest.mark.usefixtures("root")

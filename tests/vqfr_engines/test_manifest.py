@@ -45,7 +45,7 @@ def test_the_identity_follows_nothing_else() -> None:
         versions={"torch": "2.14.1", "openvino": "2026.4.1"},
         network={"channels": (8, 16), "image_size": 64},
     )
-    assert reordered.identity == identity.sha256
+    assert reordered.sha256 == identity.sha256
     manifest = a_manifest()
     other = replace(
         manifest,
