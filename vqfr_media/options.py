@@ -12,6 +12,9 @@ PrecisionChoice = Literal["auto", "float32", "float16", "bfloat16"]
 DetectorChoice = Literal["auto", "bundled", "mobilenet", "resnet50"]
 FaceChoice = Literal["all", "largest", "center"]
 
+# What `fidelity` is where the caller does not say: half of the main branch (only v2 has it).
+DEFAULT_FIDELITY = 0.5
+
 
 def _within(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
     if not isinstance(value, int if whole else (int, float)):

@@ -20,6 +20,7 @@ from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
+from vqfr_media.options import DEFAULT_FIDELITY
 
 EXTRA = "pip install 'vqfr-media[onnx]'"
 LEAST_OPSET = 20
@@ -62,7 +63,7 @@ class WholeNetwork(nn.Module):
         self.register_buffer("fidelity", torch.tensor([fidelity]))
 
     def forward(self, crops: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` RGB in [0, 1] float32 -> the same, restored."""
+        """`(N, 3, S, S)` RGB in [0, 1] float32 -> the same, restored."""
         fidelity_input = [cast(Tensor, self.fidelity)] if self.has_fidelity else []
         restored: Tensor = self.decoder(crops, self.encoder(crops), *fidelity_input)
         return restored
@@ -90,15 +91,15 @@ def export_onnx(
     precision: Precision = "float32",
     opset: int = LEAST_OPSET,
     whole: bool = False,
-    fidelity: float = 0.5,
+    fidelity: float = DEFAULT_FIDELITY,
     verify: bool = True,
 ) -> ExportedOnnx:
-    """Writes `encoder.onnx` and `decoder.onnx`, or with ``whole`` one `restore.onnx`.
+    """Writes `encoder.onnx` and `decoder.onnx`, or with `whole` one `restore.onnx`.
 
-    Files come to ``folder`` all together, after the check.
+    Files come to `folder` all together, after the check.
 
-    Inputs are ``crops`` ``(N, 3, S, S)``, ``latents`` ``(N, C, h, w)`` and v2's ``fidelity``
-    ``(1,)``; outputs ``latents`` and ``restored``; all float32, images RGB in [0, 1].
+    Inputs are `crops` `(N, 3, S, S)`, `latents` `(N, C, h, w)` and v2's `fidelity`
+    `(1,)`; outputs `latents` and `restored`; all float32, images RGB in [0, 1].
 
     Args:
         network: float32, on the CPU, in eval mode; used up.
@@ -108,15 +109,15 @@ def export_onnx(
         precision: arithmetic of all but the layers kept in float32.
         opset: version of ONNX's operators, at least 20.
         whole: image to image in one file, for programs that know one input and one output.
-        fidelity: v2's, with ``whole``, 0 to 1; without it the fidelity is an input.
+        fidelity: v2's, with `whole`, 0 to 1; without it the fidelity is an input.
         verify: run the files with onnxruntime and compare them with PyTorch; it cannot run
             bfloat16.
 
     Raises:
-        ValueError: ``batch_size``, ``opset`` or ``fidelity`` is out of range.
-        BackendError: a library is missing, or ``verify`` is asked for in bfloat16.
+        ValueError: `batch_size`, `opset` or `fidelity` is out of range.
+        BackendError: a library is missing, or `verify` is asked for in bfloat16.
         EngineError: the network cannot be exported, or onnxruntime's result is another.
-        OSError: ``folder`` cannot be written.
+        OSError: `folder` cannot be written.
     """
     if opset < LEAST_OPSET:
         raise ValueError(f"opset must be at least {LEAST_OPSET}, not {opset}")
@@ -247,7 +248,7 @@ def _compared(part: _Part, path: Path, *, limit: float) -> float:
     """Largest difference between onnxruntime and PyTorch on the part's inputs.
 
     Raises:
-        EngineError: it exceeds ``limit``, or onnxruntime cannot run the file.
+        EngineError: it exceeds `limit`, or onnxruntime cannot run the file.
     """
     onnxruntime: Any = importlib.import_module("onnxruntime")
     wanted: Tensor = part.module(*part.inputs.values())

@@ -124,7 +124,7 @@ class _LookUp(nn.Module):
         self.network = network
 
     def forward(self, latents: Tensor) -> Tensor:
-        """``(N, C, h, w)`` -> ``(N, C, h, w)``."""
+        """`(N, C, h, w)` -> `(N, C, h, w)`."""
         return self.network.quantize(latents)
 
 

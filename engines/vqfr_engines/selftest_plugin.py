@@ -133,7 +133,7 @@ def layers_of(plan: TensorrtPlan) -> list[Mapping[str, Any]]:
 
 
 def parsed_layers(text: str) -> list[Mapping[str, Any]]:
-    """The layers in the inspector's JSON; one that is only a name becomes ``{"Name": name}``."""
+    """The layers in the inspector's JSON; one that is only a name becomes `{"Name": name}`."""
     found = json.loads(text, strict=False)["Layers"]
     return [layer if isinstance(layer, dict) else {"Name": str(layer)} for layer in found]
 

@@ -164,7 +164,7 @@ def dry_run(exported: ExportedModule, settings: dict[str, Any]) -> list[fx.Graph
 
 
 def _operator(node: fx.Node) -> str:
-    """``aten.conv2d`` of ``aten.conv2d.default``; empty where no operator is called."""
+    """`aten.conv2d` of `aten.conv2d.default`; empty where no operator is called."""
     return str(node.target).rpartition(".")[0] if node.op == "call_function" else ""
 
 

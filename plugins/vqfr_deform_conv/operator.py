@@ -33,17 +33,17 @@ def deform_conv2d(
     output pixel NaN.
 
     Args:
-        x: ``(N, C, H, W)`` float16, bfloat16 or float32 (float64 on the CPU).
-        offset: ``(N, 2 * KH * KW * offset_groups, h, w)`` pixels: per group, per tap, (dy, dx);
+        x: `(N, C, H, W)` float16, bfloat16 or float32 (float64 on the CPU).
+        offset: `(N, 2 * KH * KW * offset_groups, h, w)` pixels: per group, per tap, (dy, dx);
             float32 to be exact, or the data's type.
-        mask: ``(N, KH * KW * offset_groups, h, w)``, likewise.
-        weight: ``(CO, C, KH, KW)``, converted to the data's type.
-        bias: ``(CO,)``, likewise.
+        mask: `(N, KH * KW * offset_groups, h, w)`, likewise.
+        weight: `(CO, C, KH, KW)`, converted to the data's type.
+        bias: `(CO,)`, likewise.
         stride, padding, dilation: of both directions.
         offset_groups: groups of channels that are sampled together.
 
     Returns:
-        ``(N, CO, h, w)`` in the type of ``x``; channels last if ``x`` is.
+        `(N, CO, h, w)` in the type of `x`; channels last if `x` is.
 
     Raises:
         ValueError: shapes contradict each other or are too large, or the type is none of those.

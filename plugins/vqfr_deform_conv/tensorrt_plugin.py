@@ -40,7 +40,7 @@ class PluginKey:
 
     @property
     def name(self) -> str:
-        """For example ``deform_conv2d_s1p1d1g4_fp16``."""
+        """For example `deform_conv2d_s1p1d1g4_fp16`."""
         numbers = f"s{self.stride}p{self.padding}d{self.dilation}g{self.offset_groups}"
         return f"deform_conv2d_{numbers}_{_DATA[self.dtype].lower()}"
 

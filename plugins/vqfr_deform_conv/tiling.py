@@ -77,11 +77,11 @@ class Convolution:
         """The convolution of tensors of these shapes, laid out as torchvision's.
 
         Args:
-            x: ``(N, C, H, W)``.
-            offset: ``(N, 2 * KH * KW * offset_groups, h, w)``.
-            mask: ``(N, KH * KW * offset_groups, h, w)``.
-            weight: ``(CO, C, KH, KW)``.
-            bias: ``(CO,)``.
+            x: `(N, C, H, W)`.
+            offset: `(N, 2 * KH * KW * offset_groups, h, w)`.
+            mask: `(N, KH * KW * offset_groups, h, w)`.
+            weight: `(CO, C, KH, KW)`.
+            bias: `(CO,)`.
             stride, padding, dilation: of both directions.
             offset_groups: groups of channels that are sampled together.
 

@@ -12,7 +12,7 @@ from vqfr_media.values import EngineSpec
 
 
 def channels_last(crops: Tensor) -> Tensor:
-    """``crops`` with channels last in memory: convolutions are faster in it, on CPUs and GPUs."""
+    """`crops` with channels last in memory: convolutions are faster in it, on CPUs and GPUs."""
     return crops.contiguous(memory_format=torch.channels_last)
 
 

@@ -11,7 +11,7 @@ _ERROR_LOG_BUFFER, _ERROR_LOG_BUFFER_SIZE = 5, 6
 
 
 def driver_version() -> str:
-    """The newest CUDA that this machine's driver knows, such as ``"CUDA 13.0"``.
+    """The newest CUDA that this machine's driver knows, such as `"CUDA 13.0"`.
 
     Raises:
         BackendError: there is no driver.
@@ -23,7 +23,7 @@ def driver_version() -> str:
 
 
 def load_ptx(ptx: str, kernel: str) -> None:
-    """Has the driver compile ``ptx`` for the current GPU and find ``kernel`` in it.
+    """Has the driver compile `ptx` for the current GPU and find `kernel` in it.
 
     A CUDA context must be current: PyTorch makes one as soon as it puts a tensor on the GPU.
 

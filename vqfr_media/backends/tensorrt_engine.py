@@ -118,14 +118,17 @@ class TensorrtPlan:
         inputs, outputs: names and static shapes of its float32 tensors; there is one output.
         capture: whether to make a CUDA graph of its run.
 
-    Attributes:
-        engine, context: TensorRT's own.
-        is_captured: whether runs replay a CUDA graph.
-
     Raises:
         UnusablePlanError: the file cannot be read, TensorRT refuses it, or its tensors differ.
         EngineError: the context or its buffers do not fit into the GPU's memory.
     """
+
+    engine: Any
+    """TensorRT's own."""
+    context: Any
+    """TensorRT's execution context of it."""
+    is_captured: bool
+    """Whether runs replay a CUDA graph."""
 
     def __init__(
         self,

@@ -97,7 +97,7 @@ def cuda_device(name: str) -> torch.device:
 def log_bridge(tensorrt: ModuleType) -> Any:
     """A TensorRT logger that hands every message on to `logging`.
 
-    Its attribute ``errors`` lists the messages of level error, oldest first: TensorRT's calls
+    Its attribute `errors` lists the messages of level error, oldest first: TensorRT's calls
     return None or False on failure, and say why in the log alone.
     """
     severity = tensorrt.ILogger.Severity

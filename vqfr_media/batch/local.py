@@ -10,7 +10,7 @@ from vqfr_media.engine import Engine
 from vqfr_media.errors import EngineError, SkippedFaceError, VqfrMediaError
 from vqfr_media.files import check_source
 from vqfr_media.jobs.identity import content_of, identity_of_settings
-from vqfr_media.options import RestoreOptions
+from vqfr_media.options import DEFAULT_FIDELITY, RestoreOptions
 from vqfr_media.pipeline import restore_image, restore_video
 from vqfr_media.prepare import Prepared
 from vqfr_media.summary import Summary
@@ -68,7 +68,7 @@ def still_runs(engine: Engine) -> bool:
     spec = engine.spec
     try:
         crops = torch.zeros(spec.batch_size, 3, spec.size, spec.size, device=spec.device)
-        engine.decode(crops, engine.encode(crops), fidelity=0.5)
+        engine.decode(crops, engine.encode(crops), fidelity=DEFAULT_FIDELITY)
     except RuntimeError:  # EngineError is one, and so is what a broken device says
         return False
     return True

@@ -11,7 +11,7 @@ import tyro
 from vqfr_media.cli.console import echo, fetch_progress
 from vqfr_media.errors import OptionError, VqfrMediaError
 from vqfr_media.manifest import BuiltBackend, Precision
-from vqfr_media.options import ModelChoice, ModelOptions, PrecisionChoice
+from vqfr_media.options import DEFAULT_FIDELITY, ModelChoice, ModelOptions, PrecisionChoice
 
 if TYPE_CHECKING:
     from vqfr_engines.bench import BenchResult
@@ -336,7 +336,7 @@ def export(command: EngineExport) -> int:
             batch_size=command.batch_size,
             precision=command.precision,
             whole=command.whole,
-            fidelity=0.5 if command.fidelity is None else command.fidelity,
+            fidelity=DEFAULT_FIDELITY if command.fidelity is None else command.fidelity,
         )
     except OSError as error:
         if isinstance(error, VqfrMediaError):

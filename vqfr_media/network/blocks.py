@@ -1,7 +1,5 @@
 """Layers that both published networks are made of, and the value they both return."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -11,19 +9,16 @@ from torch import Tensor, nn
 
 
 class Branches(NamedTuple):
-    """The two outputs of the parallel decoder (paper, figure 3).
-
-    Attributes:
-        texture: ``(N, 3, S, S)``, about [-1, 1]: the code vectors alone, decoded.
-        main: ``(N, 3, S, S)``, about [-1, 1]: textures warped and fused with the input.
-    """
+    """The two outputs of the parallel decoder (paper, figure 3)."""
 
     texture: Tensor
+    """`(N, 3, S, S)`, about [-1, 1]: the code vectors alone, decoded."""
     main: Tensor
+    """`(N, 3, S, S)`, about [-1, 1]: textures warped and fused with the input."""
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """A context in which autocast leaves float32 arithmetic on ``tensor``'s device alone."""
+    """A context in which autocast leaves float32 arithmetic on `tensor`'s device alone."""
     device = tensor.device.type
     # Entering autocast only where it is on keeps exported graphs free of autocast regions; the meta
     # device, used to count without computing, has none.
@@ -38,12 +33,12 @@ def group_norm(channels: int, *, groups: int) -> nn.GroupNorm:
 
 
 def double(feature: Tensor) -> Tensor:
-    """``(N, C, h, w)`` -> ``(N, C, 2h, 2w)``, bilinear, pixel centres kept (not corners)."""
+    """`(N, C, h, w)` -> `(N, C, 2h, 2w)`, bilinear, pixel centres kept (not corners)."""
     return F.interpolate(feature, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 def shrink(feature: Tensor, *, factor: int) -> Tensor:
-    """``(N, C, h, w)`` -> ``(N, C, h/factor, w/factor)``, bilinear without antialiasing.
+    """`(N, C, h, w)` -> `(N, C, h/factor, w/factor)`, bilinear without antialiasing.
 
     For an even factor that is the mean of the four pixels around each new centre.
     """
@@ -67,7 +62,7 @@ class ResidualBlock(nn.Module):
             self.shortcut_conv = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, h, w)`` -> ``(N, out_channels, h, w)``."""
+        """`(N, in_channels, h, w)` -> `(N, out_channels, h, w)`."""
         inner = self.conv1(F.silu(self.norm1(x)))
         inner = self.conv2(F.silu(self.norm2(inner)))
         summed: Tensor = self.shortcut_conv(x) + inner
@@ -82,7 +77,7 @@ class BilinearUp(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, h, w)`` -> ``(N, out_channels, 2h, 2w)``."""
+        """`(N, in_channels, h, w)` -> `(N, out_channels, 2h, 2w)`."""
         return double(self.conv(x))
 
 
@@ -95,7 +90,7 @@ class BilinearDown(nn.Module):
         self._factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, h, w)`` -> ``(N, out_channels, h/factor, w/factor)``."""
+        """`(N, in_channels, h, w)` -> `(N, out_channels, h/factor, w/factor)`."""
         smaller: Tensor = self.conv(shrink(x, factor=self._factor))
         return smaller
 
@@ -112,7 +107,7 @@ class Attention(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, channels, h, w)`` -> the same shape."""
+        """`(N, channels, h, w)` -> the same shape."""
         normed = self.norm(x)
         # (N, heads, places, channels): exporters know no attention without the heads.
         query, key, value = (
@@ -132,7 +127,7 @@ class StridedDown(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, channels, h, w)`` -> ``(N, channels, h/2, w/2)``."""
+        """`(N, channels, h, w)` -> `(N, channels, h/2, w/2)`."""
         smaller: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
         return smaller
 
@@ -145,6 +140,6 @@ class NearestUp(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, h, w)`` -> ``(N, out_channels, 2h, 2w)``."""
+        """`(N, in_channels, h, w)` -> `(N, out_channels, 2h, 2w)`."""
         larger: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return larger

@@ -1,13 +1,10 @@
-"""Weights in and out: the published ``.pth`` files, and our own self-describing safetensors.
+"""Weights in and out: the published `.pth` files, and our own self-describing safetensors.
 
 A file that does not fit is refused whole, with the names that do not; nothing is loaded in part.
 """
 
-from __future__ import annotations
-
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from vqfr_media.errors import CheckpointError, OutputError
-from vqfr_media.files import first_line
+from vqfr_media.errors import CheckpointError
+from vqfr_media.files import atomic_output, first_line, output_error
 from vqfr_media.network.vqfr_v1 import VqfrV1, VqfrV1Config, vqfr_v1_config
 from vqfr_media.network.vqfr_v2 import VqfrV2, VqfrV2Config, vqfr_v2_config
 
@@ -31,13 +28,13 @@ _NAMES_SHOWN = 10
 
 
 def load_official(path: str | os.PathLike[str], network: nn.Module) -> None:
-    """Load a published checkpoint into ``network``, in place.
+    """Load a published checkpoint into `network`, in place.
 
-    The state dict is taken from ``params_ema``, else from ``params``, else the file is one itself;
-    a ``module.`` prefix is dropped. Pickles are opened with ``weights_only``: no code in them runs.
+    The state dict is taken from `params_ema`, else from `params`, else the file is one itself;
+    a `module.` prefix is dropped. Pickles are opened with `weights_only`: no code in them runs.
 
     Args:
-        path: a ``.pth`` or ``.safetensors`` file.
+        path: a `.pth` or `.safetensors` file.
         network: the network whose parameters are to be replaced.
 
     Raises:
@@ -78,14 +75,15 @@ def save_network(path: str | os.PathLike[str], network: VqfrV1 | VqfrV2) -> None
             raise ValueError(f"{name} has a value that float16 cannot hold; nothing was written")
         tensors[name] = value16
     content = safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(description)})
-    try:
-        _write_whole(path, content)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with atomic_output(path) as temporary:
+        try:
+            temporary.write_bytes(content)
+        except OSError as error:
+            raise output_error(path, error) from error
 
 
 def load_network(path: str | os.PathLike[str]) -> VqfrV1 | VqfrV2:
-    """Build the network that ``save_network`` wrote to ``path``: float32, on the CPU, in eval mode.
+    """Build the network that `save_network` wrote to `path`: float32, on the CPU, in eval mode.
 
     Raises:
         CheckpointError: the file is absent, damaged or not ours, or does not fit its own config.
@@ -106,7 +104,7 @@ def load_network(path: str | os.PathLike[str]) -> VqfrV1 | VqfrV2:
 
 
 def load_model(path: str | os.PathLike[str], *, model: str) -> VqfrV1 | VqfrV2:
-    """Build ``model`` from one of our files or, for v1 and v2, from a published one.
+    """Build `model` from one of our files or, for v1 and v2, from a published one.
 
     Args:
         path: the weights.
@@ -136,7 +134,7 @@ def load_model(path: str | os.PathLike[str], *, model: str) -> VqfrV1 | VqfrV2:
 
 
 def read_config(path: str | os.PathLike[str], *, model: str) -> VqfrV1Config | VqfrV2Config:
-    """The configuration of the network that ``load_model`` would build, without building it.
+    """The configuration of the network that `load_model` would build, without building it.
 
     Raises:
         CheckpointError: the file is absent, damaged or does not say what it holds.
@@ -246,17 +244,3 @@ def _check_fit(path: Path, state: Mapping[str, Tensor], network: nn.Module) -> N
     lines = [f"{len(names)} {kind}: {_listed(names)}" for kind, names in faults.items() if names]
     if lines:
         raise CheckpointError(f"{path} does not fit {type(network).__name__}: {'; '.join(lines)}")
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside ``path`` and rename."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -1,10 +1,8 @@
 """What a network is built from: frozen, checked, and convertible to plain JSON.
 
 A checkpoint carries its own config, so a wrong value is refused here, in one place, as a
-``ValueError``.
+`ValueError`.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -22,7 +20,7 @@ class _JsonConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The reverse of ``to_dict``.
+        """The reverse of `to_dict`.
 
         Raises:
             ValueError: a field is missing, unknown or out of range.
@@ -67,7 +65,7 @@ def _check_groups(name: str, channels: tuple[int, ...], **groups: int) -> None:
             raise ValueError(f"{name}: {count} is no multiple of {kind} = {number}")
 
 
-def _check_common(config: VqfrV1Config | VqfrV2Config) -> None:
+def _check_common(config: "VqfrV1Config | VqfrV2Config") -> None:
     for name in ("image_size", "codebook_size", "code_channels", "norm_groups"):
         _check_integer(name, getattr(config, name), least=1)
     for name in ("offset_groups", "input_channels"):
@@ -81,36 +79,34 @@ def _check_common(config: VqfrV1Config | VqfrV2Config) -> None:
 
 @dataclass(frozen=True)
 class VqfrV1Config(_JsonConfig):
-    """The paper's network (table 3). Tuples run from full size (f = 1) to the code grid.
-
-    Attributes:
-        image_size: side of the square input, pixels; other multiples of ``downsampling`` work too.
-        channels: feature channels per level.
-        encoder_blocks, texture_blocks: residual blocks per level.
-        codebook_size, code_channels: the codebook is ``(codebook_size, code_channels)``.
-        norm_groups: groups of every group normalisation.
-        offset_channels: width of the offset path per level; 0: plain fusion there, no warping.
-        offset_groups: groups of the deformable convolutions.
-        input_channels: width of the input feature that the warping sees (unused with
-            ``input_pyramid``).
-        input_pyramid: the main decoder gets features of the input made for it at every level, half
-            as wide as the level, for the warping and the fusion; otherwise one resized feature, for
-            the warping alone, as published.
-        predict_residual: the main output is input + prediction, the prediction 0 before training.
-    """
+    """The paper's network (table 3). Tuples run from full size (f = 1) to the code grid."""
 
     image_size: int
+    """Side of the square input, pixels; other multiples of `downsampling` work too."""
     channels: tuple[int, ...]
+    """Feature channels per level."""
     encoder_blocks: tuple[int, ...]
+    """Residual blocks of the encoder per level."""
     texture_blocks: tuple[int, ...]
+    """Residual blocks of the texture decoder per level."""
     codebook_size: int
+    """Vectors in the codebook, which is `(codebook_size, code_channels)`."""
     code_channels: int
+    """Length of each of them."""
     norm_groups: int
+    """Groups of every group normalisation."""
     offset_channels: tuple[int, ...]
+    """Width of the offset path per level; 0: plain fusion there, no warping."""
     offset_groups: int
+    """Groups of the deformable convolutions."""
     input_channels: int
+    """Width of the input feature that the warping sees (unused with `input_pyramid`)."""
     input_pyramid: bool
+    """Whether the main decoder gets features of the input made for it at every level, half as
+    wide as the level, for the warping and the fusion; otherwise one resized feature, for the
+    warping alone, as published."""
     predict_residual: bool
+    """Whether the main output is input + prediction, the prediction 0 before training."""
 
     def __post_init__(self) -> None:
         _check_common(self)
@@ -140,37 +136,35 @@ class VqfrV1Config(_JsonConfig):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """``(C, h, w)`` of one latent at ``image_size``."""
+        """`(C, h, w)` of one latent at `image_size`."""
         side = self.image_size // self.downsampling
         return (self.code_channels, side, side)
 
 
 @dataclass(frozen=True)
 class VqfrV2Config(_JsonConfig):
-    """The authors' second network. Tuples run from full size (f = 1) to the code grid.
-
-    Attributes:
-        image_size: side of the square input, pixels; other multiples of ``downsampling`` work too.
-        channels: feature channels per level.
-        encoder_blocks, texture_blocks: residual blocks per level; at the coarsest each is followed
-            by attention.
-        codebook_size, code_channels: the codebook is ``(codebook_size, code_channels)``.
-        norm_groups: groups of every group normalisation.
-        offset_groups: groups of the deformable convolutions.
-        input_channels: width of the input feature that the warping sees.
-        look_up: "predict" (a classifier names the code) or "nearest" (as v1).
-    """
+    """The authors' second network. Tuples run from full size (f = 1) to the code grid."""
 
     image_size: int
+    """Side of the square input, pixels; other multiples of `downsampling` work too."""
     channels: tuple[int, ...]
+    """Feature channels per level."""
     encoder_blocks: tuple[int, ...]
+    """Residual blocks of the encoder per level; at the coarsest each is followed by attention."""
     texture_blocks: tuple[int, ...]
+    """Residual blocks of the texture decoder per level, likewise."""
     codebook_size: int
+    """Vectors in the codebook, which is `(codebook_size, code_channels)`."""
     code_channels: int
+    """Length of each of them."""
     norm_groups: int
+    """Groups of every group normalisation."""
     offset_groups: int
+    """Groups of the deformable convolutions."""
     input_channels: int
+    """Width of the input feature that the warping sees."""
     look_up: Literal["predict", "nearest"]
+    """"predict" (a classifier names the code) or "nearest" (as v1)."""
 
     def __post_init__(self) -> None:
         _check_common(self)
@@ -187,7 +181,7 @@ class VqfrV2Config(_JsonConfig):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """``(C, h, w)`` of one latent at ``image_size``."""
+        """`(C, h, w)` of one latent at `image_size`."""
         side = self.image_size // self.downsampling
         return (self.code_channels, side, side)
 

@@ -1,7 +1,5 @@
 """Deformable convolution and the texture warping module (paper, equation 5 and table 4)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import cast
 
@@ -13,8 +11,8 @@ from torchvision.ops import deform_conv2d
 from vqfr_media.network.blocks import BilinearDown, double, full_precision, group_norm
 
 type Operator = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, int, int, int], Tensor]
-"""A deformable convolution: ``(x, offset, mask, weight, bias, stride, padding, dilation,
-offset_groups)``, tensors shaped as for torchvision; the result has the type of ``x``."""
+"""A deformable convolution: `(x, offset, mask, weight, bias, stride, padding, dilation,
+offset_groups)`, tensors shaped as for torchvision; the result has the type of `x`."""
 
 
 def torchvision_operator(
@@ -34,16 +32,16 @@ def torchvision_operator(
     512 px, and on the CPU it knows no bfloat16.
 
     Args:
-        x: ``(N, C, H, W)``.
-        offset: ``(N, 2 * K * K * offset_groups, h, w)`` pixels: per group, per tap, (dy, dx).
-        mask: ``(N, K * K * offset_groups, h, w)``.
-        weight: ``(O, C, K, K)``.
-        bias: ``(O,)``.
+        x: `(N, C, H, W)`.
+        offset: `(N, 2 * K * K * offset_groups, h, w)` pixels: per group, per tap, (dy, dx).
+        mask: `(N, K * K * offset_groups, h, w)`.
+        weight: `(O, C, K, K)`.
+        bias: `(O,)`.
         stride, padding, dilation: of both directions.
         offset_groups: groups of channels that are sampled together.
 
     Returns:
-        ``(N, O, h, w)`` in the type of ``x``.
+        `(N, O, h, w)` in the type of `x`.
     """
     del offset_groups  # torchvision reads it off the shapes
     result: Tensor = deform_conv2d(
@@ -60,7 +58,7 @@ def torchvision_operator(
 
 
 def use_operator(network: nn.Module, operator: Operator) -> None:
-    """Let every deformable convolution of ``network`` compute by ``operator``.
+    """Let every deformable convolution of `network` compute by `operator`.
 
     The operator gets data, weight and bias in the types they have, offset and mask in float32.
     """
@@ -74,10 +72,10 @@ class ModulatedDeformConv(nn.Module):
 
     Offsets (pixels) and mask are computed in float32 whatever the data's type: in bfloat16 an
     offset of 1 px is good to 1/128 px only, one of 4 px to 1/32 px.
-
-    Attributes:
-        operator: computes the convolution; see ``use_operator``.
     """
+
+    operator: Operator
+    """Computes the convolution; see `use_operator`."""
 
     def __init__(self, channels: int, *, guide_channels: int, offset_groups: int) -> None:
         super().__init__()
@@ -85,14 +83,14 @@ class ModulatedDeformConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
         self.conv_offset = nn.Conv2d(guide_channels, 3 * 9 * offset_groups, 3, padding=1)
-        self.operator: Operator = torchvision_operator
+        self.operator = torchvision_operator
         self._offset_groups = offset_groups
         # An untrained warp is then a plain 3x3 convolution with mask 1/2.
         for parameter in self.conv_offset.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Sample ``x`` ``(N, C, h, w)`` as ``guide`` ``(N, G, h, w)`` says -> ``(N, C, h, w)``."""
+        """Sample `x` `(N, C, h, w)` as `guide` `(N, G, h, w)` says -> `(N, C, h, w)`."""
         bias = cast(Tensor, self.conv_offset.bias)
         with full_precision(x):
             sampling = F.conv2d(
@@ -151,18 +149,18 @@ class TextureWarp(nn.Module):
     def forward(
         self, texture: Tensor, given: Tensor, coarser: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Warp ``texture`` by what ``given`` shows.
+        """Warp `texture` by what `given` shows.
 
         Args:
-            texture: ``(N, channels, h, w)``, the texture decoder's feature.
-            given: ``(N, input_channels, h * input_scale, w * input_scale)``, the degraded input's
+            texture: `(N, channels, h, w)`, the texture decoder's feature.
+            given: `(N, input_channels, h * input_scale, w * input_scale)`, the degraded input's
                 feature.
-            coarser: ``(N, coarser_channels, h/2, w/2)``, the offset feature of the level below, or
+            coarser: `(N, coarser_channels, h/2, w/2)`, the offset feature of the level below, or
                 None at the coarsest.
 
         Returns:
-            The warped texture feature ``(N, channels, h, w)`` and this level's offset feature
-            ``(N, offset_channels, h, w)``.
+            The warped texture feature `(N, channels, h, w)` and this level's offset feature
+            `(N, offset_channels, h, w)`.
         """
         seen = self.downsample(given)
         guide: Tensor = self.offset_conv1(torch.cat((seen, texture), dim=1))

@@ -5,8 +5,6 @@ scaling and clamping are part of every exported graph and no backend repeats the
 arithmetic is that of the network's own parameters.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from vqfr_media.network.vqfr_v1 import VqfrV1
@@ -21,7 +19,7 @@ class EncoderModule(nn.Module):
         self.network = network
 
     def forward(self, crops: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` RGB in [0, 1] float32 -> latents ``(N, C, h, w)`` float32."""
+        """`(N, 3, S, S)` RGB in [0, 1] float32 -> latents `(N, C, h, w)` float32."""
         latents: Tensor = self.network.encode(crops * 2 - 1)
         return latents.float()
 
@@ -37,12 +35,12 @@ class DecoderModule(nn.Module):
         """Decode.
 
         Args:
-            crops: ``(N, 3, S, S)`` RGB in [0, 1] float32.
-            latents: ``(N, C, h, w)`` float32.
-            fidelity: one float32 value ``(1,)`` in [0, 1] for v2; v1 and lite have no such input.
+            crops: `(N, 3, S, S)` RGB in [0, 1] float32.
+            latents: `(N, C, h, w)` float32.
+            fidelity: one float32 value `(1,)` in [0, 1] for v2; v1 and lite have no such input.
 
         Returns:
-            ``(N, 3, S, S)`` RGB in [0, 1] float32.
+            `(N, 3, S, S)` RGB in [0, 1] float32.
 
         Raises:
             ValueError: v2 without a fidelity.

@@ -14,8 +14,6 @@ float32:
 - the layers that make the output image, so that 10 bits survive.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch
@@ -39,7 +37,7 @@ def to_mixed_precision[N: VqfrV1 | VqfrV2](network: N, precision: Precision) -> 
         precision: "float32" leaves the network as it is.
 
     Returns:
-        ``network`` itself.
+        `network` itself.
 
     Raises:
         ValueError: no such precision, or the network is converted already.

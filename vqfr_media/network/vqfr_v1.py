@@ -1,7 +1,5 @@
 """VQFR as in the paper: codebook textures, warped to the input and fused (figure 3, table 3)."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch
@@ -23,7 +21,7 @@ class InputFeature(nn.Module):
         self.conv = nn.Conv2d(3, channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` -> ``(N, channels, S, S)``."""
+        """`(N, 3, S, S)` -> `(N, channels, S, S)`."""
         feature: Tensor = self.conv(image)
         return feature
 
@@ -44,7 +42,7 @@ class InputPyramid(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """``(N, 3, S, S)`` -> each level's feature, full size first."""
+        """`(N, 3, S, S)` -> each level's feature, full size first."""
         features = [self.conv_in(image)]
         for level in self.levels:
             features.append(level(features[-1]))
@@ -102,10 +100,10 @@ class MainDecoder(nn.Module):
         Args:
             textures: the texture decoder's features, coarsest first.
             given: the input's feature for each level, coarsest first.
-            image: ``(N, 3, S, S)`` in [-1, 1].
+            image: `(N, 3, S, S)` in [-1, 1].
 
         Returns:
-            ``(N, 3, S, S)``, about [-1, 1].
+            `(N, 3, S, S)`, about [-1, 1].
         """
         carried: list[Tensor] = []  # the level below's output; nothing comes to the coarsest
         offsets: Tensor | None = None
@@ -142,7 +140,7 @@ class VqfrV1(NearestCoder):
         self.quantizer = Quantizer(config)
 
     def decode_quantized(self, image: Tensor, quantized: Tensor) -> Branches:
-        """Decode code vectors ``(N, C, h, w)`` beside their input ``(N, 3, S, S)`` in [-1, 1]."""
+        """Decode code vectors `(N, C, h, w)` beside their input `(N, 3, S, S)` in [-1, 1]."""
         texture, features = self.decoder(self.quantizer.after(quantized))
         if self.config.input_pyramid:
             given = self.input_pyramid(image)[::-1]
@@ -151,9 +149,9 @@ class VqfrV1(NearestCoder):
         return Branches(texture, self.main_decoder(features, given, image))
 
     def decode(self, image: Tensor, latent: Tensor) -> Branches:
-        """``decode_quantized`` after the look-up of ``latent`` ``(N, C, h, w)``."""
+        """`decode_quantized` after the look-up of `latent` `(N, C, h, w)`."""
         return self.decode_quantized(image, self.quantize(latent))
 
     def forward(self, image: Tensor) -> Branches:
-        """Restore ``(N, 3, S, S)`` RGB in [-1, 1], S a multiple of ``config.downsampling``."""
+        """Restore `(N, 3, S, S)` RGB in [-1, 1], S a multiple of `config.downsampling`."""
         return self.decode(image, self.encode(image))

@@ -1,7 +1,5 @@
 """VQFR's second edition: predicted codes, attention, and a choice between quality and fidelity."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import torch
@@ -49,10 +47,10 @@ class MainBranch(nn.Module):
 
         Args:
             textures: the texture decoder's features, coarsest first.
-            given: the input's feature ``(N, input_channels, S, S)``.
+            given: the input's feature `(N, input_channels, S, S)`.
 
         Returns:
-            The full-size main feature ``(N, channels[0], S, S)``.
+            The full-size main feature `(N, channels[0], S, S)`.
         """
         carried: list[Tensor] = []  # the level below's output; nothing comes to the coarsest
         offsets: Tensor | None = None
@@ -85,12 +83,12 @@ class VqfrV2(nn.Module):
         self.quantizer = Codebook(config)
 
     def encode(self, image: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` RGB in [-1, 1] -> latent before the look-up ``(N, C, S/f, S/f)``."""
+        """`(N, 3, S, S)` RGB in [-1, 1] -> latent before the look-up `(N, C, S/f, S/f)`."""
         latent: Tensor = self.encoder(image)
         return latent
 
     def logits(self, latent: Tensor) -> Tensor:
-        """The classifier's scores of a latent ``(N, C, h, w)``: ``(N, h * w, K)`` float32.
+        """The classifier's scores of a latent `(N, C, h, w)`: `(N, h * w, K)` float32.
 
         Raises:
             ValueError: the network looks codes up by distance and has no classifier.
@@ -106,14 +104,14 @@ class VqfrV2(nn.Module):
             return F.linear(normed, linear.weight.float(), linear.bias.float())
 
     def codes(self, latent: Tensor) -> Tensor:
-        """Codes ``(N, h, w)`` int64 of a latent ``(N, C, h, w)``; lowest index of equals."""
+        """Codes `(N, h, w)` int64 of a latent `(N, C, h, w)`; lowest index of equals."""
         if self.config.look_up == "predict":
             batch, _, height, width = latent.shape
             return self.logits(latent).argmax(dim=-1).view(batch, height, width)
         return nearest_codes(latent, self.quantizer.codebook)
 
     def quantize(self, latent: Tensor) -> Tensor:
-        """Code vectors ``(N, C, h, w)``, without straight-through gradients."""
+        """Code vectors `(N, C, h, w)`, without straight-through gradients."""
         return embed(self.codes(latent), self.quantizer.codebook)
 
     def decode_quantized(
@@ -122,13 +120,13 @@ class VqfrV2(nn.Module):
         """Decode code vectors beside their input.
 
         Args:
-            image: ``(N, 3, S, S)`` in [-1, 1].
-            quantized: ``(N, C, h, w)``.
+            image: `(N, 3, S, S)` in [-1, 1].
+            quantized: `(N, C, h, w)`.
             fidelity: 0 (the main output is the texture output) to 1 (the full main branch). A
                 tensor of one value is not checked; an exported graph then has it as an input.
 
         Raises:
-            ValueError: ``fidelity`` is a number outside [0, 1].
+            ValueError: `fidelity` is a number outside [0, 1].
         """
         if not isinstance(fidelity, Tensor) and not 0.0 <= fidelity <= 1.0:
             raise ValueError(f"fidelity must be in [0, 1], not {fidelity!r}")
@@ -140,9 +138,9 @@ class VqfrV2(nn.Module):
         )
 
     def decode(self, image: Tensor, latent: Tensor, *, fidelity: float | Tensor) -> Branches:
-        """``decode_quantized`` after the look-up of ``latent`` ``(N, C, h, w)``."""
+        """`decode_quantized` after the look-up of `latent` `(N, C, h, w)`."""
         return self.decode_quantized(image, self.quantize(latent), fidelity=fidelity)
 
     def forward(self, image: Tensor, *, fidelity: float | Tensor) -> Branches:
-        """Restore ``(N, 3, S, S)`` RGB in [-1, 1], S a multiple of ``config.downsampling``."""
+        """Restore `(N, 3, S, S)` RGB in [-1, 1], S a multiple of `config.downsampling`."""
         return self.decode(image, self.encode(image), fidelity=fidelity)

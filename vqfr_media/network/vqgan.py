@@ -1,10 +1,8 @@
 """Stage 1: encoder, codebook and texture decoder, the parts that the restoration network keeps.
 
 Paper, section 3.1. The names of the parts are those of the published checkpoints, so that a stage-1
-state dict loads into the restoration network's ``encoder``, ``quantizer`` and ``decoder`` as it is.
+state dict loads into the restoration network's `encoder`, `quantizer` and `decoder` as it is.
 """
-
-from __future__ import annotations
 
 from typing import cast
 
@@ -27,11 +25,11 @@ def nearest_codes(latent: Tensor, codebook: Tensor) -> Tensor:
     Distances are computed in float32, whatever the types given and whether or not autocast is on.
 
     Args:
-        latent: ``(N, C, h, w)``.
-        codebook: ``(K, C)``.
+        latent: `(N, C, h, w)`.
+        codebook: `(K, C)`.
 
     Returns:
-        ``(N, h, w)`` int64 in [0, K).
+        `(N, h, w)` int64 in [0, K).
 
     Raises:
         ValueError: the channels differ.
@@ -50,9 +48,9 @@ def nearest_codes(latent: Tensor, codebook: Tensor) -> Tensor:
 
 
 def embed(codes: Tensor, codebook: Tensor) -> Tensor:
-    """The code vectors ``(N, C, h, w)`` of ``codes`` ``(N, h, w)`` int64 in [0, K).
+    """The code vectors `(N, C, h, w)` of `codes` `(N, h, w)` int64 in [0, K).
 
-    Gradients reach ``codebook`` ``(K, C)``.
+    Gradients reach `codebook` `(K, C)`.
     """
     return nn.functional.embedding(codes, codebook).permute(0, 3, 1, 2).contiguous()
 
@@ -88,16 +86,16 @@ class Quantizer(nn.Module):
 
     @property
     def codebook(self) -> nn.Parameter:
-        """The code vectors, ``(K, C)``."""
+        """The code vectors, `(K, C)`."""
         return cast(nn.Parameter, self.layers.embedding.weight)
 
     def before(self, feature: Tensor) -> Tensor:
-        """Encoder feature ``(N, channels, h, w)`` -> latent ``(N, C, h, w)``."""
+        """Encoder feature `(N, channels, h, w)` -> latent `(N, C, h, w)`."""
         latent: Tensor = self.layers.quant_conv(feature)
         return latent
 
     def after(self, quantized: Tensor) -> Tensor:
-        """Code vectors ``(N, C, h, w)`` -> texture decoder's input ``(N, channels, h, w)``."""
+        """Code vectors `(N, C, h, w)` -> texture decoder's input `(N, channels, h, w)`."""
         feature: Tensor = self.layers.post_quant_conv(quantized)
         return feature
 
@@ -130,7 +128,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` in [-1, 1] -> ``(N, channels[-1], S/f, S/f)``."""
+        """`(N, 3, S, S)` in [-1, 1] -> `(N, channels[-1], S/f, S/f)`."""
         feature: Tensor = self.conv_in(image)
         for name, blocks in self.encoder_dict.items():
             if name in self.pre_downsample_dict:
@@ -166,10 +164,10 @@ class TextureDecoder(nn.Module):
         )
 
     def forward(self, feature: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Decode ``(N, channels[-1], h, w)``.
+        """Decode `(N, channels[-1], h, w)`.
 
         Returns:
-            The image ``(N, 3, S, S)``, about [-1, 1], and each level's feature, coarsest first.
+            The image `(N, 3, S, S)`, about [-1, 1], and each level's feature, coarsest first.
         """
         features = []
         for name, blocks in self.decoder_dict.items():
@@ -188,15 +186,15 @@ class NearestCoder(nn.Module):
     quantizer: Quantizer
 
     def encode(self, image: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` RGB in [-1, 1] -> latent before the look-up ``(N, C, S/f, S/f)``."""
+        """`(N, 3, S, S)` RGB in [-1, 1] -> latent before the look-up `(N, C, S/f, S/f)`."""
         return self.quantizer.before(self.encoder(image))
 
     def codes(self, latent: Tensor) -> Tensor:
-        """Nearest codes ``(N, h, w)`` int64 of a latent ``(N, C, h, w)`` (equation 1)."""
+        """Nearest codes `(N, h, w)` int64 of a latent `(N, C, h, w)` (equation 1)."""
         return nearest_codes(latent, self.quantizer.codebook)
 
     def quantize(self, latent: Tensor) -> Tensor:
-        """Nearest code vectors ``(N, C, h, w)``, without straight-through gradients."""
+        """Nearest code vectors `(N, C, h, w)`, without straight-through gradients."""
         return embed(self.codes(latent), self.quantizer.codebook)
 
 
@@ -211,11 +209,11 @@ class Vqgan(NearestCoder):
         self.quantizer = Quantizer(config)
 
     def decode_quantized(self, quantized: Tensor) -> Tensor:
-        """Code vectors ``(N, C, h, w)`` -> image ``(N, 3, S, S)``, about [-1, 1]."""
+        """Code vectors `(N, C, h, w)` -> image `(N, 3, S, S)`, about [-1, 1]."""
         image: Tensor
         image, _ = self.decoder(self.quantizer.after(quantized))
         return image
 
     def forward(self, image: Tensor) -> Tensor:
-        """Reconstruct ``(N, 3, S, S)`` in [-1, 1] through the codebook."""
+        """Reconstruct `(N, 3, S, S)` in [-1, 1] through the codebook."""
         return self.decode_quantized(self.quantize(self.encode(image)))

@@ -1,10 +1,8 @@
 """Stage 1 of v2: encoder and texture decoder with attention at the code grid, and the codebook.
 
 Names are those of the published checkpoint, so that a stage-1 state dict loads into the restoration
-network's ``encoder``, ``quantizer`` and ``decoder`` as it is.
+network's `encoder`, `quantizer` and `decoder` as it is.
 """
-
-from __future__ import annotations
 
 from typing import cast
 
@@ -81,7 +79,7 @@ class EncoderV2(nn.Module):
         self.conv_out = _finish(channels[-1], config.code_channels, groups=groups)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` in [-1, 1] -> latent ``(N, C, S/f, S/f)``."""
+        """`(N, 3, S, S)` in [-1, 1] -> latent `(N, C, S/f, S/f)`."""
         latent: Tensor = self.conv_out(self.mid_blocks(self.blocks(self.conv_in(image))))
         return latent
 
@@ -111,7 +109,7 @@ class TextureDecoderV2(nn.Module):
         self.conv_out = _finish(channels[0], 3, groups=groups)
 
     def forward(self, quantized: Tensor) -> list[Tensor]:
-        """Code vectors ``(N, C, h, w)`` -> each level's feature, coarsest first."""
+        """Code vectors `(N, C, h, w)` -> each level's feature, coarsest first."""
         feature: Tensor = self.mid_blocks(self.conv_in(quantized))
         features = []
         for level in self.blocks:
@@ -120,7 +118,7 @@ class TextureDecoderV2(nn.Module):
         return features
 
     def to_image(self, feature: Tensor) -> Tensor:
-        """Full-size feature ``(N, channels[0], S, S)`` -> image ``(N, 3, S, S)``, about [-1, 1]."""
+        """Full-size feature `(N, channels[0], S, S)` -> image `(N, 3, S, S)`, about [-1, 1]."""
         image: Tensor = self.conv_out(feature)
         return image
 
@@ -136,7 +134,7 @@ class Codebook(nn.Module):
 
     @property
     def codebook(self) -> nn.Parameter:
-        """The code vectors, ``(K, C)``."""
+        """The code vectors, `(K, C)`."""
         return cast(nn.Parameter, self.embedding.weight)
 
 
@@ -151,22 +149,22 @@ class VqganV2(nn.Module):
         self.quantizer = Codebook(config)
 
     def encode(self, image: Tensor) -> Tensor:
-        """``(N, 3, S, S)`` RGB in [-1, 1] -> latent before the look-up ``(N, C, S/f, S/f)``."""
+        """`(N, 3, S, S)` RGB in [-1, 1] -> latent before the look-up `(N, C, S/f, S/f)`."""
         latent: Tensor = self.encoder(image)
         return latent
 
     def codes(self, latent: Tensor) -> Tensor:
-        """Nearest codes ``(N, h, w)`` int64 of a latent ``(N, C, h, w)``."""
+        """Nearest codes `(N, h, w)` int64 of a latent `(N, C, h, w)`."""
         return nearest_codes(latent, self.quantizer.codebook)
 
     def quantize(self, latent: Tensor) -> Tensor:
-        """Nearest code vectors ``(N, C, h, w)``, without straight-through gradients."""
+        """Nearest code vectors `(N, C, h, w)`, without straight-through gradients."""
         return embed(self.codes(latent), self.quantizer.codebook)
 
     def decode_quantized(self, quantized: Tensor) -> Tensor:
-        """Code vectors ``(N, C, h, w)`` -> image ``(N, 3, S, S)``, about [-1, 1]."""
+        """Code vectors `(N, C, h, w)` -> image `(N, 3, S, S)`, about [-1, 1]."""
         return self.decoder.to_image(self.decoder(quantized)[-1])
 
     def forward(self, image: Tensor) -> Tensor:
-        """Reconstruct ``(N, 3, S, S)`` in [-1, 1] through the codebook."""
+        """Reconstruct `(N, 3, S, S)` in [-1, 1] through the codebook."""
         return self.decode_quantized(self.quantize(self.encode(image)))

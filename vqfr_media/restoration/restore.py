@@ -22,7 +22,7 @@ from vqfr_media.faces.detect import Detector, detect
 from vqfr_media.faces.track import choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
-from vqfr_media.options import RestoreOptions
+from vqfr_media.options import DEFAULT_FIDELITY, RestoreOptions
 from vqfr_media.restoration.resize import enlarged, upscale
 from vqfr_media.restoration.smoothing import smooth_landmarks, smooth_latents, smooth_pixels
 from vqfr_media.values import (
@@ -36,8 +36,6 @@ from vqfr_media.values import (
 )
 from vqfr_media.windows import Window
 
-# What `fidelity` is where the caller does not say: half of the main branch (only v2 listens).
-DEFAULT_FIDELITY = 0.5
 # Seconds to each side over which a face's size is averaged before it is compared with a bound.
 CHOICE_RADIUS = 0.2
 

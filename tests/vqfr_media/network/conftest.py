@@ -1,7 +1,5 @@
 """Small networks and the published networks' numbers."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

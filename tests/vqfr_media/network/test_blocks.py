@@ -1,7 +1,5 @@
 """The pieces: code look-up, resampling, deformable convolution."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

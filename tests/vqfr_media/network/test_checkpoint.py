@@ -1,8 +1,8 @@
 """Every way that a weights file can be wrong is one clear line; the right ones load exactly."""
 
-from __future__ import annotations
-
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,21 @@ def test_what_float16_cannot_hold_is_not_written(
     with pytest.raises(ValueError, match=r"embedding\.weight has a value"):
         save_network(tmp_path / "network.safetensors", network)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_who_may_read_the_weights_follows_the_umask(
+    network: VqfrV1, tmp_path: Path, umask: int, mode: int
+) -> None:
+    path = tmp_path / "network.safetensors"
+    before = os.umask(umask)
+    try:
+        save_network(path, network)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_absent_is_named(network: VqfrV1, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Which operator computes the deformable convolutions, and that the default computes as ever."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Our networks against the published ones: outputs, and names and shapes of the weights."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

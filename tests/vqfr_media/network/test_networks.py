@@ -1,7 +1,5 @@
 """The networks as callers use them: two calls, training, export, and the lite edition's limits."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

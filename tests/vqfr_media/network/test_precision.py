@@ -1,7 +1,5 @@
 """A mixed-precision network against its float32 self, in numbers and in its exported graph."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from pathlib import Path
