@@ -37,7 +37,7 @@ def test_exported_graphs_keep_layers_in_float32(name: str, precision: Precision)
 
 
 @pytest.mark.parametrize("name", ["lite", "v2_small"])
-def test_halves_take_and_give_float32(name: str) -> None:
+def test_encoder_and_decoder_take_and_give_float32(name: str) -> None:
     network = network_called(name)
     size, latent = network.config.image_size, list(network.config.latent_shape)
     encoder, decoder = exported_modules(
