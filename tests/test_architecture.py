@@ -199,9 +199,7 @@ def test_nothing_prints_or_exits() -> None:
 _TO_BE_RENAMED = "is given a name of its own soon"
 SAME_NAME = {
     "Batch": _TO_BE_RENAMED,
-    "Finding": _TO_BE_RENAMED,
     "Found": _TO_BE_RENAMED,
-    "Measured": _TO_BE_RENAMED,
     "Origin": _TO_BE_RENAMED,
     "Outcome": _TO_BE_RENAMED,
     "Picture": _TO_BE_RENAMED,
@@ -209,10 +207,7 @@ SAME_NAME = {
     "Points": _TO_BE_RENAMED,
     "Pool": _TO_BE_RENAMED,
     "Report": _TO_BE_RENAMED,
-    "Series": _TO_BE_RENAMED,
     "Stage": _TO_BE_RENAMED,
-    "Timing": _TO_BE_RENAMED,
-    "_Seen": _TO_BE_RENAMED,
 }
 
 

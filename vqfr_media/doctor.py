@@ -23,7 +23,7 @@ ENCODERS = ("libx264", "libx264rgb", "libx265", "ffv1", "libsvtav1", "prores_ks"
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorCheck:
     """One line of the report."""
 
     topic: str
@@ -34,12 +34,14 @@ class Finding:
     """What was found, and the way out where something is missing."""
 
 
-def examine() -> list[Finding]:
+def examine() -> list[DoctorCheck]:
     """Looks at this machine; reads the weights files that are here, and fetches nothing."""
-    findings = [
-        Finding("python", "info", f"{platform.python_version()} on {platform.platform()}"),
-        Finding("processor", "info", f"{os.cpu_count()} cores, {torch.get_num_threads()} used"),
-        Finding("libraries", "info", ", ".join(f"{name} {version(name)}" for name in LIBRARIES)),
+    checks = [
+        DoctorCheck("python", "info", f"{platform.python_version()} on {platform.platform()}"),
+        DoctorCheck("processor", "info", f"{os.cpu_count()} cores, {torch.get_num_threads()} used"),
+        DoctorCheck(
+            "libraries", "info", ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+        ),
         *_devices(),
         *(_backend(backend) for backend in get_args(BuiltBackend)),
         _engines(),
@@ -48,7 +50,7 @@ def examine() -> list[Finding]:
     ]
     has_gpu = torch.cuda.is_available()
     return [
-        *findings,
+        *checks,
         _chosen(
             "--model auto", lambda: choose_model(ModelOptions(), has_gpu=has_gpu, offline=True)
         ),
@@ -56,28 +58,28 @@ def examine() -> list[Finding]:
     ]
 
 
-def _chosen(option: str, choose: Callable[[], ChosenModel | ChosenDetector]) -> Finding:
+def _chosen(option: str, choose: Callable[[], ChosenModel | ChosenDetector]) -> DoctorCheck:
     try:
         chosen = choose()
     except VqfrMediaError as error:
-        return Finding(option, "missing", str(error))
-    return Finding(option, "ok", f"{chosen.name}: {chosen.why}")
+        return DoctorCheck(option, "missing", str(error))
+    return DoctorCheck(option, "ok", f"{chosen.name}: {chosen.why}")
 
 
-def _devices() -> list[Finding]:
+def _devices() -> list[DoctorCheck]:
     if not torch.cuda.is_available():
         built = torch.version.cuda
         why = "this PyTorch is built without CUDA" if built is None else "no NVIDIA GPU or driver"
-        return [Finding("gpu", "info", f"none: {why}; everything runs on the CPU")]
+        return [DoctorCheck("gpu", "info", f"none: {why}; everything runs on the CPU")]
     found = []
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         memory = card.total_memory / 2**30
-        found.append(Finding("gpu", "ok", f"cuda:{index} {card.name}, {memory:.0f} GiB"))
+        found.append(DoctorCheck("gpu", "ok", f"cuda:{index} {card.name}, {memory:.0f} GiB"))
     return found
 
 
-def _backend(backend: BuiltBackend) -> Finding:
+def _backend(backend: BuiltBackend) -> DoctorCheck:
     """Whether engines of this backend can be built and run on the best device that is here."""
     from vqfr_engines.request import builder_of
 
@@ -93,41 +95,41 @@ def _backend(backend: BuiltBackend) -> Finding:
             check_compiler(device)
         versions = builder.versions()
     except BackendError as error:
-        return Finding(topic, "missing", str(error))
+        return DoctorCheck(topic, "missing", str(error))
     told = ", ".join(f"{name} {number}" for name, number in versions.items())
-    return Finding(topic, "ok", f"{told}, on the {'GPU' if on_gpu else 'CPU'}")
+    return DoctorCheck(topic, "ok", f"{told}, on the {'GPU' if on_gpu else 'CPU'}")
 
 
-def _engines() -> Finding:
+def _engines() -> DoctorCheck:
     """Where engines are kept and how many: whether they are sound, `engine list` says."""
     from vqfr_engines.store import engine_folders, engines_folder
 
     try:
         kept = engine_folders()
     except EngineFileError as error:
-        return Finding("engines", "missing", str(error))
-    return Finding("engines", "info", f"{len(kept)} in {engines_folder()}")
+        return DoctorCheck("engines", "missing", str(error))
+    return DoctorCheck("engines", "info", f"{len(kept)} in {engines_folder()}")
 
 
-def _encoders() -> list[Finding]:
+def _encoders() -> list[DoctorCheck]:
     here = [name for name in ENCODERS if can_encode(name)]
     missing = [name for name in ENCODERS if name not in here]
-    findings = [Finding("encoders", "ok", ", ".join(here))]
+    checks = [DoctorCheck("encoders", "ok", ", ".join(here))]
     if missing:
         detail = f"{', '.join(missing)} (not in this build of PyAV)"
-        findings.append(Finding("encoders", "missing", detail))
-    return findings
+        checks.append(DoctorCheck("encoders", "missing", detail))
+    return checks
 
 
-def _weights() -> list[Finding]:
+def _weights() -> list[DoctorCheck]:
     """Every model file: where it is, which bytes it has, and under which licence."""
     try:
         return [_weight(state) for state in weights.status()]
     except VqfrMediaError as error:  # the variable names a place that is not there
-        return [Finding("weights", "missing", str(error))]
+        return [DoctorCheck("weights", "missing", str(error))]
 
 
-def _weight(state: weights.WeightStatus) -> Finding:
+def _weight(state: weights.WeightStatus) -> DoctorCheck:
     known = state.file.sha256
     match state.published:
         case None if state.sha256 is None:
@@ -139,8 +141,8 @@ def _weight(state: weights.WeightStatus) -> Finding:
     told = f"{state.state}, {hashed}, {state.licence}, {state.path}"
     topic = f"weights {state.name}"
     if state.state not in ("missing", "damaged"):
-        return Finding(topic, "ok", told)
+        return DoctorCheck(topic, "ok", told)
     way = f"`vqfr-media weights fetch {state.name}` gets it"
     if state.file.url is None:
         way = "install vqfr-media again"
-    return Finding(topic, "missing", f"{told}; {way}")
+    return DoctorCheck(topic, "missing", f"{told}; {way}")

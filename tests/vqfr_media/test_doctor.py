@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vqfr_media import weights
-from vqfr_media.doctor import Finding, examine
+from vqfr_media.doctor import DoctorCheck, examine
 
 
 @pytest.fixture
@@ -19,21 +19,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def by_topic() -> dict[str, Finding]:
-    return {finding.topic: finding for finding in examine()}
+def by_topic() -> dict[str, DoctorCheck]:
+    return {check.topic: check for check in examine()}
 
 
 def test_every_model_file_is_listed_with_its_hash_and_licence(cache: Path) -> None:
     found = by_topic()
     for name, file in weights.WEIGHTS.items():
-        finding = found[f"weights {name}"]
+        check = found[f"weights {name}"]
         is_ours = file.url is None
         state, verdict = ("bundled", "ok") if is_ours else ("missing", "missing")
-        assert finding.verdict == verdict
-        assert finding.detail.startswith(f"{state}, sha256 {(file.sha256 or 'not known')[:16]}")
-        assert file.licence in finding.detail
-        assert is_ours or f"`vqfr-media weights fetch {name}`" in finding.detail
-    assert found["--detector auto"] == Finding(
+        assert check.verdict == verdict
+        assert check.detail.startswith(f"{state}, sha256 {(file.sha256 or 'not known')[:16]}")
+        assert file.licence in check.detail
+        assert is_ours or f"`vqfr-media weights fetch {name}`" in check.detail
+    assert found["--detector auto"] == DoctorCheck(
         "--detector auto", "ok", "bundled: facexlib's mobilenet is not on this machine"
     )
     assert list(cache.iterdir()) == []
@@ -81,6 +81,6 @@ def test_a_variable_that_names_nothing_is_a_finding(
 @pytest.mark.usefixtures("cache")
 def test_a_compiler_that_is_missing_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    finding = by_topic()["backend inductor"]
-    assert finding.verdict == "missing"
-    assert "'no-such-compiler' is not here: install g++" in finding.detail
+    check = by_topic()["backend inductor"]
+    assert check.verdict == "missing"
+    assert "'no-such-compiler' is not here: install g++" in check.detail

@@ -14,6 +14,6 @@ def doctor() -> int:
     """Says what this machine can do, and what is missing."""
     from vqfr_media.doctor import examine
 
-    for finding in examine():
-        echo(f"{finding.verdict:8} {finding.topic:20} {finding.detail}")
+    for check in examine():
+        echo(f"{check.verdict:8} {check.topic:20} {check.detail}")
     return 0

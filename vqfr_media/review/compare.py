@@ -11,7 +11,7 @@ from vqfr_media.files import check_place, refuse_same
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media.image import is_image
 from vqfr_media.media.rgb_clip import Picture, write_picture
-from vqfr_media.review.drawing import is_picture_file, refuse_video_of_images, write_drawn
+from vqfr_media.review.drawn_video import is_picture_file, refuse_video_of_images, write_drawn
 from vqfr_media.review.pairs import Pair, Pairing, common_size, open_pair
 from vqfr_media.review.picture import grid, titled, within
 from vqfr_media.review.views import LONGEST, Draw, draw_faces, draw_side_by_side, draw_wipe

@@ -172,7 +172,7 @@ def luma_of(rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) * np.float32(255), np.float32)
 
 
-class Series:
+class FigureSeries:
     """Sums along a track, in at most `capacity` stretches of equal numbers of frames.
 
     When they are full, neighbouring stretches are joined, so memory stays what it is.

@@ -18,11 +18,11 @@ from vqfr_media.options import FaceOptions, RestoreOptions
 from vqfr_media.restoration.find_tracks import follow_faces
 from vqfr_media.restoration.restore import CHOICE_RADIUS, frames_within
 from vqfr_media.restoration.smoothing import smooth_landmarks
-from vqfr_media.review.face_tally import CROP, FaceTally, Sighting
 from vqfr_media.review.figures import Sum, figures_of, no_sums
-from vqfr_media.review.measured import Clip, Measured, MeasuredTrack
+from vqfr_media.review.measurement import Clip, MeasuredRestoration, MeasuredTrack
 from vqfr_media.review.pairs import Pair, Pairing, display_size, open_pair
 from vqfr_media.review.picture import upright_size
+from vqfr_media.review.track_accumulator import CROP, Sighting, TrackAccumulator
 from vqfr_media.values import Face, FrameFaces, SkipReason, TrackedFace
 from vqfr_media.windows import sliding
 
@@ -43,7 +43,7 @@ def measure(
     max_tracks: int = 40,
     on_start: Callable[[VideoInfo], None] | None = None,
     on_frame: Callable[[Frame], None] | None = None,
-) -> Measured:
+) -> MeasuredRestoration:
     """Follows the faces of `source` and compares them with the same places in `restored`.
 
     Args:
@@ -151,7 +151,7 @@ class _Measuring:
         self._shots = 0
         self._total = no_sums()
         self._reasons: Counter[SkipReason] = Counter()
-        self._active: dict[int, FaceTally] = {}
+        self._active: dict[int, TrackAccumulator] = {}
         self._ids: list[int] = []
         self._next_id = 0
         self._done: list[MeasuredTrack] = []
@@ -172,18 +172,18 @@ class _Measuring:
             ids, stage.faces, followed.smoothed, others, strict=True
         ):
             if number not in self._active:
-                self._active[number] = FaceTally(number, max(0, self._shots - 1))
+                self._active[number] = TrackAccumulator(number, max(0, self._shots - 1))
             self._active[number].add(
                 self._sighting(pair, tracked, points, other),
                 linked=tracked.previous is not None and not stage.new_shot,
             )
         self._ids = ids
 
-    def finished(self, source: Clip, restored: Clip, said: str) -> Measured:
+    def finished(self, source: Clip, restored: Clip, said: str) -> MeasuredRestoration:
         """What is known when all moments are counted."""
         for number in list(self._active):
             self._finish(number)
-        return Measured(
+        return MeasuredRestoration(
             source=source,
             restored=restored,
             pairs=self.pairs,
@@ -244,10 +244,10 @@ class _Measuring:
         )
 
     def _finish(self, number: int) -> None:
-        tally = self._active.pop(number)
-        self._total += tally.total
-        self._reasons.update(tally.reasons)
-        self._done.append(tally.finished())
+        accumulator = self._active.pop(number)
+        self._total += accumulator.total
+        self._reasons.update(accumulator.reasons)
+        self._done.append(accumulator.finished())
         shown = [at for at, track in enumerate(self._done) if track.moments]
         if len(shown) > self._max_tracks:
             shortest = min(shown, key=lambda at: (self._done[at].frames, -at))

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vqfr_media.review.figures import Figures
-from vqfr_media.review.measured import Clip, Measured, MeasuredTrack, Moment
+from vqfr_media.review.measurement import Clip, MeasuredRestoration, MeasuredTrack, Moment
 from vqfr_media.review.plots import draw_lines, draw_spans
 from vqfr_media.review.restore_run import RestoreRun
 
@@ -56,7 +56,9 @@ class PageTrack:
     """Its figures over time."""
 
 
-def render(measured: Measured, run: RestoreRun | None, *, notes: Sequence[str] = ()) -> str:
+def render(
+    measured: MeasuredRestoration, run: RestoreRun | None, *, notes: Sequence[str] = ()
+) -> str:
     """The whole page.
 
     Args:
@@ -122,7 +124,7 @@ def told_reasons(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items()))
 
 
-def knows_left_alone(measured: Measured, run: RestoreRun | None) -> bool:
+def knows_left_alone(measured: MeasuredRestoration, run: RestoreRun | None) -> bool:
     """Whether it is known of every face whether it was left alone."""
     if measured.reasons:
         return True
@@ -183,7 +185,7 @@ def _plots(track: MeasuredTrack, rows: Sequence[FigureRow]) -> Iterable[Plot]:
         yield Plot(title, svg, words)
 
 
-def _timeline(measured: Measured, shown: Sequence[MeasuredTrack]) -> Plot:
+def _timeline(measured: MeasuredRestoration, shown: Sequence[MeasuredTrack]) -> Plot:
     rows = [(f"#{track.id}", _stretches(track)) for track in shown[:_MOST_SPANS]]
     faces = ", ".join(
         f"face {track.id} from {track.first_seconds:.1f} to {track.last_seconds:.1f}"

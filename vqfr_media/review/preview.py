@@ -15,7 +15,7 @@ from vqfr_media.media.rgb_clip import Picture, write_picture
 from vqfr_media.review.boxes import draw_frame
 from vqfr_media.review.contact_sheet import SIDE, aligned_cut, best_appearance, contact_sheet, tile
 from vqfr_media.review.contact_sheet import shown_tracks as tracks_on_sheet
-from vqfr_media.review.drawing import is_picture_file, refuse_video_of_images, write_drawn
+from vqfr_media.review.drawn_video import is_picture_file, refuse_video_of_images, write_drawn
 from vqfr_media.windows import READ_AHEAD, prefetch
 
 

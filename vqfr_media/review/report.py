@@ -12,7 +12,7 @@ from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import choose_detector, load_detector
 from vqfr_media.review.measure import measure
-from vqfr_media.review.measured import Measured
+from vqfr_media.review.measurement import MeasuredRestoration
 from vqfr_media.review.page import render
 from vqfr_media.review.plots import plots_are_here
 from vqfr_media.review.restore_run import RestoreRun, read_restore_run
@@ -33,7 +33,7 @@ def write_report(
     max_tracks: int = 40,
     on_start: Callable[[VideoInfo], None] | None = None,
     on_frame: Callable[[Frame], None] | None = None,
-) -> Measured:
+) -> MeasuredRestoration:
     """Measures a restoration and writes an HTML page that needs nothing but itself.
 
     Args:

@@ -24,7 +24,7 @@ MICROSECOND = Fraction(1, 1_000_000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timing:
+class FrameTiming:
     """What a clip's frame numbers mean in time."""
 
     time_base: Fraction
@@ -53,7 +53,7 @@ class Timing:
         return round(float(seconds) / float(self.time_base))
 
 
-def timing_of(clip: "vs.VideoNode") -> Timing:
+def timing_of(clip: "vs.VideoNode") -> FrameTiming:
     """A clip's timing; looks at its first and last frame where the rate is variable.
 
     Raises:
@@ -61,8 +61,8 @@ def timing_of(clip: "vs.VideoNode") -> Timing:
     """
     if clip.fps_num:
         rate = Fraction(clip.fps_num, clip.fps_den)
-        return Timing(time_base=1 / rate, frame_rate=rate, variable=False)
-    timing = Timing(time_base=MICROSECOND, frame_rate=Fraction(1), variable=True)
+        return FrameTiming(time_base=1 / rate, frame_rate=rate, variable=False)
+    timing = FrameTiming(time_base=MICROSECOND, frame_rate=Fraction(1), variable=True)
     ends = []
     for index in (0, clip.num_frames - 1):
         with clip.get_frame(index) as frame:
@@ -74,7 +74,7 @@ def timing_of(clip: "vs.VideoNode") -> Timing:
         )
     spacing = max(1, ends[1] - ends[0]) * timing.time_base
     rate = max(1, clip.num_frames - 1) / spacing if clip.num_frames > 1 else Fraction(25)
-    return Timing(time_base=MICROSECOND, frame_rate=rate, variable=True)
+    return FrameTiming(time_base=MICROSECOND, frame_rate=rate, variable=True)
 
 
 def check_format(clip: "vs.VideoNode", name: str) -> None:
@@ -142,7 +142,7 @@ def cuts_of(props: Mapping[str, Any]) -> tuple[bool | None, bool | None]:
 def to_frame(
     frame: "vs.VideoFrame",
     index: int,
-    timing: Timing,
+    timing: FrameTiming,
     *,
     props: Mapping[str, Any] | None = None,
     height: int | None = None,

@@ -20,7 +20,7 @@ from vqfr_media.errors import VqfrMediaError
 from vqfr_media.restoration.random_access import RandomAccess
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.values import FrameFaces, RestoredFace
-from vqfr_media.vapoursynth.frames import COLOUR_PROPS, Timing, copy_props, to_frame, write
+from vqfr_media.vapoursynth.frames import COLOUR_PROPS, FrameTiming, copy_props, to_frame, write
 
 # What the filter says of each frame.
 FACES, RESTORED, SKIPPED = "VqfrFaces", "VqfrRestored", "VqfrSkipped"
@@ -32,7 +32,7 @@ def filtered(
     clip: vs.VideoNode,
     background: vs.VideoNode | None,
     restorer: Restorer,
-    timing: Timing,
+    timing: FrameTiming,
     num_streams: int,
 ) -> vs.VideoNode:
     """The clip that calls the restorer."""
@@ -75,7 +75,7 @@ def _shifted(clip: vs.VideoNode, by: int) -> vs.VideoNode:
 
 
 def _selector(
-    access: RandomAccess, timing: Timing, radius: int, *, has_background: bool
+    access: RandomAccess, timing: FrameTiming, radius: int, *, has_background: bool
 ) -> Callable[..., vs.VideoFrame]:
     """What VapourSynth calls with a frame's number and its window, and then the canvas."""
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from vqfr_media.review.figures import (
-    Series,
+    FigureSeries,
     Sum,
     detail,
     figures_of,
@@ -144,7 +144,7 @@ def sums(position: int) -> npt.NDArray[np.float64]:
 
 
 def test_a_series_loses_nothing_and_does_not_grow() -> None:
-    series = Series(8)
+    series = FigureSeries(8)
     for position in range(100):
         series.add(position, sums(position))
     parts = series.figures()
@@ -164,7 +164,7 @@ def test_a_series_loses_nothing_and_does_not_grow() -> None:
 
 
 def test_a_series_may_have_gaps() -> None:
-    series = Series(4)
+    series = FigureSeries(4)
     for position in (0, 1, 13):
         series.add(position, sums(position))
     assert [part.faces for part in series.figures()] == [2, 1]
@@ -173,6 +173,6 @@ def test_a_series_may_have_gaps() -> None:
 def test_what_cannot_be() -> None:
     for capacity in (0, 1, 7):
         with pytest.raises(ValueError, match="capacity"):
-            Series(capacity)
+            FigureSeries(capacity)
     with pytest.raises(ValueError, match="at least one face"):
         figures_of(no_sums())

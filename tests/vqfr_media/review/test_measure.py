@@ -19,7 +19,7 @@ from vqfr_media.faces.tracks import Tracks
 from vqfr_media.options import FaceOptions, RestoreOptions
 from vqfr_media.restoration.find_tracks import find_tracks
 from vqfr_media.review.measure import measure
-from vqfr_media.review.measured import Measured
+from vqfr_media.review.measurement import MeasuredRestoration
 
 FRAMES = 12
 STILL = [disc()] * FRAMES
@@ -34,21 +34,21 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def against(still: Path, tmp_path: Path) -> Callable[..., Measured]:
+def against(still: Path, tmp_path: Path) -> Callable[..., MeasuredRestoration]:
     """Measures the still clip against one made of the given pictures."""
 
-    def run(pictures: Sequence[Picture], **rest: Any) -> Measured:
+    def run(pictures: Sequence[Picture], **rest: Any) -> MeasuredRestoration:
         other = write_pictures(tmp_path / "other.mkv", pictures)
         return measured(still, other, **rest)
 
     return run
 
 
-def measured(one: Path, other: Path, **rest: Any) -> Measured:
+def measured(one: Path, other: Path, **rest: Any) -> MeasuredRestoration:
     return measure(one, other, RestoreOptions(), detector=MarkerDetector(), said="it", **rest)
 
 
-def test_a_still_clip_against_itself(against: Callable[..., Measured]) -> None:
+def test_a_still_clip_against_itself(against: Callable[..., MeasuredRestoration]) -> None:
     found = against(STILL)
     whole = found.figures
     assert whole is not None
@@ -74,7 +74,7 @@ def test_a_still_clip_against_itself(against: Callable[..., Measured]) -> None:
 
 
 @pytest.mark.parametrize("pixels", [1, 2])
-def test_known_jitter(against: Callable[..., Measured], pixels: int) -> None:
+def test_known_jitter(against: Callable[..., MeasuredRestoration], pixels: int) -> None:
     found = against([disc((150 + pixels * (n % 2), 90)) for n in range(FRAMES)])
     assert found.figures is not None
     assert found.figures.jitter_before == 0
@@ -82,7 +82,7 @@ def test_known_jitter(against: Callable[..., Measured], pixels: int) -> None:
     assert found.figures.jitter_after == pytest.approx(pixels / ROOT / np.sqrt(2))
 
 
-def test_known_flicker(against: Callable[..., Measured]) -> None:
+def test_known_flicker(against: Callable[..., MeasuredRestoration]) -> None:
     found = against([disc() + np.uint8(6 * (n % 2)) for n in range(FRAMES)])
     whole = found.figures
     assert whole is not None
@@ -114,7 +114,7 @@ def test_known_sharpness(tmp_path: Path) -> None:
     assert found[1] < 0.4
 
 
-def test_faces_that_are_lost(against: Callable[..., Measured]) -> None:
+def test_faces_that_are_lost(against: Callable[..., MeasuredRestoration]) -> None:
     hidden = disc((-100, -100))
     found = against([hidden if 4 <= n < 7 else disc() for n in range(FRAMES)])
     assert found.figures is not None
@@ -127,7 +127,7 @@ def test_faces_that_are_lost(against: Callable[..., Measured]) -> None:
 
 
 def test_a_result_of_twice_the_size_is_measured_in_the_pixels_of_the_source(
-    against: Callable[..., Measured],
+    against: Callable[..., MeasuredRestoration],
 ) -> None:
     large = [np.repeat(np.repeat(disc((150 + n % 2, 90)), 2, 0), 2, 1) for n in range(FRAMES)]
     found = against(large)
@@ -137,7 +137,9 @@ def test_a_result_of_twice_the_size_is_measured_in_the_pixels_of_the_source(
     assert (found.restored.width, found.restored.height) == (640, 384)
 
 
-def test_why_faces_were_left_alone(against: Callable[..., Measured], still: Path) -> None:
+def test_why_faces_were_left_alone(
+    against: Callable[..., MeasuredRestoration], still: Path
+) -> None:
     small = against(STILL, chosen=FaceOptions(min_face=60))
     assert small.reasons == {"too small": FRAMES}
     assert small.figures is not None
@@ -174,7 +176,9 @@ def without(tracks: Tracks, *frames: int) -> Tracks:
     return replace(tracks, tracks=(replace(track, appearances=kept),))
 
 
-def test_a_track_with_a_gap_stays_one_track(against: Callable[..., Measured], still: Path) -> None:
+def test_a_track_with_a_gap_stays_one_track(
+    against: Callable[..., MeasuredRestoration], still: Path
+) -> None:
     tracks = without(find_tracks(still, detector=MarkerDetector()), 5)
     found = against([disc() + np.uint8(20 * (n > 5)) for n in range(FRAMES)], tracks=tracks)
     (track,) = found.tracks
@@ -214,7 +218,7 @@ def test_tracks_of_another_clip_are_refused(still: Path, tmp_path: Path) -> None
         measured(still, still, max_tracks=-1)
 
 
-def test_figures_as_plain_values(against: Callable[..., Measured]) -> None:
+def test_figures_as_plain_values(against: Callable[..., MeasuredRestoration]) -> None:
     values = against(STILL).to_json()
     assert values["figures"]["flicker_after"] == 0
     assert values["tracks"][0]["series"][3]["faces"] == 1

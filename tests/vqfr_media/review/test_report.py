@@ -19,7 +19,7 @@ from vqfr_media.errors import BackendError, InputError, OptionError, OutputError
 from vqfr_media.options import RestoreOptions
 from vqfr_media.review.figures import Figures
 from vqfr_media.review.measure import measure
-from vqfr_media.review.measured import Measured
+from vqfr_media.review.measurement import MeasuredRestoration
 from vqfr_media.review.page import figure_rows, left_alone, render, told_reasons
 from vqfr_media.review.plots import draw_lines, draw_spans
 from vqfr_media.review.report import write_report
@@ -176,12 +176,12 @@ def a_run(path: Path, **changes: Any) -> RestoreRun:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+def plain(tmp_path_factory: pytest.TempPathFactory) -> MeasuredRestoration:
     clip = write_pictures(tmp_path_factory.mktemp("plain") / "clip.mkv", [disc()] * 5)
     return measure(clip, clip, RestoreOptions(), detector=MarkerDetector(), said="it")
 
 
-def test_an_old_report_without_options(plain: Measured, tmp_path: Path) -> None:
+def test_an_old_report_without_options(plain: MeasuredRestoration, tmp_path: Path) -> None:
     run = a_run(tmp_path / "old.json", skipped={"too small": 4}, seconds=12.34567)
     assert (run.face, run.options, run.versions) == (None, {}, {})
     page = parsed(render(plain, run, notes=["mind this"]))
@@ -287,7 +287,7 @@ def test_verdicts() -> None:
     assert told_reasons({"too small": 3, "disabled": 1}) == "1 × disabled, 3 × too small"
 
 
-def test_stretches_that_were_left_alone(plain: Measured) -> None:
+def test_stretches_that_were_left_alone(plain: MeasuredRestoration) -> None:
     series = tuple(
         figures(seconds=n / 10, skipped=float(n in (0, 1, 5)), faces=1) for n in range(8)
     )

@@ -21,7 +21,7 @@ from vqfr_media.options import ModelOptions, RestoreOptions, TemporalOptions
 from vqfr_media.pipeline import restore_frames
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.vapoursynth import vqfr
-from vqfr_media.vapoursynth.frames import Timing, to_frame
+from vqfr_media.vapoursynth.frames import FrameTiming, to_frame
 
 ALL_RULES: dict[str, Any] = {
     "landmarks_radius": 0.12,
@@ -30,7 +30,7 @@ ALL_RULES: dict[str, Any] = {
     "max_gap": 0.08,
 }
 RATE = Fraction(25)
-TIMING = Timing(time_base=1 / RATE, frame_rate=RATE, variable=False)
+TIMING = FrameTiming(time_base=1 / RATE, frame_rate=RATE, variable=False)
 
 
 def planes_of(frame: Any) -> list[Plane]:

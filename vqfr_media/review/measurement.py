@@ -79,7 +79,7 @@ class MeasuredTrack:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredRestoration:
     """A restoration, measured."""
 
     source: Clip

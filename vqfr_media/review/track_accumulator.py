@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqfr_media.review.figures import (
-    Series,
+    FigureSeries,
     Sum,
     detail,
     figures_of,
@@ -18,7 +18,7 @@ from vqfr_media.review.figures import (
     luma_of,
     no_sums,
 )
-from vqfr_media.review.measured import MeasuredTrack, Moment
+from vqfr_media.review.measurement import MeasuredTrack, Moment
 from vqfr_media.review.picture import to_8_bits
 from vqfr_media.values import SkipReason
 
@@ -56,7 +56,7 @@ class Sighting:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class _SightingLuma:
     """A sighting, and its luma in both clips."""
 
     sighting: Sighting
@@ -65,14 +65,14 @@ class _Seen:
 
 
 @dataclass
-class FaceTally:
+class TrackAccumulator:
     """Adds up one face's sightings, in order; holds three of them, and two more to show."""
 
     id: int
     shot: int
     reasons: Counter[SkipReason] = field(default_factory=Counter)
-    _series: Series = field(default_factory=lambda: Series(STRETCHES))
-    _window: list[_Seen] = field(default_factory=list)
+    _series: FigureSeries = field(default_factory=lambda: FigureSeries(STRETCHES))
+    _window: list[_SightingLuma] = field(default_factory=list)
     _first: Sighting | None = None
     _surest: Sighting | None = None
     _worst: tuple[float, Sighting] | None = None
@@ -98,13 +98,13 @@ class FaceTally:
         self._score += sighting.score
         if sighting.reason is not None:
             self.reasons[sighting.reason] += 1
-        seen = _Seen(sighting, *(luma_of(p) for p in (sighting.before, sighting.after)))
+        seen = _SightingLuma(sighting, *(luma_of(p) for p in (sighting.before, sighting.after)))
         self._series.add(self._place(sighting), _sums_of(seen))
         if self._surest is None or _rank(sighting) > _rank(self._surest):
             self._surest = sighting
         self._window = [*(self._window[-2:] if linked else []), seen]
         if len(self._window) == 3:
-            self._add_unrest(self._window)
+            self._add_changes(self._window)
 
     def finished(self) -> MeasuredTrack:
         """What is known of the track; its pictures are encoded now.
@@ -137,7 +137,7 @@ class FaceTally:
         assert self._first is not None  # noqa: S101 - add sets it
         return sighting.frame - self._first.frame
 
-    def _add_unrest(self, window: Sequence[_Seen]) -> None:
+    def _add_changes(self, window: Sequence[_SightingLuma]) -> None:
         """Counts jitter and flicker of the middle one of three frames."""
         sums = no_sums()
         sightings = [seen.sighting for seen in window]
@@ -161,7 +161,7 @@ class FaceTally:
             self._worst = (float(sums[Sum.FLICKER_AFTER]), sightings[1])
 
 
-def _sums_of(seen: _Seen) -> npt.NDArray[np.float64]:
+def _sums_of(seen: _SightingLuma) -> npt.NDArray[np.float64]:
     sums = no_sums()
     sums[Sum.FACES] = 1
     sums[Sum.SECONDS] = seen.sighting.seconds
