@@ -46,8 +46,8 @@ def compare(images: Tensor, truth: Tensor, detector: Detector) -> dict[str, floa
     """Mean PSNR, SSIM, sharpness and landmark distance (pixels at 256) of (N, 3, S, S) images."""
     rows = []
     lost = 0
-    for image, good in zip(images, truth, strict=True):
-        a, b = to_picture(image), to_picture(good)
+    for image, hq in zip(images, truth, strict=True):
+        a, b = to_picture(image), to_picture(hq)
         error = max(float(np.mean((a.astype(float) - b) ** 2)), 1e-9)
         gradients = [np.abs(np.diff(p.astype(float).mean(axis=2))).mean() for p in (a, b)]
         marks = [_landmarks(p, detector) for p in (a, b)]
@@ -83,15 +83,15 @@ def main() -> None:
     codes = []
     with torch.inference_mode():
         for seed in SEEDS:
-            poor, good = validation_pairs(photographs, seed=seed, degradation=recipe.degradation)
-            for image in torch.split(poor, 1):
+            lq, hq = validation_pairs(photographs, seed=seed, degradation=recipe.degradation)
+            for image in torch.split(lq, 1):
                 latent = network.encode(image)
                 texture, main_branch = network.decode(image, latent)
                 codes.append(network.codes(latent).flatten())
                 kinds["texture"].append(texture)
                 kinds["main"].append(main_branch)
-            kinds["input"].append(poor)
-            kinds["truth"].append(good)
+            kinds["input"].append(lq)
+            kinds["truth"].append(hq)
     images = {name: torch.cat(parts) for name, parts in kinds.items()}
     figures: dict[str, object] = {
         name: compare(images[name], images["truth"], detector)

@@ -3,11 +3,10 @@
     python -m benchmarks.training FACES [--batch N] [--steps N] [RECIPE ...]
 
 FACES holds train/ and val/ photographs as training wants them. A step is a real one, late enough
-that every loss and critic takes part, on random weights (VGG-16's too: they cost the same). With a
-GPU the batch is 16 unless given, without one it is the recipe's for the lite and smoke recipes and
-1 for the paper's. CPU seconds tell what a busy machine hides. Also times the preparation of samples
-on one core. Writes results/training.json.
-"""
+that every loss and discriminator takes part, on random weights (VGG-16's too: they cost the same).
+With a GPU the batch is 16 unless given, without one it is the recipe's for the lite and smoke
+recipes and 1 for the paper's. CPU seconds tell what a busy machine hides. Also times the
+preparation of samples on one core. Writes results/training.json."""
 
 import argparse
 import tempfile
@@ -24,7 +23,7 @@ from vqfr_training.data.photographs import Photographs, pair
 from vqfr_training.recipes import find_recipe
 from vqfr_training.step import make_optimisers, train_step
 from vqfr_training.vqfr.networks import codebook_network
-from vqfr_training.vqfr.stages import Beginning
+from vqfr_training.vqfr.stages import InitialWeights
 from vqfr_training.vqfr.vq_stage import VqStage
 
 from benchmarks import record
@@ -33,11 +32,11 @@ RECIPES = ("lite_stage1", "lite_stage2", "lite_adversarial", "smoke_stage1", "sm
 
 
 def late_step(recipe: Recipe[Any]) -> int:
-    """A multiple of 16 from which every critic is heard; a multiple, so that R1 comes once."""
-    begun = [critic.start for critic in recipe.stage.critics]
+    """A step from which every discriminator counts; a multiple of 16, so that R1 comes once."""
+    starts = [discriminator.start for discriminator in recipe.stage.discriminators]
     if isinstance(recipe.stage, Stage1):
-        begun += recipe.stage.reestimate_at
-    return -(-max(begun, default=0) // 16) * 16
+        starts += recipe.stage.reestimate_at
+    return -(-max(starts, default=0) // 16) * 16
 
 
 def time_recipe(recipe: Recipe[Any], faces: Path, *, steps: int, vgg: Path) -> dict[str, Any]:
@@ -46,8 +45,8 @@ def time_recipe(recipe: Recipe[Any], faces: Path, *, steps: int, vgg: Path) -> d
     first = None
     if isinstance(recipe.stage, Stage2):
         first = codebook_network(recipe.network).state_dict()
-    beginning = Beginning(stage1=first, vgg=vgg)
-    stage = VqStage(recipe, data=faces, device=device, beginning=beginning)
+    initial_weights = InitialWeights(stage1=first, vgg=vgg)
+    stage = VqStage(recipe, data=faces, device=device, initial_weights=initial_weights)
     optimisers = make_optimisers(stage)
     number = late_step(recipe)
     stream = stage.batches(first_step=0, workers=1)

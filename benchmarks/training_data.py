@@ -18,7 +18,7 @@ import numpy as np
 from vqfr_training.data.augmentation import flips_only
 from vqfr_training.data.degradation import Degradation
 from vqfr_training.data.photographs import Augmentation, Photographs, batches, pair
-from vqfr_training.data.sources import find_pieces, write_shards
+from vqfr_training.data.sources import locate_pictures, write_shards
 from vqfr_training.lite_recipes import video_degradation
 
 from benchmarks import record
@@ -78,7 +78,7 @@ def main() -> None:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         data = filled(Path(folder) / "plain", source, 32)
-        write_shards(find_pieces(data / "train"), Path(folder) / "shards", name="train")
+        write_shards(locate_pictures(data / "train"), Path(folder) / "shards", name="train")
         kept = Photographs(data / "train", size=SIZE)
         sources = {
             "in memory": kept,

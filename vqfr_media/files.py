@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -95,6 +96,44 @@ def atomic_output(path: Path, *, folder: Path | None = None) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):  # renamed, as it should be
             temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole file in UTF-8; a crash at any moment leaves the old file or the new one.
+
+    Raises:
+        OutputError: as `atomic_output`.
+    """
+    with atomic_output(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def is_temporary(path: Path) -> bool:
+    """Returns whether `atomic_output` gave this name to a file that is not complete."""
+    return re.fullmatch(r"\..*\.part-[0-9a-f]{8}(\..*)?", path.name, re.DOTALL) is not None
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yields a new folder `folder`.partial, which takes its name when the block succeeds.
+
+    What a killed process left of it is removed first; `folder` itself must be absent or empty.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        partial.replace(folder)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise output_error(folder, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _refuse_nul(path: Path) -> None:

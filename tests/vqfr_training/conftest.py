@@ -1,7 +1,5 @@
 """A folder of synthetic photographs, so that training can be tried without any real ones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

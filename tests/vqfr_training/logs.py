@@ -1,7 +1,5 @@
 """What a run wrote down of itself."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

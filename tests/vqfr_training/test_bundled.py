@@ -1,7 +1,5 @@
 """The detector that the package brings along, on people it has never seen."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

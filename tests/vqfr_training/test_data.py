@@ -1,7 +1,5 @@
 """Samples: a pure function of seed and index, cut where the template says."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

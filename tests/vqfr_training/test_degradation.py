@@ -1,7 +1,5 @@
 """The degradation: seeded, within range, and mild where it says so."""
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys
@@ -33,15 +31,15 @@ def test_seeded_and_within_range(config: Degradation) -> None:
     image = picture()
     before = image.copy()
     for seed in range(20):
-        poor = degrade(image, np.random.default_rng(seed), config)
+        lq = degrade(image, np.random.default_rng(seed), config)
         again = degrade(image, np.random.default_rng(seed), config)
-        np.testing.assert_array_equal(poor, again)
-        assert poor.shape == image.shape
-        assert poor.dtype == np.float32
-        assert poor.min() >= 0
-        assert poor.max() <= 1
+        np.testing.assert_array_equal(lq, again)
+        assert lq.shape == image.shape
+        assert lq.dtype == np.float32
+        assert lq.min() >= 0
+        assert lq.max() <= 1
         # Eight bits, as from a decoder.
-        np.testing.assert_allclose(poor * 255, np.rint(poor * 255), atol=1e-4)
+        np.testing.assert_allclose(lq * 255, np.rint(lq * 255), atol=1e-4)
     np.testing.assert_array_equal(image, before)
 
 
@@ -54,8 +52,8 @@ def test_no_damage_is_nearly_the_identity() -> None:
     # JPEG at quality 100 still halves the chroma, so the smooth channels are compared closely.
     y, x = np.mgrid[0:64, 0:64] / 64
     smooth = np.repeat((0.3 + 0.3 * x + 0.2 * y)[..., None], 3, axis=2).astype(np.float32)
-    poor = degrade(smooth, np.random.default_rng(0), none())
-    assert np.abs(poor - smooth).max() < 2.5 / 255
+    lq = degrade(smooth, np.random.default_rng(0), none())
+    assert np.abs(lq - smooth).max() < 2.5 / 255
 
 
 def test_nearly_clean_is_much_milder() -> None:
@@ -153,28 +151,28 @@ def plain_degradation(image: Image, seed: int) -> np.ndarray:
         [x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)]
     )
     kernel = np.exp(-0.5 * ((turned / sigmas[:, None, None]) ** 2).sum(axis=0))
-    poor = correlate(image.astype(float), (kernel / kernel.sum())[..., None], mode="mirror")
+    lq = correlate(image.astype(float), (kernel / kernel.sum())[..., None], mode="mirror")
     reduction = 1 + 7 * generator.random()
     generator.integers(1)
     size = round(512 / reduction)
-    poor = plain_resize(poor, size)
+    lq = plain_resize(lq, size)
     delta = 15 * generator.random()
     generator.random()  # grey noise: never
     noise = generator.standard_normal((size, size, 3), dtype=np.float32)
-    poor = np.clip(poor + delta / 255 * noise, 0, 1)
+    lq = np.clip(lq + delta / 255 * noise, 0, 1)
     quality = round(100 - 40 * generator.random())
     file = io.BytesIO()
-    levels = np.rint(poor * 255).astype(np.uint8)
+    levels = np.rint(lq * 255).astype(np.uint8)
     Pillow.fromarray(levels).save(file, "JPEG", quality=quality, subsampling="4:2:0")
-    poor = np.asarray(Pillow.open(file)) / 255
-    return np.rint(plain_resize(poor, 512) * 255) / 255
+    lq = np.asarray(Pillow.open(file)) / 255
+    return np.rint(plain_resize(lq, 512) * 255) / 255
 
 
 @pytest.mark.parametrize("seed", [2, 3])  # one blur of each kind
 def test_the_papers_degradation_is_its_equation(seed: int) -> None:
     image = picture(512)
-    poor = degrade(image, np.random.default_rng(seed), Degradation())
-    difference = np.abs(poor - plain_degradation(image, seed)) * 255
+    lq = degrade(image, np.random.default_rng(seed), Degradation())
+    difference = np.abs(lq - plain_degradation(image, seed)) * 255
     # A level that is rounded the other way before JPEG moves a few pixels of its block.
     assert difference.mean() < 0.1
     assert np.quantile(difference, 0.999) <= 3

@@ -1,7 +1,5 @@
 """Whole runs of the smoke detector, and the evaluation against cases counted by hand."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

@@ -1,6 +1,4 @@
-"""Shapes, parameter counts and the arithmetic of the critics."""
-
-from __future__ import annotations
+"""Shapes, parameter counts and the arithmetic of the discriminators."""
 
 import pytest
 import torch
@@ -8,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from vqfr_training.lite_recipes import lite_adversarial
 from vqfr_training.paper_recipes import vqfr_v1, vqfr_v2
-from vqfr_training.vqfr.critic_layers import (
+from vqfr_training.vqfr.discriminator_layers import (
     GlobalConv,
     blur_down,
     haar,
@@ -16,11 +14,11 @@ from vqfr_training.vqfr.critic_layers import (
     strengthen,
 )
 from vqfr_training.vqfr.discriminators import (
-    Critic,
+    DiscriminatorConfig,
     PatchDiscriminator,
     StyleGan2Discriminator,
     WaveletDiscriminator,
-    build_critic,
+    build_discriminator,
 )
 
 
@@ -33,8 +31,10 @@ def test_parameter_counts_of_the_recipes() -> None:
     with torch.device("meta"):
         counts = {
             recipe.name: {
-                critic.name: parameters(build_critic(critic, image_size=recipe.network.image_size))
-                for critic in recipe.stage.critics
+                discriminator.name: parameters(
+                    build_discriminator(discriminator, image_size=recipe.network.image_size)
+                )
+                for discriminator in recipe.stage.discriminators
             }
             for recipe in (vqfr_v1(), vqfr_v2())
         }
@@ -74,7 +74,7 @@ def test_strengthening_leaves_the_coarse_and_multiplies_the_fine() -> None:
     torch.testing.assert_close(strengthen(image, contrast=1.0), image)
 
 
-def test_a_patch_critic_of_bands_sees_patches_twice_as_large() -> None:
+def test_a_patch_discriminator_of_bands_sees_patches_twice_as_large() -> None:
     network = PatchDiscriminator(width=4, layers=2, batch_norm=False, contrast=8.0).eval()
     image = torch.rand(1, 3, 128, 128, requires_grad=True)
     scores = network(image)
@@ -137,7 +137,7 @@ def test_published_weights_are_pytorch_s_over_their_largest_singular_value() -> 
 @pytest.mark.parametrize("kind", [WaveletDiscriminator, StyleGan2Discriminator])
 @pytest.mark.parametrize("side", [16, 64])
 @pytest.mark.parametrize("equalised", [True, False])
-def test_global_critics_give_one_score_an_image(
+def test_global_discriminators_give_one_score_an_image(
     kind: type[nn.Module], side: int, equalised: bool
 ) -> None:
     network = kind(side, width=1, most=8, equalised=equalised)
@@ -153,7 +153,7 @@ def test_global_critics_give_one_score_an_image(
         kind(side + 8, width=1, most=8)
 
 
-def test_patch_critic_sees_patches_of_70_pixels() -> None:
+def test_patch_discriminator_sees_patches_of_70_pixels() -> None:
     network = PatchDiscriminator(width=4, layers=3, batch_norm=False).eval()
     image = torch.rand(1, 3, 128, 128, requires_grad=True)
     scores = network(image)
@@ -172,20 +172,20 @@ def test_spectral_normalisation_treats_each_image_alone() -> None:
     assert not torch.allclose(normed(batch)[:1], normed(batch[:1]))
 
 
-def test_lite_critics_are_small() -> None:
+def test_lite_discriminators_are_small() -> None:
     recipe = lite_adversarial()
-    for critic in recipe.stage.critics:
-        assert parameters(build_critic(critic, image_size=256)) < 1_000_000
+    for discriminator in recipe.stage.discriminators:
+        assert parameters(build_discriminator(discriminator, image_size=256)) < 1_000_000
 
 
 def test_mistakes() -> None:
     with pytest.raises(ValueError, match="learn_from"):
-        Critic(branch="main", kind="patch", start=3, learn_from=4)
-    with pytest.raises(ValueError, match="a patch critic has no norm 'equalised'"):
-        Critic(branch="main", kind="patch", norm="equalised")
-    with pytest.raises(ValueError, match="a wavelet critic has no norm 'spectral'"):
-        Critic(branch="main", kind="wavelet", norm="spectral")
+        DiscriminatorConfig(branch="main", kind="patch", start=3, learn_from=4)
+    with pytest.raises(ValueError, match="a patch discriminator has no norm 'equalised'"):
+        DiscriminatorConfig(branch="main", kind="patch", norm="equalised")
+    with pytest.raises(ValueError, match="a wavelet discriminator has no norm 'spectral'"):
+        DiscriminatorConfig(branch="main", kind="wavelet", norm="spectral")
     with pytest.raises(ValueError, match="width"):
-        Critic(branch="main", kind="patch", width=0)
+        DiscriminatorConfig(branch="main", kind="patch", width=0)
     with pytest.raises(ValueError, match="r1_every"):
-        Critic(branch="main", kind="wavelet", r1_every=0)
+        DiscriminatorConfig(branch="main", kind="wavelet", r1_every=0)

@@ -1,7 +1,5 @@
 """`evaluate`: files matched, figures reported, what is missing named; the same for videos."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Callable
@@ -20,12 +18,11 @@ from skimage import data
 from vqfr_training.__main__ import main
 from vqfr_training.data.picture_files import match_files
 from vqfr_training.evaluation import metric_weights
-from vqfr_training.evaluation.command import make_parser
 from vqfr_training.evaluation.evaluate import METRICS, EvaluationOptions, evaluate_pictures
 from vqfr_training.evaluation.flow import motion, warped_difference
 from vqfr_training.evaluation.metric_weights import NAMES, Missing, locate, metric_file
 from vqfr_training.evaluation.metrics import psnr
-from vqfr_training.evaluation.report import TITLES, Measured, Report
+from vqfr_training.evaluation.report import TITLES, EvaluationReport, MetricValue
 from vqfr_training.evaluation.video_metrics import METRICS as VIDEO_METRICS
 from vqfr_training.evaluation.video_metrics import evaluate_video
 
@@ -72,14 +69,14 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 def test_pictures_are_measured_pair_by_pair(folders: tuple[Path, Path]) -> None:
     restored, truth = folders
     options = EvaluationOptions(metrics=("psnr", "lmd5", "niqe"))
-    report = evaluate_pictures(restored, truth, options, finder=MarkerDetector())
+    report = evaluate_pictures(restored, truth, options, detector=MarkerDetector())
     found = report.results["psnr"]
-    assert isinstance(found, Measured)
+    assert isinstance(found, MetricValue)
     expected = {"a": psnr(face(1), face(3)), "sub/b": psnr(face(2, shift=3), face(4))}
     assert found.each == pytest.approx(expected, rel=1e-9)
     assert found.value == pytest.approx(np.mean(list(expected.values())))
     distance = report.results["lmd5"]
-    assert isinstance(distance, Measured)
+    assert isinstance(distance, MetricValue)
     assert distance.each == pytest.approx({"a": 0, "sub/b": 3}, abs=1e-9)
     assert report.missing == ()
     assert report.pictures == 2
@@ -89,8 +86,8 @@ def test_a_lost_face_is_told_and_left_out_of_the_mean(tmp_path: Path) -> None:
     restored = save(tmp_path / "r", a=np.zeros((64, 64, 3), np.uint8), b=face(1, shift=2))
     truth = save(tmp_path / "t", a=face(1, size=64), b=face(1))
     only = EvaluationOptions(metrics=("lmd5",))
-    report = evaluate_pictures(restored, truth, only, finder=MarkerDetector())
-    assert isinstance(found := report.results["lmd5"], Measured)
+    report = evaluate_pictures(restored, truth, only, detector=MarkerDetector())
+    assert isinstance(found := report.results["lmd5"], MetricValue)
     assert found.value == pytest.approx(2)
     assert found.count == 1
     assert "not found in 1 of 2" in report.to_text()
@@ -98,7 +95,7 @@ def test_a_lost_face_is_told_and_left_out_of_the_mean(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_named_with_both_ways_out(folders: tuple[Path, Path]) -> None:
-    report = evaluate_pictures(*folders, EvaluationOptions(), finder=MarkerDetector())
+    report = evaluate_pictures(*folders, EvaluationOptions(), detector=MarkerDetector())
     assert list(report.results) == list(METRICS)
     assert set(report.missing) == {"lpips", "fid", "deg", "lmd", "deg_ir50"}
     for name, file in (("lpips", "vgg16"), ("fid", "inception"), ("lmd", "awing")):
@@ -112,7 +109,7 @@ def test_what_is_missing_is_named_with_both_ways_out(folders: tuple[Path, Path])
 
 def test_without_a_truth_niqe_is_left(folders: tuple[Path, Path]) -> None:
     report = evaluate_pictures(folders[0], None, EvaluationOptions())
-    assert isinstance(report.results["niqe"], Measured)
+    assert isinstance(report.results["niqe"], MetricValue)
     assert report.results["psnr"] == Missing("needs the truth: --truth")
     assert report.results["fid"] == Missing("needs the truth, or --fid-reference")
 
@@ -243,22 +240,6 @@ def test_five_landmarks_by_the_bundled_detector(
     assert "RetinaFace (bundled), not the paper's 98" in caplog.text
 
 
-def test_the_flags_are_these() -> None:
-    flags = {flag for action in make_parser()._actions for flag in action.option_strings}
-    assert flags == {
-        "-h",
-        "--help",
-        "--restored",
-        "--truth",
-        "--metrics",
-        "--fetch",
-        "--fid-reference",
-        "--niqe-parameters",
-        "--out",
-        "--threads",
-    }
-
-
 def write(path: Path, pictures: list[Picture]) -> Path:
     """Losslessly, as RGB."""
     with av.open(str(path), "w") as output:
@@ -277,13 +258,13 @@ def moving(frames: int, *, cut: int | None = None) -> list[Picture]:
     return [np.asarray(scene(index, cut=cut)) for index in range(frames)]
 
 
-def measured(report: Report, name: str) -> float:
+def measured(report: EvaluationReport, name: str) -> float:
     result = report.results[name]
-    assert isinstance(result, Measured), result
+    assert isinstance(result, MetricValue), result
     return result.value
 
 
-def video(restored: Path, truth: Path) -> Report:
+def video(restored: Path, truth: Path) -> EvaluationReport:
     return evaluate_video(
         restored,
         truth,
@@ -337,10 +318,10 @@ def test_a_shaking_face_shakes(tmp_path: Path) -> None:
 def test_tracks_end_at_a_cut(tmp_path: Path) -> None:
     path = write(tmp_path / "cut.mkv", moving(8, cut=4))
     result = video(path, path).results["psnr"]
-    assert isinstance(result, Measured)
+    assert isinstance(result, MetricValue)
     assert list(result.each) == ["track 0", "track 1"]
     flicker = video(path, path).results["flicker"]
-    assert isinstance(flicker, Measured)
+    assert isinstance(flicker, MetricValue)
     assert flicker.count == 6  # no pair across the cut
 
 

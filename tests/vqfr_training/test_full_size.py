@@ -1,7 +1,5 @@
 """One real step of the published recipes at 512 px on the CPU, with every loss they have."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +23,7 @@ from vqfr_training.recipes import smoke_stage1
 from vqfr_training.step import make_optimisers, train_step
 from vqfr_training.vqfr.adversarial import adaptive_weight
 from vqfr_training.vqfr.networks import last_layers, restore
-from vqfr_training.vqfr.stages import Beginning, build
+from vqfr_training.vqfr.stages import InitialWeights, build
 from vqfr_training.vqfr.vq_stage import VqStage
 
 
@@ -41,19 +39,24 @@ def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stage_of(recipe: Recipe[Any], data: Path, vgg: Path) -> VqStage:
     """`recipe` on random stage-1 weights."""
-    first = replace(recipe, stage=replace(smoke_stage1().stage, critics=()))
+    first = replace(recipe, stage=replace(smoke_stage1().stage, discriminators=()))
     weights = build(first, torch.device("cpu")).network.state_dict()
     return VqStage(
-        recipe, data=data, device=torch.device("cpu"), beginning=Beginning(stage1=weights, vgg=vgg)
+        recipe,
+        data=data,
+        device=torch.device("cpu"),
+        initial_weights=InitialWeights(stage1=weights, vgg=vgg),
     )
 
 
 def check_one_step(recipe: Recipe[Any], number: int, data: Path, vgg: Path) -> set[str]:
     """Do step `number`: what learns moves, what does not stays. Returns the losses' names."""
     stage = stage_of(recipe, data, vgg)
-    assert stage.critics is not None
+    assert stage.discriminators is not None
     before = {name: value.clone() for name, value in stage.network.state_dict().items()}
-    judges = {name: value.detach().clone() for name, value in stage.critics.named_parameters()}
+    discriminators = {
+        name: value.detach().clone() for name, value in stage.discriminators.named_parameters()
+    }
     stream = stage.batches(first_step=number, workers=1)
     losses = train_step(stage, make_optimisers(stage), next(stream), number)
     stream.close()
@@ -70,15 +73,19 @@ def check_one_step(recipe: Recipe[Any], number: int, data: Path, vgg: Path) -> s
     parts = {name.split(".")[0] for name in learning} - still
     assert {name.split(".")[0] for name in moved} >= parts
     # Parameters only: a batch norm's statistics change by being looked through.
-    now = dict(stage.critics.named_parameters())
-    for critic in stage.recipe.stage.critics:
-        changed = (n for n in now if f".{critic.name}." in n and not torch.equal(now[n], judges[n]))
-        assert any(changed) == (number >= critic.learn_from), critic.name
+    now = dict(stage.discriminators.named_parameters())
+    for discriminator in stage.recipe.stage.discriminators:
+        changed = (
+            n
+            for n in now
+            if f".{discriminator.name}." in n and not torch.equal(now[n], discriminators[n])
+        )
+        assert any(changed) == (number >= discriminator.learn_from), discriminator.name
     return set(losses)
 
 
 def small(recipe: Recipe[Any]) -> Recipe[Any]:
-    """The same with a network and critics for 64 px."""
+    """The same with a network and discriminators for 64 px."""
     network = recipe.network
     levels = len(network.channels)
     narrow = {"channels": (8,) * levels, "encoder_blocks": (1,) * levels}
@@ -95,14 +102,16 @@ def small(recipe: Recipe[Any]) -> Recipe[Any]:
         input_channels=4,
         **narrow,
     )
-    critics = tuple(replace(critic, width=1, most=8) for critic in recipe.stage.critics)
-    stage = replace(recipe.stage, critics=critics)
+    discriminators = tuple(
+        replace(discriminator, width=1, most=8) for discriminator in recipe.stage.discriminators
+    )
+    stage = replace(recipe.stage, discriminators=discriminators)
     return replace(recipe, network=tiny, stage=stage, batch=2)
 
 
 COMPARED = {"pixel", "gradient", "content"}
-JUDGED = {"texture_wavelet", "texture_wavelet_critic", "texture_wavelet_r1"}
-LOCAL = {"texture_patch", "texture_patch_weight", "texture_patch_critic"}
+JUDGED = {"texture_wavelet", "texture_wavelet_discriminator", "texture_wavelet_r1"}
+LOCAL = {"texture_patch", "texture_patch_weight", "texture_patch_discriminator"}
 ALIKE = {f"texture_{name}" for name in (*COMPARED, "style")}
 TEXTURE = ALIKE | JUDGED | LOCAL
 STAGE_2 = {"total", "norm", "code"}
@@ -158,7 +167,7 @@ def test_v2_trains_its_parts_at_their_own_pace(drawn_faces: Path, vgg: Path) -> 
     assert parts == [{"encoder", "feat2index"}, {"main_branch", "inpfeat_extraction"}]
 
 
-def test_v2_weighs_its_local_critic_by_the_features_at_the_shared_last_layer(
+def test_v2_weighs_its_local_discriminator_by_the_features_at_the_shared_last_layer(
     drawn_faces: Path, vgg: Path
 ) -> None:
     stage = stage_of(small(vqfr_v2()), drawn_faces, vgg)
@@ -169,7 +178,7 @@ def test_v2_weighs_its_local_critic_by_the_features_at_the_shared_last_layer(
     layer = last_layers(stage.network)["main"]
     assert layer is stage.network.decoder.conv_out[-1].weight
     weight, wanted = losses["main_patch_weight"], losses["main_content"]
-    recipe = next(c for c in stage.recipe.stage.critics if c.kind == "patch")
+    recipe = next(c for c in stage.recipe.stage.discriminators if c.kind == "patch")
     given = losses["main_patch"] / (weight * recipe.weight)
     ratio = adaptive_weight(wanted, given, layer)
     assert weight.item() == pytest.approx(ratio.item(), rel=1e-3)

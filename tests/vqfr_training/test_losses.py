@@ -1,7 +1,5 @@
 """The losses against sums done by hand."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from vqfr_training.vqfr.losses import (

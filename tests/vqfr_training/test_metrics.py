@@ -1,7 +1,5 @@
 """Each metric against another library, a plain implementation or a case done by hand."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2
@@ -53,7 +51,7 @@ def test_psnr_and_ssim_are_those_of_scikit_image() -> None:
     for restored, truth in (pair(), pair(64, 33)):
         expected = peak_signal_noise_ratio(truth, restored, data_range=255)  # type: ignore[no-untyped-call]
         assert psnr(restored, truth) == pytest.approx(expected, abs=1e-5)
-        likeness = structural_similarity(  # type: ignore[no-untyped-call]
+        terms = structural_similarity(  # type: ignore[no-untyped-call]
             truth,
             restored,
             channel_axis=2,
@@ -62,7 +60,7 @@ def test_psnr_and_ssim_are_those_of_scikit_image() -> None:
             sigma=1.5,
             use_sample_covariance=False,
         )
-        assert ssim(restored, truth) == pytest.approx(likeness, abs=5e-5)
+        assert ssim(restored, truth) == pytest.approx(terms, abs=5e-5)
     assert psnr(truth, truth) == float("inf")
     assert ssim(truth, truth) == pytest.approx(1, abs=1e-6)
 

@@ -1,7 +1,5 @@
 """The multi-box loss against hand calculation, and the network against facexlib's."""
 
-from __future__ import annotations
-
 import json
 import math
 import warnings

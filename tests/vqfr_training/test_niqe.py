@@ -1,7 +1,5 @@
 """NIQE against a plain implementation of the paper's equations, block by block."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

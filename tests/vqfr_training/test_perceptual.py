@@ -1,7 +1,5 @@
 """The perceptual term against sums done by hand, and where its networks come from."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from torchmetrics.functional.image.lpips import _LPIPS
 from vqfr_training.recipes import smoke_stage1
 from vqfr_training.vqfr.networks import codebook_network
 from vqfr_training.vqfr.perceptual import (
-    Perceptual,
+    PerceptualConfig,
     Vgg16,
     content_loss,
     encoder_features,
@@ -57,10 +55,10 @@ def test_gram_and_style_by_hand() -> None:
 
 def test_the_terms_are_weighted_and_style_may_be_left_out() -> None:
     a, b = [torch.rand(1, 3, 4, 4)], [torch.rand(1, 3, 4, 4)]
-    both = perceptual_losses(a, b, Perceptual(network="vgg16", content=0.5, style=2000.0))
+    both = perceptual_losses(a, b, PerceptualConfig(network="vgg16", content=0.5, style=2000.0))
     assert both["content"].item() == pytest.approx(0.5 * content_loss(a, b).item())
     assert both["style"].item() == pytest.approx(2000 * style_loss(a, b).item())
-    assert set(perceptual_losses(a, b, Perceptual(network="vgg16", style=0.0))) == {"content"}
+    assert set(perceptual_losses(a, b, PerceptualConfig(network="vgg16", style=0.0))) == {"content"}
 
 
 def test_encoder_features_are_those_on_the_encoder_s_way() -> None:

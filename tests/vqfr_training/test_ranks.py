@@ -1,7 +1,5 @@
 """A recipe under torchrun: two ranks do what one does with the same batch, and one writes."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +11,19 @@ from tests.paths import ROOT
 from tests.vqfr_training.logs import losses
 
 
-def train(ranks: int, data: Path, out: Path, *more: str, recipe: str = "smoke_stage1") -> str:
+def train(world_size: int, data: Path, out: Path, *more: str, recipe: str = "smoke_stage1") -> str:
     """Runs the recipe under torchrun; what it said."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-    command += [str(ranks), "-m", "vqfr_training", recipe, "--data", str(data), "--out", str(out)]
+    command += [
+        str(world_size),
+        "-m",
+        "vqfr_training",
+        recipe,
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(
         [*command, "--threads", "1", *more],
         cwd=ROOT,
@@ -37,8 +44,8 @@ def test_two_ranks_have_the_losses_of_one(drawn_faces: Path, tmp_path: Path) -> 
     one, two = (losses(tmp_path / name) for name in ("one", "two"))
     assert [line["step"] for line in two] == [line["step"] for line in one]  # written once
     assert said.count("step 30: ") == 1
-    # From the tenth step on the codes are k-means centres: a look-up that falls the other way
-    # makes a difference that grows. Critics see the batch's spread, which is each rank's own.
+    # From the tenth step on the codes are k-means centres: a look-up that falls the other way makes
+    # a difference that grows. Discriminators see the batch's spread, which is each rank's own.
     for mine, whole in zip(two[:10], one[:10], strict=True):
         for name in ("total", "pixel", "gradient", "norm"):
             assert mine[name] == pytest.approx(whole[name], rel=1e-4), (mine["step"], name)

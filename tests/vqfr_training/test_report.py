@@ -1,12 +1,9 @@
 """The evaluation command on a toy: it runs, and its page says what was counted."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
-import pytest
 import torch
-from vqfr_training.__main__ import main, make_evaluation_parser, make_label_parser
+from vqfr_training.__main__ import main
 from vqfr_training.detector.report import proxies
 from vqfr_training.detector.retinaface import RetinaFace, initialise, save_detector
 
@@ -33,9 +30,3 @@ def test_the_command_writes_a_page_and_a_picture(drawn_faces: Path, tmp_path: Pa
 def test_clips_are_searched_in_small_pictures(shared: Path) -> None:
     picture = next(proxies(shared / "data" / "clips" / "duo_gt.mp4"))
     assert picture.shape == (360, 640, 3)
-
-
-@pytest.mark.parametrize("parser", [make_evaluation_parser, make_label_parser])
-def test_the_parsers_say_what_they_need(parser: object) -> None:
-    with pytest.raises(SystemExit):
-        parser().parse_args([])  # type: ignore[operator]

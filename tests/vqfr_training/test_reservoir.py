@@ -1,7 +1,5 @@
 """The sample that k-means sees: even over all latents, exact after a resumption."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Whole runs of the smoke recipes: they learn, they repeat, they resume exactly, they export."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil
@@ -14,18 +12,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from vqfr_training.__main__ import main, make_parser
-from vqfr_training.configs import DetectorRecipe, Recipe, Series, Stage1, Stage2
+from vqfr_training.__main__ import main
+from vqfr_training.configs import DetectorRecipe, Recipe, RecipeSeries, Stage1, Stage2
 from vqfr_training.data.augmentation import flips_only
 from vqfr_training.data.degradation import Degradation
-from vqfr_training.loop import load_averaged, run
+from vqfr_training.loop import load_averaged, run, run_series
 from vqfr_training.paper_recipes import simvqfr, vqgan_v1
 from vqfr_training.recipes import RECIPES, find_recipe, smoke, smoke_stage1, smoke_stage2
-from vqfr_training.series import run_series
 from vqfr_training.step import learning_rate
-from vqfr_training.vqfr.discriminators import Critic
-from vqfr_training.vqfr.perceptual import Perceptual
-from vqfr_training.vqfr.stages import Beginning, build
+from vqfr_training.vqfr.discriminators import DiscriminatorConfig
+from vqfr_training.vqfr.perceptual import PerceptualConfig
+from vqfr_training.vqfr.stages import InitialWeights, build
 from vqfr_training.vqfr.vq_stage import psnr
 
 from tests.vqfr_training.logs import losses
@@ -60,7 +57,7 @@ def stage2_run(drawn_faces: Path, stage1_run: Path) -> Path:
     ],
 )
 def test_the_loss_falls(stage: str, name: str, request: pytest.FixtureRequest) -> None:
-    # The totals have steps up where codebook and critics come in; these have not.
+    # The totals have steps up where codebook and discriminators come in; these have not.
     values = [line[name] for line in losses(request.getfixturevalue(stage)) if name in line]
     assert np.mean(values[-10:]) < 0.9 * np.mean(values[:10])
 
@@ -218,7 +215,7 @@ def test_stage_2_keeps_the_codebook(stage1_run: Path, stage2_run: Path) -> None:
 
 def test_an_untrained_stage_2_returns_its_input() -> None:
     training = build(
-        smoke_stage2(), CPU, Beginning(stage1=build(smoke_stage1(), CPU).network.state_dict())
+        smoke_stage2(), CPU, InitialWeights(stage1=build(smoke_stage1(), CPU).network.state_dict())
     )
     image = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
@@ -249,22 +246,6 @@ def test_psnr_by_hand() -> None:
     )
 
 
-def test_the_flags_are_these() -> None:
-    flags = {flag for action in make_parser()._actions for flag in action.option_strings}
-    assert flags == {
-        "-h",
-        "--help",
-        "--data",
-        "--out",
-        "--init",
-        "--start-from",
-        "--vgg",
-        "--resume",
-        "--threads",
-        "--workers",
-    }
-
-
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_complete(name: str) -> None:
     recipe = find_recipe(name)
@@ -272,7 +253,7 @@ def test_every_recipe_is_complete(name: str) -> None:
     if isinstance(recipe, Recipe):
         assert isinstance(recipe.stage, Stage1) == ("stage1" in name or "vqgan" in name)
     else:
-        assert isinstance(recipe, Series | DetectorRecipe)
+        assert isinstance(recipe, RecipeSeries | DetectorRecipe)
 
 
 def published(name: str) -> Recipe[Any]:
@@ -281,20 +262,23 @@ def published(name: str) -> Recipe[Any]:
     return recipe
 
 
-def judged(recipe: Recipe[Any]) -> dict[str, tuple[float, bool, int, int, float, int, float, str]]:
-    """By critic: weight, adaptive, first step of learning and of being heard, R1, pace, norm."""
+def adversarial(
+    recipe: Recipe[Any],
+) -> dict[str, tuple[float, bool, int, int, float, int, float, str]]:
+    """By discriminator: weight, adaptive, first step of learning and of being heard, R1, pace,
+    norm."""
     return {
-        critic.name: (
-            critic.weight,
-            critic.adaptive,
-            critic.learn_from,
-            critic.start,
-            critic.r1,
-            critic.r1_every,
-            critic.rate,
-            critic.norm,
+        discriminator.name: (
+            discriminator.weight,
+            discriminator.adaptive,
+            discriminator.learn_from,
+            discriminator.start,
+            discriminator.r1,
+            discriminator.r1_every,
+            discriminator.rate,
+            discriminator.norm,
         )
-        for critic in recipe.stage.critics
+        for discriminator in recipe.stage.discriminators
     }
 
 
@@ -305,11 +289,11 @@ def test_the_paper_s_numbers() -> None:
     assert isinstance(stage, Stage1)
     assert (recipe.steps, recipe.batch, recipe.learning_rate) == (800_000, 16, 1e-4)
     assert (recipe.betas, recipe.halve_at) == ((0.9, 0.96), (500_000, 650_000))
-    assert (recipe.critic_learning_rate, recipe.critic_betas) == (1e-4, (0.9, 0.96))
+    assert (recipe.discriminator_learning_rate, recipe.discriminator_betas) == (1e-4, (0.9, 0.96))
     assert stage.unquantised_steps == 10_000
     assert stage.reestimate_at == tuple(range(2_000, 30_000, 2_000))
     assert (stage.reservoir, stage.commitment) == (16_384, 0.25)
-    assert judged(recipe) == {
+    assert adversarial(recipe) == {
         "texture_wavelet": (1.0, False, 50_000, 50_000, 10.0, 16, 1.0, "published")
     }
     recipe = published("vqfr_v1")
@@ -317,22 +301,32 @@ def test_the_paper_s_numbers() -> None:
     assert isinstance(stage, Stage2)
     assert (recipe.steps, recipe.batch, recipe.learning_rate) == (200_000, 16, 1e-5)
     assert (recipe.betas, recipe.halve_at) == ((0.5, 0.9), ())
-    assert (recipe.critic_learning_rate, recipe.critic_betas) == (1e-5, (0.5, 0.9))
+    assert (recipe.discriminator_learning_rate, recipe.discriminator_betas) == (1e-5, (0.5, 0.9))
     assert (stage.code, stage.cross_entropy) == (1.0, 0.0)
     assert (stage.texture, stage.main, stage.main_rate) == (1.0, 0.0, 1.0)
     assert not stage.freeze_texture
-    assert stage.perceptual == Perceptual(network="vgg16", content=1.0, style=2000.0)
-    assert judged(recipe) == {
+    assert stage.perceptual == PerceptualConfig(network="vgg16", content=1.0, style=2000.0)
+    assert adversarial(recipe) == {
         "texture_wavelet": (0.5, False, 0, 0, 10.0, 16, 1.0, "published"),
         "texture_patch": (0.5, True, 0, 0, 10.0, 16, 1.0, "published"),
         "main_wavelet": (0.5, False, 5_000, 5_000, 10.0, 16, 1.0, "published"),
         "main_patch": (0.5, True, 5_000, 5_000, 10.0, 16, 1.0, "published"),
     }
-    assert [critic.layers for critic in stage.critics if critic.kind == "patch"] == [3, 3]
+    assert [
+        discriminator.layers
+        for discriminator in stage.discriminators
+        if discriminator.kind == "patch"
+    ] == [3, 3]
     for name in ("simvqfr", "single_branch", "no_warp"):
         other = published(name)
-        kept = {"texture_wavelet", "texture_patch"} if name != "no_warp" else judged(recipe).keys()
-        assert judged(other) == {critic: judged(recipe)[critic] for critic in kept}
+        kept = (
+            {"texture_wavelet", "texture_patch"}
+            if name != "no_warp"
+            else adversarial(recipe).keys()
+        )
+        assert adversarial(other) == {
+            discriminator: adversarial(recipe)[discriminator] for discriminator in kept
+        }
         rest = replace(other, name=recipe.name, network=recipe.network, stage=stage)
         assert rest == recipe
     assert published("no_warp").network.offset_channels == (0,) * 6
@@ -352,10 +346,10 @@ def test_the_numbers_of_v2() -> None:
     assert isinstance(stage, Stage1)
     assert (recipe.steps, recipe.batch, recipe.learning_rate) == (800_000, 16, 1e-4)
     assert (recipe.betas, recipe.halve_at) == ((0.9, 0.96), (500_000, 650_000))
-    assert (recipe.critic_learning_rate, recipe.critic_betas) == (1e-4, (0.9, 0.96))
+    assert (recipe.discriminator_learning_rate, recipe.discriminator_betas) == (1e-4, (0.9, 0.96))
     assert (stage.unquantised_steps, stage.reestimate_at) == (0, ())
     assert stage.commitment == 0.25
-    assert judged(recipe) == {
+    assert adversarial(recipe) == {
         "texture_stylegan2": (1.0, False, 50_000, 50_000, 10.0, 16, 1.0, "published")
     }
     recipe = published("vqfr_v2")
@@ -364,15 +358,19 @@ def test_the_numbers_of_v2() -> None:
     assert (recipe.steps, recipe.batch, recipe.halve_at) == (200_000, 16, ())
     assert (recipe.learning_rate, recipe.betas) == (1e-4, (0.9, 0.96))
     assert (stage.main_rate, stage.main_betas) == (0.2, (0.5, 0.9))  # 2e-5
-    assert (recipe.critic_learning_rate, recipe.critic_betas) == (2e-5, (0.5, 0.9))
+    assert (recipe.discriminator_learning_rate, recipe.discriminator_betas) == (2e-5, (0.5, 0.9))
     assert (stage.code, stage.cross_entropy) == (1.0, 1.0)
     assert (stage.texture, stage.main, stage.balance) == (None, 1.0, "perceptual")
     assert stage.freeze_texture
-    assert judged(recipe) == {
+    assert adversarial(recipe) == {
         "main_stylegan2": (1.0, False, 5_000, 5_000, 10.0, 16, 1.0, "published"),
         "main_patch": (0.5, True, 5_000, 5_000, 10.0, 16, 1.0, "published"),
     }
-    assert [critic.layers for critic in stage.critics if critic.kind == "patch"] == [4]
+    assert [
+        discriminator.layers
+        for discriminator in stage.discriminators
+        if discriminator.kind == "patch"
+    ] == [4]
     degraded = recipe.degradation
     assert (degraded.blur_sigma, degraded.reduction) == ((1.0, 15.0), (1.0, 30.0))
     assert (degraded.noise, degraded.jpeg_quality) == ((0.0, 20.0), (30, 90))
@@ -397,7 +395,7 @@ def test_what_the_published_recipes_share(name: str) -> None:
     assert (recipe.blend, recipe.precision) == (1.0, "float32")
     assert (recipe.stage.gradient, recipe.stage.face_peak) == (0.0, 1.0)
     if name != "vqfr_v1":
-        assert recipe.stage.perceptual == Perceptual(network="vgg16", content=1.0, style=0.0)
+        assert recipe.stage.perceptual == PerceptualConfig(network="vgg16", content=1.0, style=0.0)
     if name != "vqfr_v2":
         degraded = recipe.degradation
         assert (degraded.blur_sigma, degraded.reduction) == ((0.2, 10.0), (1.0, 8.0))
@@ -469,10 +467,13 @@ def test_an_exported_network_may_be_half_what_it_began_with(
         replace(half, blend=0.0)
 
 
-def test_the_critics_are_in_the_checkpoint(stage2_run: Path) -> None:
+def test_the_discriminators_are_in_the_checkpoint(stage2_run: Path) -> None:
     state = torch.load(stage2_run / "checkpoint.pt", weights_only=True)
-    assert {name.split(".")[1] for name in state["critics"]} == {"texture_patch", "main_patch"}
-    assert len(state["critic_adam"]["state"]) > 0
+    assert {name.split(".")[1] for name in state["discriminators"]} == {
+        "texture_patch",
+        "main_patch",
+    }
+    assert len(state["discriminator_adam"]["state"]) > 0
 
 
 def _saved(value: object) -> bytes:
@@ -533,7 +534,7 @@ def test_mistakes_of_the_caller(
     with pytest.raises(ValueError, match="no main branch"):
         Stage2(variant="simple")
     with pytest.raises(ValueError, match="no losses"):
-        Stage2(texture=None, critics=(Critic(branch="texture", kind="patch"),))
+        Stage2(texture=None, discriminators=(DiscriminatorConfig(branch="texture", kind="patch"),))
 
 
 def test_the_command_reports_a_mistake_with_code_2(drawn_faces: Path, tmp_path: Path) -> None:
@@ -547,7 +548,7 @@ def test_training_imports_without_the_media_libraries() -> None:
     code = (
         "import sys\n"
         "for name in ('av', 'facexlib', 'openvino'): sys.modules[name] = None\n"
-        "import vqfr_training.__main__, training.series\n"
+        "import vqfr_training.__main__, vqfr_training.loop\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,5 @@
 """Scenes: their truth is where things really are, and they repeat."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

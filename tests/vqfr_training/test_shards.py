@@ -1,7 +1,5 @@
 """Pictures in folders and in tar shards: the same samples, found without reading a picture."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from dataclasses import replace
@@ -21,7 +19,7 @@ from vqfr_training.data.photographs import (
     template_side,
     validation_pairs,
 )
-from vqfr_training.data.sources import find_pieces, write_shards
+from vqfr_training.data.sources import locate_pictures, write_shards
 
 
 def tar(path: Path, *members: tuple[str, bytes]) -> Path:
@@ -51,28 +49,28 @@ def fill(folder: Path, count: int, *, size: int = 64) -> Path:
 def test_a_folder_is_searched_through(tmp_path: Path) -> None:
     fill(tmp_path / "train", 23)
     (tmp_path / "train" / "notes.txt").write_text("no picture")
-    pieces = find_pieces(tmp_path / "train")
-    assert [piece.name for piece in pieces] == [f"{n // 10:02d}/{n:04d}.png" for n in range(23)]
-    assert pieces[7].read() == png(7)
+    locations = locate_pictures(tmp_path / "train")
+    assert [piece.name for piece in locations] == [f"{n // 10:02d}/{n:04d}.png" for n in range(23)]
+    assert locations[7].read() == png(7)
 
 
 def test_shards_hold_the_same_bytes(tmp_path: Path) -> None:
-    pieces = find_pieces(fill(tmp_path / "train", 23))
-    paths = write_shards(pieces, tmp_path / "shards", name="train", each=10)
+    locations = locate_pictures(fill(tmp_path / "train", 23))
+    paths = write_shards(locations, tmp_path / "shards", name="train", each=10)
     assert [path.name for path in paths] == [f"train-00000{n}.tar" for n in range(3)]
-    packed = find_pieces(tmp_path / "shards" / "train")
-    assert [piece.read() for piece in packed] == [piece.read() for piece in pieces]
+    packed = locate_pictures(tmp_path / "shards" / "train")
+    assert [piece.read() for piece in packed] == [piece.read() for piece in locations]
     assert packed[12].name == "00000012.png"
     # webdataset's convention: one sample a key, which ends at the first dot.
     with tarfile.open(paths[1]) as shard:
         assert shard.getnames() == [f"{n:08d}.png" for n in range(10, 20)]
-    again = write_shards(pieces, tmp_path / "again", name="train", each=10)
+    again = write_shards(locations, tmp_path / "again", name="train", each=10)
     assert [a.read_bytes() for a in again] == [p.read_bytes() for p in paths]
 
 
 def test_samples_from_shards_are_those_from_the_folder(drawn_faces: Path, tmp_path: Path) -> None:
     for part in ("train", "val"):
-        write_shards(find_pieces(drawn_faces / part), tmp_path, name=part, each=4)
+        write_shards(locate_pictures(drawn_faces / part), tmp_path, name=part, each=4)
 
     def whole(data: Path, *, keep_mib: int) -> list[torch.Tensor]:
         photographs = Photographs(data / "train", size=32, keep_mib=keep_mib)
@@ -100,7 +98,7 @@ def test_samples_from_shards_are_those_from_the_folder(drawn_faces: Path, tmp_pa
 
 
 def test_ranks_share_a_batch(drawn_faces: Path) -> None:
-    def take(rank: int, ranks: int) -> torch.Tensor:
+    def take(rank: int, world_size: int) -> torch.Tensor:
         stream = batches(
             Photographs(drawn_faces / "train", size=32),
             first_step=1,
@@ -111,7 +109,7 @@ def test_ranks_share_a_batch(drawn_faces: Path) -> None:
             degradation=Degradation(),
             workers=1,
             rank=rank,
-            ranks=ranks,
+            world_size=world_size,
         )
         return torch.stack(next(stream))
 
@@ -124,12 +122,12 @@ def test_ranks_share_a_batch(drawn_faces: Path) -> None:
 
 def test_a_data_set_without_parts_is_parted(tmp_path: Path) -> None:
     fill(tmp_path, 50)
-    train, val = (find_pieces(tmp_path / part) for part in ("train", "val"))
+    train, val = (locate_pictures(tmp_path / part) for part in ("train", "val"))
     assert [piece.name for piece in val] == [f"0{n}/00{n}0.png" for n in range(5)]
     assert len(train) == 45
     assert not {piece.name for piece in train} & {piece.name for piece in val}
     fill(tmp_path / "more", 400)
-    assert len(find_pieces(tmp_path / "val")) == 32
+    assert len(locate_pictures(tmp_path / "val")) == 32
 
 
 def test_pictures_of_other_sizes_are_filled_by_the_template(tmp_path: Path) -> None:
@@ -151,27 +149,27 @@ def test_pictures_of_other_sizes_are_filled_by_the_template(tmp_path: Path) -> N
 
 def test_what_cannot_be_trained_on_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train does not exist, and neither do shards train\*"):
-        find_pieces(tmp_path / "nowhere" / "train")
+        locate_pictures(tmp_path / "nowhere" / "train")
     (tmp_path / "empty" / "train").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"no \.jpg, .* pictures in .*train"):
-        find_pieces(tmp_path / "empty" / "train")
+        locate_pictures(tmp_path / "empty" / "train")
 
     shards = tmp_path / "shards"
     shards.mkdir()
     whole = tar(shards / "train-0.tar", ("a.png", png(1)), ("a.json", b"{}"), ("b.png", png(2)))
-    assert [piece.name for piece in find_pieces(shards / "train")] == ["a.png", "b.png"]
+    assert [piece.name for piece in locate_pictures(shards / "train")] == ["a.png", "b.png"]
     body = whole.read_bytes()
     for length, message in ((700, "cut short within a"), (512 * 4 + 60, "cut short after 1 pic")):
         whole.write_bytes(body[:length])
         with pytest.raises(ValueError, match=rf"train-0\.tar is {message}"):
-            find_pieces(shards / "train")
+            locate_pictures(shards / "train")
     whole.write_bytes(b"no tar" * 200)
     with pytest.raises(ValueError, match=r"train-0\.tar is no readable tar file"):
-        find_pieces(shards / "train")
+        locate_pictures(shards / "train")
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed" / "train.tar.gz").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"train\.tar\.gz is compressed"):
-        find_pieces(tmp_path / "packed")
+        locate_pictures(tmp_path / "packed")
 
     small = fill(tmp_path / "small", 2)
     with pytest.raises(ValueError, match=r"64x64: too small for faces of 512 px"):
@@ -195,11 +193,11 @@ def test_the_command_packs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert main([*given, "--each", "30"]) == 0
     names = ["train-000000.tar", "train-000001.tar", "val-000000.tar"]
     assert sorted(path.name for path in out.iterdir()) == names
-    assert len(find_pieces(out / "train")) == 36
+    assert len(locate_pictures(out / "train")) == 36
     assert main(given) == 2
     assert "train-000000.tar is there already" in caplog.text
     assert main(["pack", "--data", str(data), "--out", str(data / "shards")]) == 2
     assert f"{data / 'shards'} lies in {data}" in caplog.text
     (out / "val-000000.tar").unlink()  # the rest is no validation set
     with pytest.raises(ValueError, match=r"val does not exist, and neither do shards val\*\.tar"):
-        find_pieces(out / "val")
+        locate_pictures(out / "val")

@@ -1,7 +1,5 @@
 """The training twin of the deformable convolution against torchvision's and the network's own."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """What a run is made of: frozen, checked configurations; recipes.py fills them in."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,13 +8,16 @@ from vqfr_training.data.degradation import Degradation
 from vqfr_training.data.photographs import Augmentation
 from vqfr_training.detector.multibox import MultiBox
 from vqfr_training.detector.scenes import SceneBatch, SceneConfig
-from vqfr_training.vqfr.discriminators import Critic
-from vqfr_training.vqfr.perceptual import Perceptual
+from vqfr_training.vqfr.discriminators import DiscriminatorConfig
+from vqfr_training.vqfr.perceptual import PerceptualConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage1:
-    """The codebook (paper, 3.1): good faces through encoder, look-up and texture decoder."""
+    """The codebook (paper, 3.1).
+
+    High-quality faces through encoder, look-up and texture decoder.
+    """
 
     commitment: float = 0.25
     """β of Eq. 3."""
@@ -25,14 +26,14 @@ class Stage1:
     face_peak: float = 3.0
     """How much more a pixel between eyes and mouth counts than one at the rim."""
     unquantised_steps: int
-    """First steps that decode the latents themselves: latents settle before codes exist."""
+    """First steps that decode the latents themselves: latents become stable before codes exist."""
     reestimate_at: tuple[int, ...]
     """Steps before which the codebook is set to the k-means centres of the latents since the last
     of them; before quantisation begins, that only forgets what an early encoder made."""
     reservoir: int = 0
     """How many latent vectors k-means sees: drawn evenly from all since it was last done."""
-    perceptual: Perceptual | None = None
-    critics: tuple[Critic, ...] = ()
+    perceptual: PerceptualConfig | None = None
+    discriminators: tuple[DiscriminatorConfig, ...] = ()
     """Of the texture branch: there is no other."""
 
     def __post_init__(self) -> None:
@@ -59,8 +60,8 @@ class Stage2:
     """Weight of the gradient L1 within the pixel losses; not in the paper."""
     face_peak: float = 3.0
     """How much more a pixel between eyes and mouth counts than one at the rim."""
-    perceptual: Perceptual | None = None
-    critics: tuple[Critic, ...] = ()
+    perceptual: PerceptualConfig | None = None
+    discriminators: tuple[DiscriminatorConfig, ...] = ()
     main_rate: float = 1.0
     """Learning rate of the main branch, relative to the encoder's."""
     main_betas: tuple[float, float] | None = None
@@ -68,21 +69,22 @@ class Stage2:
     freeze_texture: bool = False
     """Keep the texture decoder as stage 1 left it."""
     balance: Literal["all", "perceptual"] = "all"
-    """What of a branch's losses an adaptive critic is weighed against; v2: the features alone."""
+    """What of a branch's losses an adaptive discriminator is weighed against; v2: the features
+    alone."""
 
     def __post_init__(self) -> None:
         if self.variant != "parallel" and self.main is not None:
             raise ValueError(f"variant {self.variant!r} has no main branch: main must be None")
         if self.balance == "perceptual" and self.perceptual is None:
             raise ValueError("balance 'perceptual' without a perceptual term")
-        heard = {"texture": self.texture, "main": self.main}
-        for critic in self.critics:
-            if heard[critic.branch] is None:
-                raise ValueError(f"{critic.name} judges a branch that has no losses")
+        weights = {"texture": self.texture, "main": self.main}
+        for discriminator in self.discriminators:
+            if weights[discriminator.branch] is None:
+                raise ValueError(f"{discriminator.name} scores a branch that has no losses")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class RunConfig:
     """What the loop itself needs to know of a run."""
 
     name: str
@@ -98,9 +100,9 @@ class Course:
     """Largest norm of the whole gradient; None: any."""
     ema: float = 0.995
     """Decay a step of the averaged weights; lower at the very beginning."""
-    critic_learning_rate: float = 1e-4
-    """The critics' Adam's; follows the same course."""
-    critic_betas: tuple[float, float] = (0.5, 0.9)
+    discriminator_learning_rate: float = 1e-4
+    """The discriminators' Adam's; follows the same schedule."""
+    discriminator_betas: tuple[float, float] = (0.5, 0.9)
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     log_every: int = 20
@@ -120,7 +122,7 @@ class Course:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe[Network: (VqfrV1Config, VqfrV2Config)](Course):
+class Recipe[Network: (VqfrV1Config, VqfrV2Config)](RunConfig):
     """Everything that decides a VQFR run's numbers, besides its data and its initial weights."""
 
     network: Network
@@ -129,7 +131,10 @@ class Recipe[Network: (VqfrV1Config, VqfrV2Config)](Course):
     degradation: Degradation
     batch: int
     validation_faces: int = 128
-    """Photographs of `val` that watch over the run, evenly spaced: they are held in memory."""
+    """Photographs of `val` on which the run is validated, evenly spaced.
+
+    They are held in memory.
+    """
     blend: float = 1.0
     """Share of this run's averaged weights in the exported network; the rest are those of the run
     it started from (network interpolation, ESRGAN 2018, 3.4): sharpness against artefacts."""
@@ -150,22 +155,22 @@ type VqRecipe = Recipe[VqfrV1Config] | Recipe[VqfrV2Config]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Series:
-    """Stage 1 and what is built on it: each recipe begins from the run before it."""
+class RecipeSeries:
+    """Stage 1 and what is built on it: each recipe starts from the weights of the run before it."""
 
     name: str
     recipes: tuple[VqRecipe, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorRecipe(Course):
+class DetectorRecipe(RunConfig):
     """Everything that decides a detector run's numbers, besides its photographs."""
 
     stage: MultiBox
     batches: tuple[SceneBatch, ...]
     """What the steps see, in turn."""
     validation: SceneConfig
-    """The kind of scene, made of other people, that watches over the run."""
+    """The kind of scene, made of other people, on which the run is validated."""
     validation_scenes: int = 48
 
     def __post_init__(self) -> None:

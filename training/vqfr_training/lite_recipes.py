@@ -1,19 +1,17 @@
 """The recipes of the bundled `lite` model, for photographs by the hundred and one CPU core."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from vqfr_media.network.config import VqfrV1Config, lite_config
 from vqfr_training.configs import Recipe, Stage1, Stage2
 from vqfr_training.data.degradation import Degradation
 from vqfr_training.data.photographs import Augmentation
-from vqfr_training.vqfr.discriminators import Critic
-from vqfr_training.vqfr.perceptual import Perceptual
+from vqfr_training.vqfr.discriminators import DiscriminatorConfig
+from vqfr_training.vqfr.perceptual import PerceptualConfig
 
 
 def video_degradation() -> Degradation:
-    """The paper's damage, leaning to what real low-resolution video has.
+    """Returns the paper's damage, leaning to what real low-resolution video has.
 
     As many faces at half as at an eighth of the template's size, harder compression with shifted
     blocks, luma noise, several resampling kernels, a little good input so that it is not harmed.
@@ -32,7 +30,7 @@ def video_degradation() -> Degradation:
 
 
 def lite_stage1() -> Recipe[VqfrV1Config]:
-    """The codebook of the lite edition: a quarter of an hour on one CPU core.
+    """Returns the codebook of the lite edition: a quarter of an hour on one CPU core.
 
     Colours and backgrounds vary little here: 512 codes are few, and are to be spent on eyes, mouths
     and hair. The main branch takes colour and background from its input.
@@ -60,7 +58,10 @@ def lite_stage1() -> Recipe[VqfrV1Config]:
 
 
 def lite_stage2() -> Recipe[VqfrV1Config]:
-    """The lite edition itself: 90 minutes on two CPU cores, beginning from `lite_stage1`."""
+    """Returns the lite edition itself.
+
+    90 minutes on two CPU cores, beginning from `lite_stage1`.
+    """
     return replace(
         lite_stage1(),
         name="lite_stage2",
@@ -74,11 +75,12 @@ def lite_stage2() -> Recipe[VqfrV1Config]:
 
 
 def lite_longer() -> Recipe[VqfrV1Config]:
-    """The lite edition's second course: 70 minutes on one CPU core, from `lite_stage2`'s weights.
+    """Returns the lite edition's second run.
 
-    As `lite_stage2`, begun again at a lower rate; a third of the faces have been through H.264, as
-    those of films have.
-    """
+    70 minutes on one CPU core, from `lite_stage2`'s weights.
+
+    As `lite_stage2`, started again at a lower rate; a third of the faces have been through H.264,
+    as those of films have."""
     return replace(
         lite_stage2(),
         name="lite_longer",
@@ -90,18 +92,19 @@ def lite_longer() -> Recipe[VqfrV1Config]:
 
 
 def lite_adversarial() -> Recipe[VqfrV1Config]:
-    """The lite edition's last course: ten minutes on one CPU core, from `lite_longer`'s weights.
+    """Returns the lite edition's last run.
 
-    Critics on both branches, and the stage-1 encoder's features as the perceptual term (no VGG is
-    at hand). Short on purpose: what these critics can teach a network this small is sharpness, and
-    soon it draws dark lines along lids and contours. So what is exported is half of this course's
-    weights and half of those it began with. Blends of two people are rare here: their double
-    contours would teach the critics that ghosts are good.
-    """
-    local = Critic(
+    Ten minutes on one CPU core, from `lite_longer`'s weights.
+
+    Discriminators on both branches, and the stage-1 encoder's features as the perceptual term (no
+    VGG is at hand). Short on purpose: what these discriminators can teach a network this small is
+    sharpness, and soon it draws dark lines along lids and contours. So what is exported is half of
+    this run's weights and half of those it started with. Blends of two people are rare here: their
+    double contours would teach the discriminators that ghosts are good."""
+    local = DiscriminatorConfig(
         branch="main", kind="patch", width=32, norm="spectral", contrast=4.0, weight=0.01, start=60
     )
-    whole = Critic(
+    whole = DiscriminatorConfig(
         branch="main",
         kind="wavelet",
         norm="equalised",
@@ -117,8 +120,8 @@ def lite_adversarial() -> Recipe[VqfrV1Config]:
         lite_stage2(),
         name="lite_adversarial",
         stage=Stage2(
-            perceptual=Perceptual(network="stage1", content=0.2, style=0.0),
-            critics=(local, replace(local, branch="texture", weight=0.003), whole),
+            perceptual=PerceptualConfig(network="stage1", content=0.2, style=0.0),
+            discriminators=(local, replace(local, branch="texture", weight=0.003), whole),
         ),
         augmentation=Augmentation(
             rotation=30.0,
@@ -133,7 +136,7 @@ def lite_adversarial() -> Recipe[VqfrV1Config]:
         steps=320,
         learning_rate=3e-4,
         betas=(0.5, 0.99),
-        critic_learning_rate=4e-4,
+        discriminator_learning_rate=4e-4,
         ema=0.99,
         blend=0.5,
         seed=2,

@@ -5,8 +5,6 @@ A run folder holds `run.json` (recipe, versions, commit), `log.jsonl` (one objec
 `network.safetensors` (the averaged weights as the package loads them), of VQFR and the detector.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import time
@@ -18,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vqfr_training.board import open_board
-from vqfr_training.configs import DetectorRecipe, Recipe, Stage1, VqRecipe
-from vqfr_training.data.sources import find_pieces
+from vqfr_media.files import remove_leftovers, write_text
+from vqfr_training.configs import DetectorRecipe, Recipe, RecipeSeries, Stage1, VqRecipe
+from vqfr_training.data.sources import locate_pictures
 from vqfr_training.detector.detector import DetectorStage
 from vqfr_training.detector.retinaface import RetinaFace
+from vqfr_training.distributed import DistributedContext, single_process
 from vqfr_training.records import (
     append_log,
     describe_run,
@@ -30,16 +29,15 @@ from vqfr_training.records import (
     load_fitting,
     log_length,
     read_checkpoint,
-    save_whole,
-    take_back_log,
-    write_whole,
+    save_checkpoint,
+    truncate_log,
 )
 from vqfr_training.records import load_averaged as load_averaged
-from vqfr_training.scale import Team, alone
-from vqfr_training.stage import Stage
+from vqfr_training.stage import TrainingStage
 from vqfr_training.step import Optimisers, make_optimisers, train_step
+from vqfr_training.tensorboard_logger import open_tensorboard_logger
 from vqfr_training.vqfr.networks import codebook_network, restoration_network
-from vqfr_training.vqfr.stages import Beginning
+from vqfr_training.vqfr.stages import InitialWeights
 from vqfr_training.vqfr.vq_stage import VqStage
 
 logger = logging.getLogger(__name__)
@@ -56,9 +54,9 @@ def run(
     resume: bool = False,
     workers: int = 1,
     stop_after: int | None = None,
-    team: Team | None = None,
+    context: DistributedContext | None = None,
 ) -> dict[str, float]:
-    """Train `recipe` on `data`/train into the run folder `out`; returns the last validation.
+    """Trains `recipe` on `data`/train into the run folder `out`; returns the last validation.
 
     Args:
         data: folder with `train` and `val`, each of aligned 768 px photographs.
@@ -71,28 +69,36 @@ def run(
         resume: go on from `out`/checkpoint.pt, or from the beginning where the run ended before
             its first checkpoint; the rest is what an uninterrupted run would do.
         workers: threads that prepare samples.
-        team: the ranks that share each batch; this process alone where None.
+        context: the ranks that share each batch; this process alone where None.
         stop_after: leave after this many steps of the whole run, with a checkpoint.
 
     Raises:
         ValueError: something given does not fit the recipe, or the run to be resumed.
     """
-    team = alone() if team is None else team
-    first = None if init is None else load_fitting(init, _begun_from(recipe, stage1=True))
-    begun = None if start_from is None else load_fitting(start_from, _begun_from(recipe))
-    stage = _build(recipe, data=data, team=team, first=first, begun=begun, vgg=vgg)
-    _share(stage, team)
+    context = single_process() if context is None else context
+    init_weights = (
+        None if init is None else load_fitting(init, _expected_network(recipe, stage1=True))
+    )
+    start_weights = (
+        None if start_from is None else load_fitting(start_from, _expected_network(recipe))
+    )
+    stage = _build(
+        recipe, data=data, context=context, init=init_weights, start=start_weights, vgg=vgg
+    )
+    _broadcast_weights(stage, context)
     optimisers = make_optimisers(stage)
     content = {
-        "init_sha256": None if first is None else fingerprint(first),
-        "start_from_sha256": None if begun is None else fingerprint(begun),
-        # The leader's to find out: over the network, a listing of many files takes its time.
-        "pictures": _count_pictures(recipe, data) if team.leads else None,
+        "init_sha256": None if init_weights is None else fingerprint(init_weights),
+        "start_from_sha256": None if start_weights is None else fingerprint(start_weights),
+        # Counted by rank 0 alone: over the network, a listing of many files takes its time.
+        "pictures": _count_pictures(recipe, data) if context.is_main else None,
     }
     described = describe_run(recipe, data=data, init=init, start_from=start_from, content=content)
-    first_step = _open(out, stage, optimisers, resume=resume, described=described, team=team)
-    board = open_board(out, done=first_step) if team.leads else None
-    stream = stage.batches(first_step=first_step, workers=workers, rank=team.rank, ranks=team.ranks)
+    first_step = _open(out, stage, optimisers, resume=resume, described=described, context=context)
+    tensorboard = open_tensorboard_logger(out, done=first_step) if context.is_main else None
+    stream = stage.batches(
+        first_step=first_step, workers=workers, rank=context.rank, world_size=context.world_size
+    )
     measured: dict[str, float] = {}
     last = recipe.steps if stop_after is None else min(stop_after, recipe.steps)
     saved = began = time.monotonic()
@@ -101,43 +107,50 @@ def run(
         initial=first_step,
         total=recipe.steps,
         mininterval=10,
-        disable=not team.leads,
+        disable=not context.is_main,
     ):
-        if (prepared := stage.prepare(number)) and team.leads:
+        if (prepared := stage.prepare(number)) and context.is_main:
             append_log(out, {"step": number, **prepared})
-        losses = train_step(stage, optimisers, next(stream), number, team=team)
+        losses = train_step(stage, optimisers, next(stream), number, context=context)
         done = number + 1
-        if not team.leads:
+        if not context.is_main:
             continue
         if done % recipe.log_every == 0 or done == last:
             seconds = (time.monotonic() - began) / (done - first_step)
             values = {name: float(value.detach()) for name, value in losses.items()}
             append_log(out, {"step": done, **values, "seconds_a_step": seconds})
-            if board is not None:
-                board.scalars({f"losses/{name}": value for name, value in values.items()}, done)
+            if tensorboard is not None:
+                tensorboard.add_scalars(
+                    {f"losses/{name}": value for name, value in values.items()}, done
+                )
         if done % recipe.validate_every == 0 or done == recipe.steps:
             picture = out / f"samples_{done:06d}.png"
             measured = stage.validate(picture)
             append_log(out, {"step": done, **measured})
-            if board is not None:
-                board.scalars({f"validation/{k}": value for k, value in measured.items()}, done)
-                board.picture(picture, done)
+            if tensorboard is not None:
+                tensorboard.add_scalars(
+                    {f"validation/{k}": value for k, value in measured.items()}, done
+                )
+                tensorboard.add_picture(picture, done)
             logger.info("step %d: %s", done, json.dumps(measured))
         if done == last or time.monotonic() - saved > 60 * recipe.checkpoint_minutes:
             state = _state(stage, optimisers, done) | {"log_length": log_length(out)}
-            save_whole(state, out / "checkpoint.pt")
+            save_checkpoint(state, out / "checkpoint.pt")
             saved = time.monotonic()
     stream.close()
-    if board is not None:
-        board.close()
-    if last == recipe.steps and team.leads:
+    if tensorboard is not None:
+        tensorboard.close()
+    if last == recipe.steps and context.is_main:
         stage.export(out / "network.safetensors")
-    team.wait()
+    context.barrier()
     return measured
 
 
-def _begun_from(recipe: VqRecipe | DetectorRecipe, *, stage1: bool = False) -> nn.Module:
-    """The network whose weights `--start-from` is to hold, or `--init` if `stage1`; no values."""
+def _expected_network(recipe: VqRecipe | DetectorRecipe, *, stage1: bool = False) -> nn.Module:
+    """Returns the network whose weights `--start-from` is to hold, or `--init` if `stage1`.
+
+    No values.
+    """
     with torch.device("meta"):
         if isinstance(recipe, DetectorRecipe):
             return RetinaFace()
@@ -148,77 +161,87 @@ def _begun_from(recipe: VqRecipe | DetectorRecipe, *, stage1: bool = False) -> n
 
 def _count_pictures(recipe: VqRecipe | DetectorRecipe, data: Path) -> int | None:
     """On how many there are depends what sample i is; the detector's are another matter."""
-    return len(find_pieces(data / "train")) if isinstance(recipe, Recipe) else None
+    return len(locate_pictures(data / "train")) if isinstance(recipe, Recipe) else None
 
 
 def _build(
     recipe: VqRecipe | DetectorRecipe,
     *,
     data: Path,
-    team: Team,
-    first: dict[str, Tensor] | None,
-    begun: dict[str, Tensor] | None,
+    context: DistributedContext,
+    init: dict[str, Tensor] | None,
+    start: dict[str, Tensor] | None,
     vgg: Path | None,
-) -> Stage[Any]:
+) -> TrainingStage[Any]:
     match recipe:
         case Recipe():
-            beginning = Beginning(stage1=first, network=begun, vgg=vgg)
-            return VqStage(recipe, data=data, device=team.device, beginning=beginning, team=team)
+            initial_weights = InitialWeights(stage1=init, network=start, vgg=vgg)
+            return VqStage(
+                recipe,
+                data=data,
+                device=context.device,
+                initial_weights=initial_weights,
+                context=context,
+            )
         case DetectorRecipe():
             return DetectorStage(
-                recipe, data=data, device=team.device, init=first if begun is None else begun
+                recipe, data=data, device=context.device, init=init if start is None else start
             )
 
 
 def _open(
     out: Path,
-    stage: Stage[Any],
+    stage: TrainingStage[Any],
     optimisers: Optimisers,
     *,
     resume: bool,
     described: dict[str, Any],
-    team: Team,
+    context: DistributedContext,
 ) -> int:
-    """Make a new run folder, or load an old one's checkpoint; returns the first step to do."""
+    """Makes a new run folder, or load an old one's checkpoint; returns the first step to do."""
     recipe = stage.recipe
     record = out / "run.json"
     if not resume:
         if record.exists():
             raise ValueError(f"{out} holds a run already: give --resume or another folder")
-        team.wait()  # until every rank has looked
-        if team.leads:
+        context.barrier()  # until every rank has looked
+        if context.is_main:
             out.mkdir(parents=True, exist_ok=True)
-            write_whole(json.dumps(described, indent=1) + "\n", record)
+            write_text(record, json.dumps(described, indent=1) + "\n")
         return 0
     if not record.is_file():
         raise ValueError(f"{out} holds no run to resume")
     recorded = json.loads(record.read_text())
     if recorded["recipe"] != json.loads(json.dumps(asdict(recipe))):
-        raise ValueError(f"{out} was begun with another configuration of {recipe.name}")
+        raise ValueError(
+            f"{out} was begun with another configuration of {recipe.name}, or by another version"
+        )
     _check_same(out, recorded, described)
+    if context.is_main:
+        remove_leftovers(out / "checkpoint.pt")
     if not (out / "checkpoint.pt").is_file():
-        if team.leads:
-            logger.info("%s ended before its first checkpoint: it begins anew", out)
+        if context.is_main:
+            logger.info("%s ended before its first checkpoint: it starts again", out)
             (out / "log.jsonl").unlink(missing_ok=True)
         return 0
     state = read_checkpoint(out)
     stage.network.load_state_dict(state["network"])
     stage.averaged.load_state_dict(state["averaged"])
     optimisers.network.load_state_dict(state["adam"])
-    if stage.critics is not None and optimisers.critics is not None:
-        stage.critics.load_state_dict(state["critics"])
-        optimisers.critics.load_state_dict(state["critic_adam"])
+    if stage.discriminators is not None and optimisers.discriminators is not None:
+        stage.discriminators.load_state_dict(state["discriminators"])
+        optimisers.discriminators.load_state_dict(state["discriminator_adam"])
     stage.load_extra_state(state)
     # What was done after the checkpoint is done, and logged, again.
-    if team.leads and "log_length" in state:
-        take_back_log(out, length=state["log_length"])
+    if context.is_main and "log_length" in state:
+        truncate_log(out, length=state["log_length"])
     return int(state["step"])
 
 
 def _check_same(out: Path, recorded: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to go on from other weights or pictures than the run in `out` began with.
+    """Refuses to go on from other weights or pictures than the run in `out` began with.
 
-    Runs of older versions have not recorded them; only the leading rank has counted pictures.
+    Runs of older versions have not recorded them; only rank 0 has counted pictures.
     """
     for name, flag, what in (
         ("init_sha256", "--init", "weights"),
@@ -233,14 +256,14 @@ def _check_same(out: Path, recorded: dict[str, Any], now: dict[str, Any]) -> Non
             )
 
 
-def _share(stage: Stage[Any], team: Team) -> None:
-    """Every rank begins with the leader's weights."""
-    for module in (stage.network, stage.averaged, stage.critics):
+def _broadcast_weights(stage: TrainingStage[Any], context: DistributedContext) -> None:
+    """Gives every rank the weights of rank 0."""
+    for module in (stage.network, stage.averaged, stage.discriminators):
         if module is not None:
-            team.share(module.state_dict().values())
+            context.broadcast(module.state_dict().values())
 
 
-def _state(stage: Stage[Any], optimisers: Optimisers, done: int) -> dict[str, Any]:
+def _state(stage: TrainingStage[Any], optimisers: Optimisers, done: int) -> dict[str, Any]:
     state = {
         "step": done,
         "network": stage.network.state_dict(),
@@ -248,7 +271,45 @@ def _state(stage: Stage[Any], optimisers: Optimisers, done: int) -> dict[str, An
         "adam": optimisers.network.state_dict(),
         **stage.extra_state(),
     }
-    if stage.critics is not None and optimisers.critics is not None:
-        state["critics"] = stage.critics.state_dict()
-        state["critic_adam"] = optimisers.critics.state_dict()
+    if stage.discriminators is not None and optimisers.discriminators is not None:
+        state["discriminators"] = stage.discriminators.state_dict()
+        state["discriminator_adam"] = optimisers.discriminators.state_dict()
     return state
+
+
+def run_series(
+    series: RecipeSeries,
+    *,
+    data: Path,
+    out: Path,
+    vgg: Path | None,
+    resume: bool,
+    workers: int,
+    context: DistributedContext | None = None,
+) -> None:
+    """Trains each recipe of `series` into `out`/its name, beginning from the one before.
+
+    Args:
+        series: what to train.
+        data: as for `run`.
+        out: folder of run folders.
+        vgg: as for `run`.
+        resume: go on with runs that have begun; those that have not, begin.
+        workers: threads that prepare samples.
+        context: as for `run`.
+    """
+    before: Path | None = None
+    for recipe in series.recipes:
+        folder = out / recipe.name
+        resumes = resume and (folder / "run.json").is_file()
+        run(
+            recipe,
+            data=data,
+            out=folder,
+            init=before,
+            vgg=vgg,
+            resume=resumes,
+            workers=workers,
+            context=context,
+        )
+        before = folder

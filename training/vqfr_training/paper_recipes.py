@@ -1,10 +1,7 @@
 """The paper's recipes, v1 and v2, and its ablations (tables 2 and 7, figures 2 and 7).
 
-Numbers the paper leaves out (delayed starts, Adam's betas, weights of the critics, the codebook's
-re-estimation) are those of the published code's configurations.
-"""
-
-from __future__ import annotations
+Numbers the paper leaves out (delayed starts, Adam's betas, weights of the discriminators, the
+codebook's re-estimation) are those of the published code's configurations."""
 
 from dataclasses import replace
 from typing import Literal
@@ -18,8 +15,8 @@ from vqfr_media.network.config import (
 from vqfr_training.configs import Recipe, Stage1, Stage2
 from vqfr_training.data.augmentation import flips_only
 from vqfr_training.data.degradation import Degradation
-from vqfr_training.vqfr.discriminators import Critic
-from vqfr_training.vqfr.perceptual import Perceptual
+from vqfr_training.vqfr.discriminators import DiscriminatorConfig
+from vqfr_training.vqfr.perceptual import PerceptualConfig
 
 
 def vqgan_v1(*, patch: int = 32) -> Recipe[VqfrV1Config]:
@@ -40,27 +37,32 @@ def vqfr_v1() -> Recipe[VqfrV1Config]:
             main=0.0,
             gradient=0.0,
             face_peak=1.0,
-            perceptual=Perceptual(network="vgg16"),
-            critics=(*_judges("texture", start=0), *_judges("main", start=5_000)),
+            perceptual=PerceptualConfig(network="vgg16"),
+            discriminators=(
+                *_discriminator_pair("texture", start=0),
+                *_discriminator_pair("main", start=5_000),
+            ),
         ),
         steps=200_000,
         learning_rate=1e-5,
         halve_at=(),
         betas=(0.5, 0.9),
-        critic_learning_rate=1e-5,
-        critic_betas=(0.5, 0.9),
+        discriminator_learning_rate=1e-5,
+        discriminator_betas=(0.5, 0.9),
         seed=1,
     )
 
 
 def vqgan_v2() -> Recipe[VqfrV2Config]:
-    """Stage 1 of v2: as v1's, with StyleGAN2's critic, and codes from the first step on."""
+    """Stage 1 of v2: as v1's, with StyleGAN2's discriminator, and codes from the first step on."""
     return _stage1("vqgan_v2", vqfr_v2_config(), kind="stylegan2", unquantised_steps=0)
 
 
 def vqfr_v2() -> Recipe[VqfrV2Config]:
     """Stage 2 of v2, from `vqgan_v2`: codes predicted, the texture decoder left as it is."""
-    whole = Critic(branch="main", kind="stylegan2", weight=1.0, learn_from=5_000, start=5_000)
+    whole = DiscriminatorConfig(
+        branch="main", kind="stylegan2", weight=1.0, learn_from=5_000, start=5_000
+    )
     local = replace(whole, kind="patch", layers=4, weight=0.5, adaptive=True)
     return replace(
         vqgan_v2(),
@@ -71,7 +73,7 @@ def vqfr_v2() -> Recipe[VqfrV2Config]:
             gradient=0.0,
             face_peak=1.0,
             perceptual=_content(),
-            critics=(whole, local),
+            discriminators=(whole, local),
             main_rate=0.2,
             main_betas=(0.5, 0.9),
             freeze_texture=True,
@@ -82,14 +84,17 @@ def vqfr_v2() -> Recipe[VqfrV2Config]:
         ),
         steps=200_000,
         halve_at=(),
-        critic_learning_rate=2e-5,
-        critic_betas=(0.5, 0.9),
+        discriminator_learning_rate=2e-5,
+        discriminator_betas=(0.5, 0.9),
         seed=1,
     )
 
 
 def simvqfr(*, patch: int = 32) -> Recipe[VqfrV1Config]:
-    """The codes alone (paper, 3.1 and table 7), from `vqgan_v1` or `vqgan_f…` of the same patch."""
+    """Returns the codes alone (paper, 3.1 and table 7).
+
+    From `vqgan_v1` or `vqgan_f…` of the same patch.
+    """
     full = vqfr_v1()
     return replace(
         full,
@@ -123,7 +128,9 @@ def _stage1[Network: (VqfrV1Config, VqfrV2Config)](
     kind: Literal["wavelet", "stylegan2"],
     unquantised_steps: int = 10_000,
 ) -> Recipe[Network]:
-    critic = Critic(branch="texture", kind=kind, weight=1.0, learn_from=50_000, start=50_000)
+    discriminator = DiscriminatorConfig(
+        branch="texture", kind=kind, weight=1.0, learn_from=50_000, start=50_000
+    )
     return Recipe(
         name=name,
         network=network,
@@ -134,7 +141,7 @@ def _stage1[Network: (VqfrV1Config, VqfrV2Config)](
             reestimate_at=tuple(range(2_000, 30_000, 2_000)) if unquantised_steps else (),
             reservoir=16_384 if unquantised_steps else 0,
             perceptual=_content(),
-            critics=(critic,),
+            discriminators=(discriminator,),
         ),
         augmentation=flips_only(),
         degradation=Degradation(),
@@ -144,8 +151,8 @@ def _stage1[Network: (VqfrV1Config, VqfrV2Config)](
         learning_rate=1e-4,
         halve_at=(500_000, 650_000),
         betas=(0.9, 0.96),
-        critic_learning_rate=1e-4,
-        critic_betas=(0.9, 0.96),
+        discriminator_learning_rate=1e-4,
+        discriminator_betas=(0.9, 0.96),
         warmup_steps=0,
         clip_norm=None,
         ema=0.999,
@@ -155,21 +162,25 @@ def _stage1[Network: (VqfrV1Config, VqfrV2Config)](
     )
 
 
-def _content() -> Perceptual:
-    return Perceptual(network="vgg16", style=0.0)
+def _content() -> PerceptualConfig:
+    return PerceptualConfig(network="vgg16", style=0.0)
 
 
-def _judges(branch: Literal["texture", "main"], *, start: int) -> tuple[Critic, Critic]:
-    """The paper's pair on one branch (3.3): global, and local with the adaptive weight."""
-    whole = Critic(branch=branch, kind="wavelet", learn_from=start, start=start)
+def _discriminator_pair(
+    branch: Literal["texture", "main"], *, start: int
+) -> tuple[DiscriminatorConfig, DiscriminatorConfig]:
+    """Returns the paper's pair on one branch (3.3): global, and local with the adaptive weight."""
+    whole = DiscriminatorConfig(branch=branch, kind="wavelet", learn_from=start, start=start)
     return whole, replace(whole, kind="patch", adaptive=True)
 
 
 def _texture_only(stage: Stage1 | Stage2, variant: Literal["simple", "single"]) -> Stage2:
     if not isinstance(stage, Stage2):
         raise ValueError("only stage 2 has variants")
-    judges = tuple(critic for critic in stage.critics if critic.branch == "texture")
-    return replace(stage, variant=variant, main=None, critics=judges)
+    discriminators = tuple(
+        discriminator for discriminator in stage.discriminators if discriminator.branch == "texture"
+    )
+    return replace(stage, variant=variant, main=None, discriminators=discriminators)
 
 
 def _with_patch(patch: int) -> VqfrV1Config:

@@ -4,8 +4,6 @@ A variant calls another recipe and changes fields with `dataclasses.replace`. Th
 are in paper_recipes.py, those of the bundled model in lite_recipes.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,11 +11,11 @@ from functools import partial
 from vqfr_media.network.config import VqfrV1Config, lite_config
 from vqfr_training import lite_recipes as lite
 from vqfr_training import paper_recipes as paper
-from vqfr_training.configs import DetectorRecipe, Recipe, Series, Stage1, Stage2, VqRecipe
+from vqfr_training.configs import DetectorRecipe, Recipe, RecipeSeries, Stage1, Stage2, VqRecipe
 from vqfr_training.detector.multibox import MultiBox
 from vqfr_training.detector.scenes import SceneBatch, SceneConfig
-from vqfr_training.vqfr.discriminators import Critic
-from vqfr_training.vqfr.perceptual import Perceptual
+from vqfr_training.vqfr.discriminators import DiscriminatorConfig
+from vqfr_training.vqfr.perceptual import PerceptualConfig
 
 
 def smoke_stage1() -> Recipe[VqfrV1Config]:
@@ -40,8 +38,8 @@ def smoke_stage1() -> Recipe[VqfrV1Config]:
             unquantised_steps=10,
             reestimate_at=(10, 20),
             reservoir=2048,
-            critics=(
-                Critic(
+            discriminators=(
+                DiscriminatorConfig(
                     branch="texture",
                     kind="wavelet",
                     norm="equalised",
@@ -63,8 +61,8 @@ def smoke_stage1() -> Recipe[VqfrV1Config]:
 
 
 def smoke_stage2() -> Recipe[VqfrV1Config]:
-    """Stage 2 of the same toy network, with a local critic on each branch."""
-    local = Critic(
+    """Stage 2 of the same toy network, with a local discriminator on each branch."""
+    local = DiscriminatorConfig(
         branch="texture",
         kind="patch",
         width=8,
@@ -80,8 +78,8 @@ def smoke_stage2() -> Recipe[VqfrV1Config]:
         smoke_stage1(),
         name="smoke_stage2",
         stage=Stage2(
-            perceptual=Perceptual(network="stage1", content=0.1, style=1.0),
-            critics=(
+            perceptual=PerceptualConfig(network="stage1", content=0.1, style=1.0),
+            discriminators=(
                 local,
                 replace(local, branch="main", norm="published", contrast=None, layers=2),
             ),
@@ -92,7 +90,7 @@ def smoke_stage2() -> Recipe[VqfrV1Config]:
 
 
 def detector() -> DetectorRecipe:
-    """The bundled face detector: 90 minutes on one CPU core.
+    """Returns the bundled face detector: 90 minutes on one CPU core.
 
     Faces in the small pictures that are searched (640 px wide) are mostly small; every sixth batch
     has room for large ones.
@@ -115,7 +113,10 @@ def detector() -> DetectorRecipe:
 
 
 def smoke_detector() -> DetectorRecipe:
-    """The same detector on tiny scenes in seconds: shows that everything runs and learns."""
+    """Returns the same detector on tiny scenes in seconds.
+
+    Shows that everything runs and learns.
+    """
     scenes = SceneConfig(side=96, size=(24.0, 64.0), faces=2)
     return replace(
         detector(),
@@ -132,12 +133,13 @@ def smoke_detector() -> DetectorRecipe:
     )
 
 
-def smoke() -> Series:
-    """Both stages of the toy network, critics and all: shows in a minute that everything runs."""
-    return Series(name="smoke", recipes=(smoke_stage1(), smoke_stage2()))
+def smoke() -> RecipeSeries:
+    """Returns both stages of the toy network, discriminators and all: shows in a minute that
+    everything runs."""
+    return RecipeSeries(name="smoke", recipes=(smoke_stage1(), smoke_stage2()))
 
 
-type AnyRecipe = VqRecipe | DetectorRecipe | Series
+type AnyRecipe = VqRecipe | DetectorRecipe | RecipeSeries
 
 
 def _table() -> dict[str, Callable[[], AnyRecipe]]:
@@ -168,7 +170,7 @@ RECIPES = tuple(_table())
 
 
 def find_recipe(name: str) -> AnyRecipe:
-    """The recipe called `name`.
+    """Returns the recipe called `name`.
 
     Raises:
         ValueError: there is none.

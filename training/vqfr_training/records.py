@@ -1,17 +1,13 @@
 """What a run leaves on disk, written and read: its description, its log, samples, checkpoints."""
 
-from __future__ import annotations
-
 import hashlib
 import json
-import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,14 +15,14 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from vqfr_media.files import first_line
+from vqfr_media.files import atomic_output, first_line, write_text
 from vqfr_media.network.checkpoint import load_official
-from vqfr_training.configs import Course
+from vqfr_training.configs import RunConfig
 from vqfr_training.data.photographs import to_pixels
 
 
 def describe_run(
-    recipe: Course,
+    recipe: RunConfig,
     *,
     data: Path,
     init: Path | None,
@@ -63,11 +59,11 @@ def append_log(out: Path, values: Mapping[str, float]) -> None:
         log.write(json.dumps(values) + "\n")
 
 
-def take_back_log(out: Path, *, length: int) -> None:
-    """Leave only the first `length` bytes of `out`/log.jsonl: what a checkpoint knew of."""
+def truncate_log(out: Path, *, length: int) -> None:
+    """Leaves only the first `length` bytes of `out`/log.jsonl: what a checkpoint knew of."""
     log = out / "log.jsonl"
     if log.is_file() and log.stat().st_size > length:
-        write_whole(log.read_bytes()[:length].decode(), log)
+        write_text(log, log.read_bytes()[:length].decode())
 
 
 def log_length(out: Path) -> int:
@@ -84,20 +80,14 @@ def save_samples(path: Path, columns: list[Tensor]) -> None:
         raise OSError(f"cannot write {path}")
 
 
-def save_whole(state: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint so that a crash at any moment leaves the old one or the new one."""
-    with _whole(path) as file:
-        torch.save(state, file)
-
-
-def write_whole(text: str, path: Path) -> None:
-    """Write a text likewise."""
-    with _whole(path) as file:
-        file.write(text.encode())
+def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Writes a checkpoint so that a crash at any moment leaves the old one or the new one."""
+    with atomic_output(path) as temporary:
+        torch.save(state, temporary)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The checkpoint of a run folder, or in a file.
+    """Returns the checkpoint of a run folder, or in a file.
 
     Raises:
         ValueError: it is absent, or no checkpoint.
@@ -116,7 +106,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_averaged(path: Path) -> dict[str, Tensor]:
-    """The averaged weights of a run folder or of its checkpoint.
+    """Returns the averaged weights of a run folder or of its checkpoint.
 
     Raises:
         ValueError: there are none.
@@ -129,7 +119,9 @@ def load_averaged(path: Path) -> dict[str, Tensor]:
 
 
 def load_fitting(path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Weights that fit `network`: a run's averaged ones, a run's export, or the authors' file.
+    """Returns weights that fit `network`.
+
+    A run's averaged ones, a run's export, or the authors' file.
 
     Args:
         path: a run folder, its checkpoint, its `network.safetensors`, or a published `.pth`.
@@ -156,7 +148,7 @@ def load_fitting(path: Path, network: nn.Module) -> dict[str, Tensor]:
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """A short SHA-256 of names, shapes and values, wherever they lie."""
+    """Returns a short SHA-256 of names, shapes and values, wherever they lie."""
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
@@ -171,19 +163,11 @@ def _checkpoint_file(path: Path) -> Path:
     return path
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name when it is complete and on the disk."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
 def _commit() -> str | None:
-    """The checkout's commit, "+" behind it if files differ; None without git or a repository."""
+    """Returns the checkout's commit, "+" behind it if files differ.
+
+    None without git or a repository.
+    """
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:

@@ -1,7 +1,5 @@
 """What the loop asks of whatever it trains."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from vqfr_training.configs import Course
+from vqfr_training.configs import RunConfig
 
 
 @dataclass(frozen=True)
@@ -24,11 +22,11 @@ class ParameterGroup:
     """Adam's."""
 
 
-class Stage[Batch](Protocol):
+class TrainingStage[Batch](Protocol):
     """A network with its data and losses; one object a run."""
 
     @property
-    def recipe(self) -> Course:
+    def recipe(self) -> RunConfig:
         """The run's configuration."""
 
     @property
@@ -40,12 +38,12 @@ class Stage[Batch](Protocol):
         """The exponential moving average of `network`: what a run is for."""
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """What of `network` learns, and how fast."""
+        """Returns what of `network` learns, and how fast."""
 
     def batches(
-        self, *, first_step: int, workers: int, rank: int = 0, ranks: int = 1
+        self, *, first_step: int, workers: int, rank: int = 0, world_size: int = 1
     ) -> Generator[Batch]:
-        """What the steps from `first_step` on see, the same however a run is cut.
+        """Yields what the steps from `first_step` on see, the same however a run is cut.
 
         Of several ranks, each gets its share of the batch that one alone would see.
         """
@@ -54,31 +52,32 @@ class Stage[Batch](Protocol):
         """Whatever must happen before step `number`; returns what is worth a line in the log."""
 
     def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """The losses of step `number` by name; "total" is the one to go down."""
+        """Returns the losses of step `number` by name; "total" is the one to go down."""
 
     @property
-    def critics(self) -> nn.Module | None:
-        """Networks with an optimiser of their own that judge what `network` draws; None: none."""
+    def discriminators(self) -> nn.Module | None:
+        """Networks with an optimiser of their own that score what `network` draws; None: none."""
 
-    def critic_groups(self) -> list[ParameterGroup]:
-        """What of `critics` learns, and how fast; empty without any."""
+    def discriminator_groups(self) -> list[ParameterGroup]:
+        """Returns what of `discriminators` learns, and how fast; empty without any."""
 
-    def criticise(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """The critics' losses after `step`, as there; empty in steps in which none learns."""
+    def discriminator_losses(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """Returns the discriminators' losses after `step`, as there; empty in steps in which none
+        learns."""
 
     def validate(self, picture: Path) -> dict[str, float]:
         """Figures of the averaged network on other people; writes a picture to look at."""
 
     def export(self, path: Path) -> None:
-        """Write the averaged network as the package loads it, if it is one that is installed."""
+        """Writes the averaged network as the package loads it, if it is one that is installed."""
 
     def extra_state(self) -> Mapping[str, Any]:
-        """What a checkpoint must hold beside weights and optimiser."""
+        """Returns what a checkpoint must hold beside weights and optimiser."""
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take `extra_state` back out of a checkpoint."""
+        """Takes `extra_state` back out of a checkpoint."""
 
 
 def place(images: Tensor, device: torch.device) -> Tensor:
-    """Images where the network wants them, channels last."""
+    """Returns images where the network wants them, channels last."""
     return images.to(device=device, memory_format=torch.channels_last, non_blocking=True)

@@ -1,7 +1,5 @@
 """One step of any stage: forward, backward, both optimisers, the averaged weights."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,31 +7,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vqfr_training.configs import Course
-from vqfr_training.scale import Team
-from vqfr_training.stage import ParameterGroup, Stage
+from vqfr_training.configs import RunConfig
+from vqfr_training.distributed import DistributedContext
+from vqfr_training.stage import ParameterGroup, TrainingStage
 
 
 @dataclass(frozen=True)
 class Optimisers:
-    """Adam for the network, and for what judges it."""
+    """Adam for the network, and for its discriminators."""
 
     network: torch.optim.Adam
-    critics: torch.optim.Adam | None
+    discriminators: torch.optim.Adam | None
 
 
-def make_optimisers(stage: Stage[Any]) -> Optimisers:
-    """Those of a run's beginning."""
-    judges = stage.critic_groups()
-    return Optimisers(_adam(stage.parameter_groups()), _adam(judges) if judges else None)
+def make_optimisers(stage: TrainingStage[Any]) -> Optimisers:
+    """Returns those of a run's beginning."""
+    discriminators = stage.discriminator_groups()
+    return Optimisers(
+        _adam(stage.parameter_groups()), _adam(discriminators) if discriminators else None
+    )
 
 
 def train_step(
-    stage: Stage[Any], optimisers: Optimisers, batch: Any, number: int, *, team: Team | None = None
+    stage: TrainingStage[Any],
+    optimisers: Optimisers,
+    batch: Any,
+    number: int,
+    *,
+    context: DistributedContext | None = None,
 ) -> dict[str, Tensor]:
-    """Do step `number` on `batch`: the network, its average, then the critics.
+    """Does step `number` on `batch`: the network, its average, then the discriminators.
 
-    Returns the losses by name, and "norm", that of the network's gradient; of a `team`, which
+    Returns the losses by name, and "norm", that of the network's gradient; of a `context`, which
     shares out the batch, their means over all ranks.
 
     Raises:
@@ -51,34 +56,36 @@ def train_step(
     stage.network.zero_grad()  # also of what does not learn, but is asked for its gradient
     torch.autograd.backward(losses["total"])
     parameters = [parameter for group in adam.param_groups for parameter in group["params"]]
-    if team is not None:
-        team.average_gradients(parameters)
+    if context is not None:
+        context.average_gradients(parameters)
     limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
     norm = torch.nn.utils.clip_grad_norm_(parameters, limit, error_if_nonfinite=True)
     adam.step()
     average(stage.averaged, stage.network, decay=min(recipe.ema, (1 + number) / (10 + number)))
-    if optimisers.critics is not None:
+    if optimisers.discriminators is not None:
         with autocast:
-            judged = stage.criticise(batch, number)
-        losses |= _teach_critics(optimisers.critics, judged, recipe, number, team)
-    return {**(losses if team is None else team.mean(losses)), "norm": norm}
+            adversarial = stage.discriminator_losses(batch, number)
+        losses |= _step_discriminators(
+            optimisers.discriminators, adversarial, recipe, number, context
+        )
+    return {**(losses if context is None else context.mean(losses)), "norm": norm}
 
 
-def _teach_critics(
+def _step_discriminators(
     adam: torch.optim.Adam,
     losses: dict[str, Tensor],
-    recipe: Course,
+    recipe: RunConfig,
     number: int,
-    team: Team | None,
+    context: DistributedContext | None,
 ) -> dict[str, Tensor]:
     if not losses:  # none learns yet
         return {}
-    pace = recipe.critic_learning_rate / recipe.learning_rate
+    pace = recipe.discriminator_learning_rate / recipe.learning_rate
     _set_rate(adam, learning_rate(recipe, number) * pace)
     adam.zero_grad(set_to_none=True)
     torch.autograd.backward(losses["total"])
-    if team is not None:
-        team.average_gradients(p for group in adam.param_groups for p in group["params"])
+    if context is not None:
+        context.average_gradients(p for group in adam.param_groups for p in group["params"])
     adam.step()
     return {name: value for name, value in losses.items() if name != "total"}
 
@@ -95,7 +102,7 @@ def _set_rate(adam: torch.optim.Adam, rate: float) -> None:
         group["lr"] = rate * group["rate"]
 
 
-def learning_rate(recipe: Course, number: int) -> float:
+def learning_rate(recipe: RunConfig, number: int) -> float:
     """Of step `number`: a linear warm-up, then a half cosine that ends at 0 after the last step, or
     halved at the steps that the recipe names."""
     if number < recipe.warmup_steps:

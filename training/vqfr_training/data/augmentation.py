@@ -1,7 +1,5 @@
 """How far a training sample may differ from its photograph, and the steps that make it so."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2
@@ -50,7 +48,7 @@ class Augmentation:
 
 
 def flips_only() -> Augmentation:
-    """The paper's augmentation: horizontal flips and nothing else."""
+    """Returns the paper's augmentation: horizontal flips and nothing else."""
     return Augmentation(
         rotation=0.0,
         zoom=(1.0, 1.0),
@@ -69,7 +67,7 @@ def flips_only() -> Augmentation:
 
 
 def random_geometry(generator: np.random.Generator, config: Augmentation) -> NDArray[np.float64]:
-    """A homography of the plane in which the face is [-1, 1]²."""
+    """Returns a homography of the plane in which the face is [-1, 1]²."""
     # The product of two draws peaks at zero: most faces are nearly upright, some far from it.
     turn = np.deg2rad(config.rotation) * generator.uniform(-1, 1) * generator.uniform(0, 1)
     zoom = np.exp(generator.uniform(*np.log(config.zoom)))
@@ -86,7 +84,7 @@ def random_geometry(generator: np.random.Generator, config: Augmentation) -> NDA
 
 
 def occlude(face: Image, generator: np.random.Generator) -> Image:
-    """A bar across the picture or a round blob, in one colour; levels 0..255."""
+    """Returns a bar across the picture or a round blob, in one colour; levels 0..255."""
     size = face.shape[0]
     cover = np.zeros((size, size), np.uint8)
     x, y = generator.uniform(0, size, 2)

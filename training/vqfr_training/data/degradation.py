@@ -1,12 +1,12 @@
-"""How a good face becomes a poor one: x = [(y * k_sigma) down r + n_delta] JPEG_q, back up.
+"""How a high-quality face becomes a low-quality one.
+
+X = [(y * k_sigma) down r + n_delta] JPEG_q, back up.
 
 Paper, section 4.1; before it goes back up, the picture may pass through H.264, as faces from films
 have. Every length is given in pixels of a 512 px face and scaled to the working
 size, so one configuration describes the same damage at 256 and at 512 px. `degrade` is a pure
 function of (image, generator, configuration).
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
@@ -102,33 +102,36 @@ class Degradation:
 
 
 def degrade(image: Image, generator: np.random.Generator, config: Degradation) -> Image:
-    """A poor version of `image` (H = W, RGB in [0, 1]) of the same size, quantised to 8 bits."""
+    """Returns a low-quality version of `image` (H = W, RGB in [0, 1]) of the same size.
+
+    Quantised to 8 bits.
+    """
     height, width = image.shape[:2]
     if image.ndim != 3 or height != width or image.shape[2] != 3:
         raise ValueError(f"image must be square RGB (S, S, 3), got {image.shape}")
     scale = height / REFERENCE_SIZE
     strength = 0.1 if generator.random() < config.nearly_clean else 1.0
 
-    poor = _blur(image, generator, config, scale=scale, strength=strength)
+    lq = _blur(image, generator, config, scale=scale, strength=strength)
     factor = _reduction(generator, config, strength=strength)
     reduced = max(1, round(height / max(1.0, factor * scale)))
-    poor = _resize(poor, reduced, _pick(config.down_kernels, generator))
-    poor = _noise(poor, generator, config, strength=strength)
-    poor = _jpeg(poor, generator, config, strength=strength)
+    lq = _resize(lq, reduced, _pick(config.down_kernels, generator))
+    lq = _noise(lq, generator, config, strength=strength)
+    lq = _jpeg(lq, generator, config, strength=strength)
     if generator.random() < config.recompressed:
         between = round(reduced + (height - reduced) * generator.random())
-        poor = _resize(poor, between, _pick(config.up_kernels, generator))
-        poor = _jpeg(poor, generator, config, strength=strength)
+        lq = _resize(lq, between, _pick(config.up_kernels, generator))
+        lq = _jpeg(lq, generator, config, strength=strength)
     # Nothing is drawn where the share is 0, so that older recipes keep their samples.
     if config.h264 > 0 and generator.random() < config.h264:
-        poor = _h264(poor, generator, config, strength=strength)
-    poor = _resize(poor, height, _pick(config.up_kernels, generator))
+        lq = _h264(lq, generator, config, strength=strength)
+    lq = _resize(lq, height, _pick(config.up_kernels, generator))
     # What a decoder hands over has 8 bits; the network must not see more.
-    return np.asarray(np.rint(np.clip(poor, 0, 1) * 255) / np.float32(255), np.float32)
+    return np.asarray(np.rint(np.clip(lq, 0, 1) * 255) / np.float32(255), np.float32)
 
 
 def gaussian_kernel(size: int, sigma_x: float, sigma_y: float, angle: float) -> Image:
-    """(size, size) Gaussian of sum 1 with its first axis turned by `angle` radians."""
+    """Returns (size, size) Gaussian of sum 1 with its first axis turned by `angle` radians."""
     axis = np.arange(size, dtype=np.float64) - (size - 1) / 2
     x, y = np.meshgrid(axis, axis)
     along = (x * np.cos(angle) + y * np.sin(angle)) / sigma_x
@@ -198,7 +201,7 @@ def _jpeg(
 def _h264(
     image: Image, generator: np.random.Generator, config: Degradation, *, strength: float
 ) -> Image:
-    """The last frame of a clip in which the picture arrives where it is by small shifts."""
+    """Returns the last frame of a clip in which the picture arrives where it is by small shifts."""
     try:
         from vqfr_media.media.h264 import round_trip
     except ModuleNotFoundError as error:

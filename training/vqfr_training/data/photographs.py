@@ -6,8 +6,6 @@ pictures are. Sample number i of a run is a pure function of (seed, i), so a res
 exactly the samples an uninterrupted one would.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +20,7 @@ from torch import Tensor
 from vqfr_training.data.augmentation import Augmentation as Augmentation
 from vqfr_training.data.augmentation import occlude, random_geometry, recolour
 from vqfr_training.data.degradation import Degradation, Image, degrade
-from vqfr_training.data.sources import find_pieces
+from vqfr_training.data.sources import locate_pictures
 
 type Photograph = NDArray[np.uint8]
 """(S, S, 3) RGB."""
@@ -42,15 +40,15 @@ class Photographs:
     """
 
     def __init__(self, folder: Path, *, size: int, keep_mib: int = 2048) -> None:
-        """See `find_pieces` for what `folder` may be.
+        """See `locate_pictures` for what `folder` may be.
 
         Raises:
             ValueError: no pictures, one that cannot be read, is not square, is smaller than the
                 samples, or has another size than the first.
         """
-        self._pieces = find_pieces(folder)
+        self._locations = locate_pictures(folder)
         self.size = size
-        self.names = [piece.name for piece in self._pieces]
+        self.names = [location.name for location in self._locations]
         first = self._decode(0)
         self.side = first.shape[0]
         # The whole-number reduction is the area prefilter; the warp then changes little.
@@ -59,7 +57,7 @@ class Photographs:
         self.reduction = max(1, int(template / size / (1.2 if template < self.side else 1)))
         if template < size:
             raise ValueError(
-                f"{self._pieces[0]} is {self.side}x{self.side}: too small for faces of {size} px"
+                f"{self._locations[0]} is {self.side}x{self.side}: too small for faces of {size} px"
             )
         reduced = self._reduce(first)
         self._kept: list[Photograph] | None = None
@@ -67,7 +65,7 @@ class Photographs:
             self._kept = [reduced, *map(self._load, range(1, len(self)))]
 
     def __len__(self) -> int:
-        return len(self._pieces)
+        return len(self._locations)
 
     def image(self, number: int) -> Photograph:
         """Photograph `number`, reduced; from any thread."""
@@ -77,17 +75,17 @@ class Photographs:
         return self._reduce(self._decode(number))
 
     def _decode(self, number: int) -> Photograph:
-        """(S, S, 3) BGR."""
-        piece = self._pieces[number]
-        encoded = np.frombuffer(piece.read(), np.uint8)
+        """Returns (S, S, 3) BGR."""
+        location = self._locations[number]
+        encoded = np.frombuffer(location.read(), np.uint8)
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
         if image is None:
-            raise ValueError(f"{piece} is not a readable picture")
+            raise ValueError(f"{location} is not a readable picture")
         rows, columns = image.shape[:2]
         wanted = self.side if number else rows
         if (rows, columns) != (wanted, wanted):
             expected = f"{wanted}x{wanted}" if number else "a square"
-            raise ValueError(f"{piece} is {columns}x{rows}, expected {expected}")
+            raise ValueError(f"{location} is {columns}x{rows}, expected {expected}")
         return np.asarray(image, np.uint8)
 
     def _reduce(self, image: Photograph) -> Photograph:
@@ -104,7 +102,7 @@ class Photographs:
         return np.asarray(self._cut(self.image(number), np.eye(3)) / np.float32(255))
 
     def sample(self, generator: np.random.Generator, config: Augmentation) -> Image:
-        """One augmented face (size, size, 3), RGB in [0, 1]."""
+        """Returns one augmented face (size, size, 3), RGB in [0, 1]."""
         photograph = self.image(int(generator.integers(len(self))))
         if generator.random() < config.blended:
             other = self.image(int(generator.integers(len(self))))
@@ -125,7 +123,10 @@ class Photographs:
         return _cut_matrix(self.side, template, reduction, self.size, geometry)
 
     def _cut(self, photograph: Photograph, geometry: NDArray[np.float64]) -> Image:
-        """The photograph through `geometry` at the working size, levels 0..255 as float32."""
+        """Returns the photograph through `geometry` at the working size.
+
+        Levels 0..255 as float32.
+        """
         matrix = self._matrix(geometry)
         if photograph.shape[0] == self.size:
             # Faces at the working size that are mirrored at most: no filter must touch them.
@@ -138,7 +139,10 @@ class Photographs:
     def _before_background(
         self, photograph: Photograph, matrix: NDArray[np.float64], generator: np.random.Generator
     ) -> Image:
-        """The photograph, or an oval about its head, before something else; levels 0..255."""
+        """Returns the photograph, or an oval about its head, before something else.
+
+        Levels 0..255.
+        """
         side = photograph.shape[0]
         matte = np.full((side, side), 255, np.uint8)
         if generator.random() < 0.5:
@@ -151,7 +155,7 @@ class Photographs:
         return cut[..., :3] + self._background(generator) * (1 - cut[..., 3:] / np.float32(255))
 
     def _background(self, generator: np.random.Generator) -> Image:
-        """A smooth colour field, sometimes with another photograph's parts as clutter."""
+        """Returns a smooth colour field, sometimes with another photograph's parts as clutter."""
         coarse = generator.uniform(0, 255, (int(generator.integers(2, 6)),) * 2 + (3,))
         coarse += (coarse.mean(axis=2, keepdims=True) - coarse) * generator.uniform(0.3, 0.9)
         size = (self.size, self.size)
@@ -174,10 +178,13 @@ def pair(
     augmentation: Augmentation,
     degradation: Degradation | None,
 ) -> tuple[Image, Image]:
-    """(poor, good) of sample `index` of the run with `seed`; without degradation both are good."""
+    """Returns (lq, hq) of sample `index` of the run with `seed`.
+
+    Without degradation both are hq.
+    """
     generator = np.random.default_rng([seed, index])
-    good = photographs.sample(generator, augmentation)
-    return (good if degradation is None else degrade(good, generator, degradation)), good
+    hq = photographs.sample(generator, augmentation)
+    return (hq if degradation is None else degrade(hq, generator, degradation)), hq
 
 
 def validation_pairs(
@@ -187,18 +194,20 @@ def validation_pairs(
     degradation: Degradation | None,
     most: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(poor, good), each (N, 3, S, S) in [-1, 1]: every photograph once, always the same damage.
+    """Returns (lq, hq), each (N, 3, S, S) in [-1, 1].
+
+    Every photograph once, always the same damage.
 
     Of more than `most`, so many of them, evenly spaced.
     """
     count = len(photographs) if most is None else min(most, len(photographs))
     numbers = np.linspace(0, len(photographs) - 1, count).round().astype(int).tolist()
-    good = [photographs.plain(number) for number in numbers]
+    hq = [photographs.plain(number) for number in numbers]
     if degradation is None:
-        return to_tensor(good), to_tensor(good)
+        return to_tensor(hq), to_tensor(hq)
     generators = [np.random.default_rng([seed, number]) for number in numbers]
-    poor = [degrade(image, g, degradation) for image, g in zip(good, generators, strict=True)]
-    return to_tensor(poor), to_tensor(good)
+    lq = [degrade(image, g, degradation) for image, g in zip(hq, generators, strict=True)]
+    return to_tensor(lq), to_tensor(hq)
 
 
 def batches(
@@ -212,19 +221,19 @@ def batches(
     degradation: Degradation | None,
     workers: int,
     rank: int = 0,
-    ranks: int = 1,
+    world_size: int = 1,
 ) -> Generator[tuple[Tensor, Tensor]]:
-    """(poor, good) batches (N, 3, S, S) in [-1, 1] of steps `first_step` up to `steps`.
+    """Yields (lq, hq) batches (N, 3, S, S) in [-1, 1] of steps `first_step` up to `steps`.
 
     Threads prepare up to `workers` batches ahead; OpenCV releases the interpreter lock. Of several
-    `ranks`, each gets its `batch` / `ranks` of the samples that one alone would see.
+    `world_size`, each gets its `batch` / `world_size` of the samples that one alone would see.
 
     Raises:
         ValueError: the batch cannot be shared out evenly.
     """
-    if batch % ranks:
-        raise ValueError(f"a batch of {batch} cannot be shared evenly among {ranks} ranks")
-    mine = range(batch // ranks * rank, batch // ranks * (rank + 1))
+    if batch % world_size:
+        raise ValueError(f"a batch of {batch} cannot be shared evenly among {world_size} ranks")
+    mine = range(batch // world_size * rank, batch // world_size * (rank + 1))
 
     def make(step: int) -> tuple[Tensor, Tensor]:
         pairs = [
@@ -237,9 +246,9 @@ def batches(
             )
             for number in mine
         ]
-        poor, good = (to_tensor([each[part] for each in pairs]) for part in (0, 1))
+        lq, hq = (to_tensor([each[part] for each in pairs]) for part in (0, 1))
         # From pinned memory a GPU fetches a batch while it computes.
-        return (poor.pin_memory(), good.pin_memory()) if torch.cuda.is_available() else (poor, good)
+        return (lq.pin_memory(), hq.pin_memory()) if torch.cuda.is_available() else (lq, hq)
 
     ahead: deque[Future[tuple[Tensor, Tensor]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
@@ -255,13 +264,13 @@ def batches(
 
 
 def to_tensor(images: list[Image]) -> Tensor:
-    """Images in [0, 1] as (N, 3, H, W) in [-1, 1]."""
+    """Returns images in [0, 1] as (N, 3, H, W) in [-1, 1]."""
     stacked = torch.from_numpy(np.stack(images))
     return (stacked.permute(0, 3, 1, 2) * 2 - 1).contiguous()
 
 
 def to_pixels(image: Tensor) -> NDArray[np.uint8]:
-    """An image (3, H, W) in [-1, 1] as levels (H, W, 3)."""
+    """Returns an image (3, H, W) in [-1, 1] as levels (H, W, 3)."""
     levels = ((image.clamp(-1, 1) + 1) * 127.5).round().byte()
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
 
@@ -269,7 +278,10 @@ def to_pixels(image: Tensor) -> NDArray[np.uint8]:
 def _cut_matrix(
     side: int, template: int, reduction: float, size: int, geometry: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The homography from a reduced photograph's pixels to the sample's, through `geometry`."""
+    """Returns the homography from a reduced photograph's pixels to the sample's.
+
+    Through `geometry`.
+    """
     middle, half = side / 2, template / 2
     # Pixel i of OpenCV is the area i .. i + 1, hence the halves.
     scale, move = reduction / half, (reduction * 0.5 - middle) / half

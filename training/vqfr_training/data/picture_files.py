@@ -1,13 +1,13 @@
 """Folders of pictures: found, matched by name, read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from vqfr_training.evaluation.face_networks import Picture
+type Picture = NDArray[np.uint8]
+"""(H, W, 3) RGB; where it says so, (H, W, 4) with opacity, or (H, W) opacity alone."""
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """What is taken for a picture."""
@@ -36,7 +36,7 @@ def match_files(restored: Path, truth: Path | None) -> dict[str, tuple[Path, Pat
 
 
 def list_pictures(folder: Path) -> dict[str, Path]:
-    """The pictures below `folder` by their relative path without suffix, in order.
+    """Returns the pictures below `folder` by their relative path without suffix, in order.
 
     Raises:
         ValueError: there are none, or two of one name.
@@ -56,7 +56,7 @@ def list_pictures(folder: Path) -> dict[str, Path]:
 
 
 def read_picture(path: Path) -> Picture:
-    """(H, W, 3) uint8 RGB.
+    """Returns (H, W, 3) uint8 RGB.
 
     Raises:
         ValueError: it cannot be read.

@@ -5,8 +5,6 @@ procedural textures, and torn-up portraits: pieces of clothes, hair, single eyes
 not be taken for a face.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2
@@ -14,7 +12,8 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from vqfr_training.detector.portraits import Picture, Portraits
+from vqfr_training.data.picture_files import Picture
+from vqfr_training.detector.portraits import Portraits
 
 # Without astronaut, coins and lfw_subset, which show faces; the cameraman is cut off below.
 _PHOTOGRAPHS = (
@@ -71,7 +70,7 @@ def _read(path: Path) -> Picture:
 def background(
     generator: np.random.Generator, side: int, photographs: list[Picture], portraits: Portraits
 ) -> Picture:
-    """(side, side, 3): one ground or two mixed, with shapes and torn pieces on it."""
+    """Returns (side, side, 3): one ground or two mixed, with shapes and torn pieces on it."""
     ground = background_ground(generator, side, photographs)
     if generator.random() < 0.35:
         other = background_ground(generator, side, photographs)
@@ -92,7 +91,7 @@ def background(
 def background_ground(
     generator: np.random.Generator, side: int, photographs: list[Picture]
 ) -> Picture:
-    """(side, side, 3): part of a photograph, or a procedural texture."""
+    """Returns (side, side, 3): part of a photograph, or a procedural texture."""
     what = generator.random()
     if what < 0.15:  # several, and so smaller things in them
         half = side // 2
@@ -129,7 +128,7 @@ def background_ground(
 def _field(
     generator: np.random.Generator, side: int, cells: int, channels: int
 ) -> NDArray[np.float32]:
-    """(side, side[, channels]) smooth noise within 0..255."""
+    """Returns (side, side[, channels]) smooth noise within 0..255."""
     coarse = generator.uniform(0, 255, (cells, cells, channels)).astype(np.float32)
     if channels == 3:
         grey = coarse.mean(axis=2, keepdims=True)
@@ -138,7 +137,7 @@ def _field(
 
 
 def _view(picture: Picture, generator: np.random.Generator, side: int) -> Picture:
-    """Part of a photograph: turned, mirrored, at some scale, inverted now and then."""
+    """Returns part of a photograph: turned, mirrored, at some scale, inverted now and then."""
     rows, columns = picture.shape[:2]
     scale = side / min(rows, columns) * np.exp(generator.uniform(-0.3, 1.2))
     angle = generator.choice([0, 0, 0, 90, 180, 270]) + generator.uniform(-15, 15)
@@ -240,7 +239,7 @@ def _shuffled(image: Picture, generator: np.random.Generator, portraits: Portrai
 
 
 def _lay(image: Picture, cut: Picture, mask: Picture, generator: np.random.Generator) -> None:
-    """Mix a square piece into the picture somewhere, by its mask."""
+    """Mixes a square piece into the picture somewhere, by its mask."""
     side, patch = image.shape[0], cut.shape[0]
     left, top = (int(v) for v in generator.uniform(-patch / 2, side - patch / 2, 2))
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + patch, side), min(top + patch, side)

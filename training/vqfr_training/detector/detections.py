@@ -1,7 +1,5 @@
 """From the network's output to faces, and pictures of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from vqfr_media.faces.detect import priors
+from vqfr_training.data.picture_files import Picture
 from vqfr_training.detector.multibox import VARIANCES
-from vqfr_training.detector.portraits import Picture
 from vqfr_training.detector.retinaface import RetinaFace, to_images
 from vqfr_training.detector.scenes import Scene
 
@@ -34,7 +32,10 @@ class Detections:
 
 @torch.no_grad()
 def find_faces(network: RetinaFace, image: Picture, *, score: float) -> Detections:
-    """Faces of at least `score` in an (H, W, 3) RGB picture; the network is in eval mode."""
+    """Returns faces of at least `score` in an (H, W, 3) RGB picture.
+
+    The network is in eval mode.
+    """
     from torchvision.ops import nms
 
     device = next(network.parameters()).device
@@ -55,7 +56,10 @@ def find_faces(network: RetinaFace, image: Picture, *, score: float) -> Detectio
 def contact_sheet(
     scenes: Sequence[Scene], found: Sequence[Detections], *, columns: int = 6
 ) -> Picture:
-    """The scenes side by side, RGB: truth green (grey where not counted), faces found in red."""
+    """Returns the scenes side by side, RGB.
+
+    Truth green (grey where not counted), faces found in red.
+    """
     tiles = []
     for scene, faces in zip(scenes, found, strict=True):
         tile = scene.image.copy()

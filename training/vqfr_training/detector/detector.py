@@ -1,7 +1,5 @@
 """The face detector as the loop wants it: RetinaFace from scratch on endless scenes."""
 
-from __future__ import annotations
-
 import copy
 import os
 from collections import deque
@@ -21,10 +19,10 @@ from vqfr_training.detector.detections import contact_sheet, find_faces
 from vqfr_training.detector.multibox import Targets, multibox_loss, targets
 from vqfr_training.detector.portraits import Portraits
 from vqfr_training.detector.retinaface import RetinaFace, initialise, save_detector, to_images
-from vqfr_training.detector.scenes import MOST_IN_A_BATCH, Scene, SceneConfig, make_scene
+from vqfr_training.detector.scenes import MAX_SCENES_IN_A_BATCH, Scene, SceneConfig, make_scene
 from vqfr_training.stage import ParameterGroup, place
 
-type Batch = tuple[Tensor, Targets]
+type DetectorBatch = tuple[Tensor, Targets]
 """(N, 3, S, S) as the network takes it, and what it is to say."""
 
 _VALIDATION_SEED = 7
@@ -61,23 +59,25 @@ class DetectorStage:
         )
 
     def batches(
-        self, *, first_step: int, workers: int, rank: int = 0, ranks: int = 1
-    ) -> Generator[Batch]:
+        self, *, first_step: int, workers: int, rank: int = 0, world_size: int = 1
+    ) -> Generator[DetectorBatch]:
         """Scenes and targets of every step, prepared ahead by threads that give way to others.
 
         Raises:
             ValueError: there are several ranks; the detector is trained by one.
         """
-        if ranks != 1:
-            raise ValueError(f"the detector is trained by one process, not rank {rank} of {ranks}")
+        if world_size != 1:
+            raise ValueError(
+                f"the detector is trained by one process, not rank {rank} of {world_size}"
+            )
         portraits, photographs = Portraits(self._data / "train"), sample_photographs()
         recipe = self.recipe
 
-        def prepare(number: int) -> Batch:
+        def prepare(number: int) -> DetectorBatch:
             kind = recipe.batches[number % len(recipe.batches)]
             scenes = [
                 make_scene(
-                    number * MOST_IN_A_BATCH + at,
+                    number * MAX_SCENES_IN_A_BATCH + at,
                     seed=recipe.seed,
                     config=kind.scenes,
                     portraits=portraits,
@@ -87,7 +87,7 @@ class DetectorStage:
             ]
             return to_images([scene.image for scene in scenes]), targets(scenes, recipe.stage)
 
-        ahead = deque[Future[Batch]]()
+        ahead = deque[Future[DetectorBatch]]()
         with ThreadPoolExecutor(workers, initializer=os.nice, initargs=(5,)) as pool:
             try:
                 for number in range(first_step, recipe.steps):
@@ -103,8 +103,8 @@ class DetectorStage:
         del number
         return {}
 
-    def step(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """The multi-box losses."""
+    def step(self, batch: DetectorBatch, number: int) -> dict[str, Tensor]:
+        """Returns the multi-box losses."""
         del number
         images, wanted = batch
         output = self.network(place(images, self._device))
@@ -116,21 +116,21 @@ class DetectorStage:
         """All alike."""
         return [ParameterGroup(list(self.network.parameters()), 1.0, self.recipe.betas)]
 
-    critics = None
-    """Nothing judges a detector but its targets."""
+    discriminators = None
+    """A detector has no discriminators."""
 
-    def critic_groups(self) -> list[ParameterGroup]:
+    def discriminator_groups(self) -> list[ParameterGroup]:
         """None."""
         return []
 
-    def criticise(self, batch: Batch, number: int) -> dict[str, Tensor]:
+    def discriminator_losses(self, batch: DetectorBatch, number: int) -> dict[str, Tensor]:
         """Nothing to learn."""
         del batch, number
         return {}
 
     @torch.no_grad()
     def validate(self, picture: Path) -> dict[str, float]:
-        """The losses of the averaged network on scenes of the people of `val`."""
+        """Returns the losses of the averaged network on scenes of the people of `val`."""
         scenes = self._validation
         sums: dict[str, float] = {}
         for first in range(0, len(scenes), _VALIDATED_AT_ONCE):
@@ -149,7 +149,7 @@ class DetectorStage:
         return {name: value / len(scenes) for name, value in sums.items()}
 
     def export(self, path: Path) -> None:
-        """Write the averaged weights as the package loads them."""
+        """Writes the averaged weights as the package loads them."""
         save_detector(path, self.averaged)
 
     def extra_state(self) -> Mapping[str, Any]:
@@ -161,7 +161,7 @@ class DetectorStage:
 
 
 def scenes_of(folder: Path, *, config: SceneConfig, count: int, seed: int) -> list[Scene]:
-    """The first `count` scenes with the people in `folder`."""
+    """Returns the first `count` scenes with the people in `folder`."""
     portraits, photographs = Portraits(folder), sample_photographs()
     return [
         make_scene(index, seed=seed, config=config, portraits=portraits, photographs=photographs)

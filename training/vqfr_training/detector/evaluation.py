@@ -1,16 +1,14 @@
 """How well a detector finds faces: against the exact truth of scenes, and against another's."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vqfr_training.detector.finding import Finder, Found
+from vqfr_training.data.picture_files import Picture
 from vqfr_training.detector.multibox import overlaps
-from vqfr_training.detector.portraits import Picture
+from vqfr_training.detector.protocols import DetectedFace, FaceDetector
 from vqfr_training.detector.scenes import Scene
 
 SIZE_BANDS = ((10, 16), (16, 24), (24, 32), (32, 48), (48, 96), (96, 192), (192, 1000))
@@ -22,7 +20,7 @@ SAME_FACE = 0.5
 
 
 @dataclass(frozen=True)
-class Truths:
+class FaceMatches:
     """Every true face that counts, and what a detector made of it; and its false alarms."""
 
     size: NDArray[np.float64]
@@ -52,8 +50,10 @@ class Band:
     """Mean landmark distance of those found, in eye distances."""
 
 
-def measure(finder: Finder, scenes: Sequence[Scene], *, smallest: float = 10.0) -> Truths:
-    """Compare what `finder` finds with the truth.
+def measure(
+    detector: FaceDetector, scenes: Sequence[Scene], *, smallest: float = 10.0
+) -> FaceMatches:
+    """Compares what `detector` finds with the truth.
 
     A face found is right if it overlaps an unclaimed true face enough, neither right nor wrong if
     it overlaps one that does not count, else wrong. The best score chooses first.
@@ -61,7 +61,7 @@ def measure(finder: Finder, scenes: Sequence[Scene], *, smallest: float = 10.0) 
     rows: list[tuple[float, float, float, float, float]] = []
     wrong: list[float] = []
     for scene in scenes:
-        faces = sorted(finder(scene.image), key=lambda face: -face.score)
+        faces = sorted(detector(scene.image), key=lambda face: -face.score)
         sizes = (scene.boxes[:, 2:] - scene.boxes[:, :2]).max(axis=1, initial=0)
         counted = scene.counted & (sizes >= smallest)
         claimed: dict[int, tuple[float, float, float]] = {}
@@ -82,10 +82,10 @@ def measure(finder: Finder, scenes: Sequence[Scene], *, smallest: float = 10.0) 
     columns = np.array(rows, np.float64).reshape(-1, 5).T
     sizes, turns, scores, errors, shares = columns
     false_scores = np.array(sorted(wrong, reverse=True), np.float64)
-    return Truths(sizes, turns, scores, errors, shares, false_scores, len(scenes))
+    return FaceMatches(sizes, turns, scores, errors, shares, false_scores, len(scenes))
 
 
-def threshold_for(truths: Truths, *, false_a_scene: float) -> float:
+def threshold_for(truths: FaceMatches, *, false_a_scene: float) -> float:
     """The lowest score at which at most so many false faces are found in a scene on average."""
     allowed = int(false_a_scene * truths.scenes)
     if len(truths.false_scores) <= allowed:
@@ -93,8 +93,11 @@ def threshold_for(truths: Truths, *, false_a_scene: float) -> float:
     return float(np.nextafter(truths.false_scores[allowed], 1))
 
 
-def bands(truths: Truths, *, threshold: float, smallest: float) -> list[Band]:
-    """Recall and landmark error: overall, by size, and by rotation of faces from `smallest` on."""
+def bands(truths: FaceMatches, *, threshold: float, smallest: float) -> list[Band]:
+    """Returns recall and landmark error.
+
+    Overall, by size, and by rotation of faces from `smallest` on.
+    """
     enough = truths.size >= smallest
     turned = np.abs(truths.rotation)
     parts = [(f"all from {smallest:g} px", enough)]
@@ -105,7 +108,7 @@ def bands(truths: Truths, *, threshold: float, smallest: float) -> list[Band]:
     return [_band(name, truths, part, threshold) for name, part in parts]
 
 
-def _band(name: str, truths: Truths, part: NDArray[np.bool_], threshold: float) -> Band:
+def _band(name: str, truths: FaceMatches, part: NDArray[np.bool_], threshold: float) -> Band:
     found = part & (truths.score >= threshold) & (truths.score > 0)
     count = int(part.sum())
     error = float(truths.error[found].mean()) if found.any() else float("nan")
@@ -113,7 +116,7 @@ def _band(name: str, truths: Truths, part: NDArray[np.bool_], threshold: float) 
 
 
 def table(names: Sequence[str], measured: Sequence[Sequence[Band]]) -> str:
-    """Markdown: one row a band, recall and landmark error of every detector."""
+    """Returns Markdown: one row a band, recall and landmark error of every detector."""
     heads = " | ".join(f"{name}: recall | landmark error" for name in names)
     lines = [f"| faces | number | {heads} |", "|---|---|" + "---|---|" * len(names)]
     for rows in zip(*measured, strict=True):
@@ -142,13 +145,13 @@ class Agreement:
 
 def agreement(
     frames: Sequence[Picture],
-    ours: Finder,
-    theirs: Finder,
+    ours: FaceDetector,
+    theirs: FaceDetector,
     *,
     score: float = 0.8,
     smallest: float = 0.0,
 ) -> Agreement:
-    """Compare two detectors on consecutive frames; faces of `theirs` from `smallest` px count.
+    """Compares two detectors on consecutive frames; faces of `theirs` from `smallest` px count.
 
     Jitter is measured on faces that both find in three consecutive frames, as the second
     difference: a face that moves evenly has none.
@@ -178,7 +181,7 @@ def agreement(
     return Agreement(their_count, hits, our_count, unconfirmed, float(mean[0]), float(mean[1]))
 
 
-def _shared(some: Sequence[Found], others: Sequence[Found]) -> NDArray[np.float32]:
+def _shared(some: Sequence[DetectedFace], others: Sequence[DetectedFace]) -> NDArray[np.float32]:
     boxes = [
         np.array([face.box for face in faces], np.float32).reshape(-1, 4)
         for faces in (some, others)
@@ -191,7 +194,7 @@ def _jitters(
         Sequence[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]
     ],
 ) -> NDArray[np.float64]:
-    """(N, 2) second differences of (ours, theirs) over all triples of frames."""
+    """Returns (N, 2) second differences of (ours, theirs) over all triples of frames."""
     found = []
     for before, now, after in zip(tracks, tracks[1:], tracks[2:], strict=False):
         for box, *points in now:
@@ -212,7 +215,7 @@ def _nearest(
     box: NDArray[np.float64],
     others: Sequence[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
-    """The one of `others` whose box overlaps `box` most, if it does so clearly."""
+    """Returns the one of `others` whose box overlaps `box` most, if it does so clearly."""
     if not others:
         return None
     boxes = np.array([other[0] for other in others], np.float32)

@@ -5,8 +5,6 @@ The photographs come without them, so a trained RetinaFace finds them once on th
 template's.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vqfr_training.detector.finding import Finder
+from vqfr_media.files import write_text
+from vqfr_training.detector.protocols import FaceDetector
 
 LABELS = Path(__file__).with_name("labels.json")
 
@@ -42,13 +41,13 @@ class Label:
 
 
 def usual_label() -> Label:
-    """Where a photograph aligned to the template has its face."""
+    """Returns where a photograph aligned to the template has its face."""
     landmarks = np.array(_TEMPLATE) * _TEMPLATE_SCALE + _TEMPLATE_MARGIN
     return Label(np.array(_USUAL_BOX), landmarks)
 
 
 def load_labels(path: Path = LABELS) -> Mapping[str, Label]:
-    """The labels by file name."""
+    """Returns the labels by file name."""
     content = json.loads(path.read_text())["faces"]
     return {
         name: Label(np.array(face["box"]), np.array(face["landmarks"]))
@@ -56,8 +55,8 @@ def load_labels(path: Path = LABELS) -> Mapping[str, Label]:
     }
 
 
-def find_label(photograph: NDArray[np.uint8], finder: Finder) -> Label:
-    """The best face of a photograph, the mean over small shifts and mirror images.
+def find_label(photograph: NDArray[np.uint8], detector: FaceDetector) -> Label:
+    """Returns the best face of a photograph, the mean over small shifts and mirror images.
 
     Raises:
         ValueError: the finder sees no face in one of them.
@@ -72,7 +71,7 @@ def find_label(photograph: NDArray[np.uint8], finder: Finder) -> Label:
             moved = cv2.warpAffine(
                 photograph, matrix, (columns, rows), borderMode=cv2.BORDER_REPLICATE
             )
-            faces = finder(np.asarray(moved, np.uint8))
+            faces = detector(np.asarray(moved, np.uint8))
             if not faces:
                 raise ValueError("no face in a photograph of one")
             box, landmarks = np.array(faces[0].box, float), np.array(faces[0].landmarks, float)
@@ -87,18 +86,18 @@ def find_label(photograph: NDArray[np.uint8], finder: Finder) -> Label:
     return Label(np.mean(boxes, axis=0), np.mean(points, axis=0))
 
 
-def write_labels(data: Path, finder: Finder, *, made_by: str, path: Path = LABELS) -> int:
-    """Label `data`/train and `data`/val; returns how many photographs there were."""
+def write_labels(data: Path, detector: FaceDetector, *, made_by: str, path: Path = LABELS) -> int:
+    """Labels `data`/train and `data`/val; returns how many photographs there were."""
     faces = {}
     for photograph in sorted([*(data / "train").iterdir(), *(data / "val").iterdir()]):
         image = cv2.imread(str(photograph), cv2.IMREAD_COLOR)
         if image is None:
             raise ValueError(f"{photograph} is not a readable picture")
-        label = find_label(np.ascontiguousarray(image[..., ::-1], np.uint8), finder)
+        label = find_label(np.ascontiguousarray(image[..., ::-1], np.uint8), detector)
         faces[photograph.name] = {
             "box": label.box.round(2).tolist(),
             "landmarks": label.landmarks.round(2).tolist(),
         }
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(face)}" for name, face in faces.items())
-    path.write_text(f'{{"made_by": {json.dumps(made_by)}, "faces": {{\n{lines}\n}}}}\n')
+    write_text(path, f'{{"made_by": {json.dumps(made_by)}, "faces": {{\n{lines}\n}}}}\n')
     return len(faces)

@@ -4,8 +4,6 @@ SSD (Liu et al., 2016) with RetinaFace's landmark term. Anchors are (A, 4): cent
 height in pixels; boxes are left, top, right, bottom.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,14 +51,14 @@ class Targets:
     landmarks: Tensor
     """(N, A, 10), where classes is 1."""
 
-    def to(self, device: torch.device) -> Targets:
-        """The same on `device`."""
+    def to(self, device: torch.device) -> "Targets":
+        """Returns the same on `device`."""
         parts = (self.classes, self.offsets, self.landmarks)
         return Targets(*(part.to(device, non_blocking=True) for part in parts))
 
 
 def overlaps(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, M) intersection over union of (N, 4) with (M, 4)."""
+    """Returns (N, M) intersection over union of (N, 4) with (M, 4)."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=2)
@@ -69,7 +67,10 @@ def overlaps(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray
 
 
 def encode(scene: Scene, config: MultiBox) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Classes (A,) and regression targets (A, 14) of one scene: box offsets, then landmarks."""
+    """Returns classes (A,) and regression targets (A, 14) of one scene.
+
+    Box offsets, then landmarks.
+    """
     anchors = priors(*scene.image.shape[:2])
     classes = np.zeros(len(anchors), np.int64)
     wanted = np.zeros((len(anchors), 14), np.float32)
@@ -110,7 +111,7 @@ def targets(scenes: list[Scene], config: MultiBox) -> Targets:
 
 
 def multibox_loss(output: Sequence[Tensor], wanted: Targets, config: MultiBox) -> dict[str, Tensor]:
-    """The terms by name, each a mean over matched anchors; "total" is their weighted sum.
+    """Returns the terms by name, each a mean over matched anchors; "total" is their weighted sum.
 
     Args:
         output: offsets (N, A, 4), class logits (N, A, 2), landmarks (N, A, 10).

@@ -4,8 +4,6 @@ A portrait lives in *face coordinates*: the origin is the centre of its box and 
 x to the right, y down. A scene places it with a homography from there to its own pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vqfr_training.data.picture_files import Picture
 from vqfr_training.detector.labels import Label, load_labels, usual_label
 
-type Picture = NDArray[np.uint8]
-"""(H, W, 3) RGB, or (H, W, 4) with opacity."""
 type Points = NDArray[np.float64]
 """(N, 2) x, y."""
 
@@ -49,13 +46,13 @@ class Portrait:
         return float(self.box[3] - self.box[1]) / 2
 
     def outline(self) -> Points:
-        """(N, 2) points of the ellipse within the box, in face coordinates."""
+        """Returns (N, 2) points of the ellipse within the box, in face coordinates."""
         angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
         aspect = (self.box[2] - self.box[0]) / (self.box[3] - self.box[1])
         return np.stack([aspect * np.cos(angle), np.sin(angle)], axis=1)
 
     def face_landmarks(self) -> Points:
-        """The landmarks in face coordinates."""
+        """Returns the landmarks in face coordinates."""
         return np.asarray((self.landmarks - self.centre) / self.unit)
 
 
@@ -86,7 +83,10 @@ class Portraits:
         )
 
     def blend(self, generator: np.random.Generator, first: int, level: int) -> Portrait:
-        """A person between `first` and another: all over, or the upper half of one of them."""
+        """Returns a person between `first` and another.
+
+        All over, or the upper half of one of them.
+        """
         one, two = self.at(first, level), self.at(int(generator.integers(len(self))), level)
         side = one.image.shape[0]
         # Both photographs are aligned, so that a plain mixture of pixels mixes the faces.
@@ -109,7 +109,7 @@ class Portraits:
 
 
 def level_for(size: float) -> int:
-    """The smallest level whose faces are at least `size` pixels high."""
+    """Returns the smallest level whose faces are at least `size` pixels high."""
     usual = usual_label().box
     share = (usual[3] - usual[1]) / _PHOTOGRAPH
     fitting = [i for i, side in enumerate(LEVELS) if side * share >= size]

@@ -5,8 +5,6 @@ That is no true view from the side, but the parallax, the narrowing and the exac
 landmarks are those of one.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +77,7 @@ def random_pose(
     rotation: float,
     yaw: float,
 ) -> Pose:
-    """A pose about `centre` (scene pixels) with angles up to those given in degrees."""
+    """Returns a pose about `centre` (scene pixels) with angles up to those given in degrees."""
     turn = np.deg2rad(rotation) * generator.uniform(-1, 1) * generator.choice([1.0, 0.35])
     bent = generator.random() < 0.65
     turned = np.deg2rad(yaw) * generator.uniform(-1, 1) if bent else 0.0

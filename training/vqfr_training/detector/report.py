@@ -1,7 +1,5 @@
 """The detector's figures as a page: `python -m vqfr_training evaluate-detector`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,20 +7,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vqfr_media.files import write_text
 from vqfr_training.configs import DetectorRecipe
+from vqfr_training.data.picture_files import Picture
 from vqfr_training.detector.detections import Detections, contact_sheet
 from vqfr_training.detector.detector import scenes_of
 from vqfr_training.detector.evaluation import (
     Band,
-    Truths,
+    FaceMatches,
     agreement,
     bands,
     measure,
     table,
     threshold_for,
 )
-from vqfr_training.detector.finding import Finder
-from vqfr_training.detector.portraits import Picture
+from vqfr_training.detector.protocols import FaceDetector
 from vqfr_training.detector.scenes import Scene, SceneConfig
 
 _SEED, _EMPTY_SEED = 100, 200
@@ -32,15 +31,15 @@ _SHOWN = 24
 
 
 @dataclass(frozen=True)
-class Contender:
+class NamedDetector:
     """A detector and what to call it."""
 
     name: str
-    find: Finder
+    find: FaceDetector
 
 
 def write_report(
-    contenders: Sequence[Contender],
+    detectors: Sequence[NamedDetector],
     recipe: DetectorRecipe,
     *,
     data: Path,
@@ -50,7 +49,7 @@ def write_report(
     clips: Sequence[Path] = (),
     score: float = 0.8,
 ) -> str:
-    """Measure and write `out`/report.md and `out`/scenes.png; returns the report.
+    """Measures and write `out`/report.md and `out`/scenes.png; returns the report.
 
     Args:
         contenders: detectors that return faces down to a low score; the first is the one in
@@ -64,13 +63,13 @@ def write_report(
         score: the threshold that the package uses.
     """
     out.mkdir(parents=True, exist_ok=True)
-    names = [contender.name for contender in contenders]
+    names = [detector.name for detector in detectors]
     config = _widest(recipe)
     seen = scenes_of(data / "val", config=config, count=scenes, seed=_SEED)
     clear = scenes_of(data / "val", config=replace(config, damaged=0.0), count=scenes, seed=_SEED)
     lines: list[str] = []
     for title, some in (("scenes as in training", seen), ("scenes by a perfect camera", clear)):
-        truths = [measure(contender.find, some) for contender in contenders]
+        truths = [measure(detector.find, some) for detector in detectors]
         lines += [f"## {len(some)} {title}", "", *_summary(names, truths, score=score), ""]
         lines += [f"At one false face in {1 / _FALSE_A_SCENE:g} scenes:", ""]
         lines += [table(names, [_bands(truth) for truth in truths]), ""]
@@ -81,37 +80,40 @@ def write_report(
     barren = scenes_of(
         data / "val", config=replace(config, empty=1.0), count=empty, seed=_EMPTY_SEED
     )
-    for contender in contenders:
-        scores = np.array([face.score for scene in barren for face in contender.find(scene.image)])
+    for detector in detectors:
+        scores = np.array([face.score for scene in barren for face in detector.find(scene.image)])
         found = [f"{(scores >= s).sum()} from score {s:g}" for s in (score, score / 2)]
-        lines.append(f"- {contender.name}: {', '.join(found)}")
+        lines.append(f"- {detector.name}: {', '.join(found)}")
     for clip in clips:
-        lines += ["", f"## {clip.name}", "", *_compare(contenders[0], contenders[-1], clip, score)]
+        lines += ["", f"## {clip.name}", "", *_compare(detectors[0], detectors[-1], clip, score)]
     shown = seen[:_SHOWN]
     sheet = contact_sheet(
-        shown, [_strong(contenders[0].find, s, score / 2) for s in shown], columns=4
+        shown, [_strong(detectors[0].find, s, score / 2) for s in shown], columns=4
     )
     if not cv2.imwrite(str(out / "scenes.png"), np.ascontiguousarray(sheet[..., ::-1])):
         raise OSError(f"cannot write {out / 'scenes.png'}")
     report = "\n".join(lines) + "\n"
-    (out / "report.md").write_text(report)
+    write_text(out / "report.md", report)
     return report
 
 
 def _widest(recipe: DetectorRecipe) -> SceneConfig:
-    """Scenes with every size of face that the recipe trains on, in the largest frame it uses."""
+    """Returns scenes with every size of face that the recipe trains on.
+
+    In the largest frame it uses.
+    """
     kinds = [kind.scenes for kind in recipe.batches]
     side = max(kind.side for kind in kinds)
     low, high = min(kind.size[0] for kind in kinds), max(kind.size[1] for kind in kinds)
     return replace(kinds[0], side=side, size=(low, min(high, side * 0.85)))
 
 
-def _bands(truth: Truths) -> list[Band]:
+def _bands(truth: FaceMatches) -> list[Band]:
     threshold = threshold_for(truth, false_a_scene=_FALSE_A_SCENE)
     return bands(truth, threshold=threshold, smallest=_SMALLEST)
 
 
-def _summary(names: Sequence[str], truths: Sequence[Truths], *, score: float) -> Iterator[str]:
+def _summary(names: Sequence[str], truths: Sequence[FaceMatches], *, score: float) -> Iterator[str]:
     for name, truth in zip(names, truths, strict=True):
         threshold = threshold_for(truth, false_a_scene=_FALSE_A_SCENE)
         wrong = [f"{(truth.false_scores >= s).sum()} from {s:g}" for s in (score, score / 2)]
@@ -125,7 +127,7 @@ def _summary(names: Sequence[str], truths: Sequence[Truths], *, score: float) ->
         )
 
 
-def _compare(ours: Contender, theirs: Contender, clip: Path, score: float) -> Iterator[str]:
+def _compare(ours: NamedDetector, theirs: NamedDetector, clip: Path, score: float) -> Iterator[str]:
     frames = list(proxies(clip))
     for smallest in (0.0, 48.0):
         both = agreement(frames, ours.find, theirs.find, score=score, smallest=smallest)
@@ -139,7 +141,7 @@ def _compare(ours: Contender, theirs: Contender, clip: Path, score: float) -> It
 
 
 def proxies(clip: Path, *, side: int = 640) -> Iterator[Picture]:
-    """The small pictures in which the faces of a video are searched."""
+    """Yields the small pictures in which the faces of a video are searched."""
     from vqfr_media.media.colour import rgb_proxy
     from vqfr_media.media.read import open_video
 
@@ -148,7 +150,7 @@ def proxies(clip: Path, *, side: int = 640) -> Iterator[Picture]:
             yield rgb_proxy(frame, side)
 
 
-def _strong(find: Finder, scene: Scene, score: float) -> Detections:
+def _strong(find: FaceDetector, scene: Scene, score: float) -> Detections:
     faces = [face for face in find(scene.image) if face.score >= score]
     return Detections(
         np.array([face.box for face in faces], np.float32).reshape(-1, 4),

@@ -4,11 +4,8 @@ Names, shapes and numbers are those of `facexlib.detection.retinaface.RetinaFace
 test compares them), so that what is trained here loads there. Machines that train need no facexlib.
 """
 
-from __future__ import annotations
-
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from vqfr_media.files import atomic_output
 
 MEAN_BGR = (104.0, 117.0, 123.0)
 """Subtracted from the levels 0..255 of pictures in the order blue, green, red."""
@@ -70,13 +69,13 @@ def initialise(network: RetinaFace, *, face_share: float = 0.01) -> None:
 
 
 def to_images(pictures: list[NDArray[np.uint8]]) -> Tensor:
-    """(N, 3, H, W) as the network takes it, channels last, of (H, W, 3) RGB pictures."""
+    """Returns (N, 3, H, W) as the network takes it, channels last, of (H, W, 3) RGB pictures."""
     bgr = np.stack(pictures)[..., ::-1].astype(np.float32) - np.array(MEAN_BGR, np.float32)
     return torch.from_numpy(bgr).permute(0, 3, 1, 2)
 
 
 def save_detector(path: Path, network: RetinaFace) -> None:
-    """Write the weights as float16 and the batch norms' statistics as they are.
+    """Writes the weights as float16 and the batch norms' statistics as they are.
 
     The keys are facexlib's, so `vqfr_media.network.checkpoint.load_official` reads the file. It
     appears under its name only when it is complete.
@@ -94,12 +93,8 @@ def save_detector(path: Path, network: RetinaFace) -> None:
         state[name] = kept.contiguous()
     description = {"format_version": 1, "kind": "retinaface_mobilenet0.25", "config": {}}
     content = safetensors.torch.save(state, {"vqfr_media": json.dumps(description)})
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with atomic_output(path) as temporary:
+        temporary.write_bytes(content)
 
 
 class _Body(nn.Module):

@@ -3,22 +3,21 @@
 Scene `index` of a run is a pure function of (seed, index). Coordinates are pixel centres.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vqfr_training.data.picture_files import Picture
+from vqfr_training.detector.accessories import add_accessories
 from vqfr_training.detector.backgrounds import background, background_ground
-from vqfr_training.detector.imperfections import damage, relight
 from vqfr_training.detector.labels import MIRRORED
-from vqfr_training.detector.portraits import Picture, Portrait, Portraits, level_for
+from vqfr_training.detector.portraits import Portrait, Portraits, level_for
 from vqfr_training.detector.pose import Pose, random_pose
-from vqfr_training.detector.wardrobe import dress
+from vqfr_training.detector.scene_degradation import degrade_scene, relight
 
-MOST_IN_A_BATCH = 64
+MAX_SCENES_IN_A_BATCH = 64
 """Scenes; a step's are numbered from this many times its own number."""
 
 
@@ -59,8 +58,8 @@ class SceneBatch:
     scenes: SceneConfig
 
     def __post_init__(self) -> None:
-        if not 1 <= self.count <= MOST_IN_A_BATCH:
-            raise ValueError(f"count must be within 1..{MOST_IN_A_BATCH}, got {self.count}")
+        if not 1 <= self.count <= MAX_SCENES_IN_A_BATCH:
+            raise ValueError(f"count must be within 1..{MAX_SCENES_IN_A_BATCH}, got {self.count}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def make_scene(
             mask &= ~_cover(image, box, generator)
     coarseness = 1.0
     if generator.random() < config.damaged:
-        image, coarseness = damage(image, generator)
+        image, coarseness = degrade_scene(image, generator)
     if not boxes:
         return Scene(image, *_nothing())
     shown = np.array([m.sum() for m in visible]) / np.array(areas)
@@ -138,7 +137,7 @@ def make_scene(
 def paste(
     image: Picture, portrait: Portrait, pose: Pose, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Draw the portrait into the scene in place; returns the (side, side) opacity it has there."""
+    """Draws the portrait into the scene in place; returns the (side, side) opacity it has there."""
     side = image.shape[0]
     opacity = np.zeros((side, side), np.uint8)
     reach = pose.place(np.array([[-1.7, -1.8], [1.7, -1.8], [1.7, 1.6], [-1.7, 1.6]]))
@@ -194,7 +193,10 @@ def _body(
 
 
 def _can_be_seen(image: Picture, box: NDArray[np.float64], coarseness: float) -> bool:
-    """Whether a face still has ten distinct pixels from top to bottom, and some contrast."""
+    """Returns whether a face still has ten distinct pixels from top to bottom.
+
+    And some contrast.
+    """
     if (box[2:] - box[:2]).max() / coarseness < 10:
         return False
     # Features, not the outline: a black oval is no face.
@@ -212,13 +214,13 @@ def _person(generator: np.random.Generator, portraits: Portraits, size: float) -
         portrait = portraits.blend(generator, number, level)
     else:
         portrait = portraits.at(number, level)
-    return dress(portrait, generator)
+    return add_accessories(portrait, generator)
 
 
 def _find_room(
     generator: np.random.Generator, config: SceneConfig, taken: list[NDArray[np.float64]]
 ) -> Pose | None:
-    """A pose whose face is apart from the others'; None where none was found quickly."""
+    """Returns a pose whose face is apart from the others'; None where none was found quickly."""
     low, high = np.log(config.size)
     for _ in range(6):
         # Many small faces, some large; later faces rarely fill the picture.
@@ -238,7 +240,7 @@ def _find_room(
 
 
 def _overlap(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
-    """The shared part of the smaller box."""
+    """Returns the shared part of the smaller box."""
     sides = np.minimum(one[2:], two[2:]) - np.maximum(one[:2], two[:2])
     if (sides <= 0).any():
         return 0.0
@@ -249,7 +251,7 @@ def _overlap(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
 def _cover(
     image: Picture, box: NDArray[np.float64], generator: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """A bar, a hand or a block before a face; returns where it is."""
+    """Returns a bar, a hand or a block before a face; returns where it is."""
     side = image.shape[0]
     width = float(box[2] - box[0])
     cover = np.zeros((side, side), np.uint8)
@@ -279,7 +281,7 @@ def _cover(
 
 
 def _ramp(side: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """(side, side) shading about 1."""
+    """Returns (side, side) shading about 1."""
     coarse = generator.uniform(0.6, 1.2, (5, 5)).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
 

@@ -4,8 +4,6 @@ The network of ronghuaiyang/arcface-pytorch (`resnet_face18` without squeeze and
 the parameter names of the published files. facexlib has other recognisers only.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -4,8 +4,6 @@ A metric that cannot be measured here is reported as missing, with the reason; n
 unless that is asked for.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +12,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vqfr_training.data.picture_files import list_pictures, match_files, read_picture, size_of
-from vqfr_training.detector.finding import Finder
-from vqfr_training.evaluation.face_networks import Embed, Landmarks, Picture, angle
-from vqfr_training.evaluation.landmarks import five_landmark_distance, load_finder
+from vqfr_training.data.picture_files import (
+    Picture,
+    list_pictures,
+    match_files,
+    read_picture,
+    size_of,
+)
+from vqfr_training.detector.protocols import FaceDetector
+from vqfr_training.evaluation.face_networks import Embedder, LandmarkFinder, angle
+from vqfr_training.evaluation.landmarks import five_landmark_distance, load_face_detector
 from vqfr_training.evaluation.metric_weights import Missing, locate
 from vqfr_training.evaluation.metrics import (
     Fid,
@@ -29,7 +33,7 @@ from vqfr_training.evaluation.metrics import (
     ssim_matched,
 )
 from vqfr_training.evaluation.niqe import load_pristine, niqe
-from vqfr_training.evaluation.report import Measured, Report, Result
+from vqfr_training.evaluation.report import EvaluationReport, MetricResult, MetricValue
 
 METRICS = (
     "lpips",
@@ -86,9 +90,13 @@ class _Column:
 
 
 def evaluate_pictures(
-    restored: Path, truth: Path | None, options: EvaluationOptions, *, finder: Finder | None = None
-) -> Report:
-    """Measure the pictures in `restored` beside those of the same names in `truth`.
+    restored: Path,
+    truth: Path | None,
+    options: EvaluationOptions,
+    *,
+    detector: FaceDetector | None = None,
+) -> EvaluationReport:
+    """Measures the pictures in `restored` beside those of the same names in `truth`.
 
     Args:
         restored: folder, searched through with all its folders.
@@ -100,7 +108,7 @@ def evaluate_pictures(
         ValueError: no pictures, unreadable ones, ones without a counterpart or of another size.
     """
     pairs = match_files(restored, truth)
-    results: dict[str, Result] = {}
+    results: dict[str, MetricResult] = {}
     columns: dict[str, _Column] = {}
     fid: Fid | None = None
     for name in options.metrics:
@@ -108,7 +116,7 @@ def evaluate_pictures(
             results[name] = Missing("needs the truth: --truth")
         elif name == "fid":
             fid = _load_fid(truth, options, results)
-        elif isinstance(made := _load(name, options, finder), Missing):
+        elif isinstance(made := _load(name, options, detector), Missing):
             results[name] = made
         else:
             columns[name] = made
@@ -127,11 +135,15 @@ def evaluate_pictures(
     if fid is not None:
         results["fid"] = _measure_fid(fid, len(pairs), options)
     ordered = {name: results[name] for name in options.metrics}
-    return Report(str(restored), None if truth is None else str(truth), len(pairs), ordered)
+    return EvaluationReport(
+        str(restored), None if truth is None else str(truth), len(pairs), ordered
+    )
 
 
-def _load(name: str, options: EvaluationOptions, finder: Finder | None) -> _Column | Missing:
-    """What measures the metric called `name`, or why it cannot be."""
+def _load(
+    name: str, options: EvaluationOptions, detector: FaceDetector | None
+) -> _Column | Missing:
+    """Returns what measures the metric called `name`, or why it cannot be."""
     device = torch.device(options.device)
     simple: dict[str, Score] = {
         "psnr": psnr,
@@ -144,7 +156,7 @@ def _load(name: str, options: EvaluationOptions, finder: Finder | None) -> _Colu
             pristine = load_pristine(options.pristine)
             return _Column(lambda restored, _: niqe(restored, pristine))
         case "lmd5":
-            found, which = (finder, "given") if finder is not None else load_finder()
+            found, which = (detector, "given") if detector is not None else load_face_detector()
             note = f"five landmarks by RetinaFace ({which}), not the paper's 98"
             return _Column(five_landmark_distance(found), note)
         case "lpips":
@@ -171,9 +183,9 @@ def _load_faces(name: str, options: EvaluationOptions, device: torch.device) -> 
 
 
 def _load_fid(
-    truth: Path | None, options: EvaluationOptions, results: dict[str, Result]
+    truth: Path | None, options: EvaluationOptions, results: dict[str, MetricResult]
 ) -> Fid | None:
-    """FID with its reference, or None and the reason in `results`."""
+    """Returns FID with its reference, or None and the reason in `results`."""
     if truth is None and options.fid_reference is None:
         results["fid"] = Missing("needs the truth, or --fid-reference")
         return None
@@ -191,11 +203,11 @@ def _load_fid(
     return fid
 
 
-def _identity(embed: Embed) -> Score:
+def _identity(embed: Embedder) -> Score:
     return lambda restored, truth: angle(embed(restored), embed(truth))
 
 
-def _landmark_distance(find: Landmarks) -> Score:
+def _landmark_distance(find: LandmarkFinder) -> Score:
     def score(restored: Picture, truth: Picture) -> float:
         return float(np.linalg.norm(find(restored) - find(truth), axis=1).mean())
 
@@ -213,18 +225,18 @@ def _add(column: _Column, metric: str, name: str, picture: Picture, true: Pictur
         column.fault = Missing(f"{name}: {error}")  # too small or flat: the rest can be measured
 
 
-def _result(column: _Column) -> Result:
+def _result(column: _Column) -> MetricResult:
     if column.fault is not None:
         return column.fault
     values = [value for value in column.each.values() if not math.isnan(value)]
     if not values:
         return Missing("no face was found in any pair")
-    return Measured(float(np.mean(values)), len(values), dict(column.each), column.note)
+    return MetricValue(float(np.mean(values)), len(values), dict(column.each), column.note)
 
 
-def _measure_fid(fid: Fid, count: int, options: EvaluationOptions) -> Result:
+def _measure_fid(fid: Fid, count: int, options: EvaluationOptions) -> MetricResult:
     if count < 2:
         return Missing("needs two pictures at least")
     against = options.fid_reference or "the truth"
     few = f", of only {count} pictures: biased upwards" if count < _ENOUGH_FOR_FID else ""
-    return Measured(fid.compute(), count, {}, f"against {against}{few}")
+    return MetricValue(fid.compute(), count, {}, f"against {against}{few}")

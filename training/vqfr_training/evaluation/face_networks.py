@@ -5,8 +5,6 @@ whether there is one or not, and the decoding of heat maps uses `np.float`, whic
 has. So the modules are built here, and the heat maps decoded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-type Picture = NDArray[np.uint8]
-"""(H, W, 3) RGB, an aligned face."""
-type Embed = Callable[[Picture], NDArray[np.float64]]
+from vqfr_media.files import first_line
+from vqfr_training.data.picture_files import Picture
+
+type Embedder = Callable[[Picture], NDArray[np.float64]]
 """From an aligned face to a vector whose direction is the person."""
-type Landmarks = Callable[[Picture], NDArray[np.float64]]
+type LandmarkFinder = Callable[[Picture], NDArray[np.float64]]
 """From an aligned face to (N, 2) landmarks, x before y, in its pixels."""
 
 # Where ArcFace wants the five landmarks in 112 × 112 (insightface's template).
@@ -33,8 +32,8 @@ _ARCFACE_112 = (
 )
 
 
-def load_resnet18(path: Path, device: torch.device) -> Embed:
-    """The recogniser of the paper's tables, on the whole grey picture.
+def load_resnet18(path: Path, device: torch.device) -> Embedder:
+    """Returns the recogniser of the paper's tables, on the whole grey picture.
 
     Raises:
         CheckpointError: the file does not fit the network.
@@ -53,7 +52,7 @@ def load_resnet18(path: Path, device: torch.device) -> Embed:
     return embed
 
 
-def load_ir_se50(path: Path, device: torch.device) -> Embed:
+def load_ir_se50(path: Path, device: torch.device) -> Embedder:
     """facexlib's recogniser, on the part of the picture that it was trained on.
 
     Raises:
@@ -72,8 +71,8 @@ def load_ir_se50(path: Path, device: torch.device) -> Embed:
     return embed
 
 
-def load_awing(path: Path, device: torch.device) -> Landmarks:
-    """98 landmarks by the network of the paper's column LMD.
+def load_awing(path: Path, device: torch.device) -> LandmarkFinder:
+    """Returns 98 landmarks by the network of the paper's column LMD.
 
     Raises:
         CheckpointError: the file does not fit the network.
@@ -95,7 +94,7 @@ def load_awing(path: Path, device: torch.device) -> Landmarks:
 
 
 def arcface_crop(picture: Picture) -> NDArray[np.float32]:
-    """(112, 112, 3), 0..255: what ArcFace sees of a face that lies as in FFHQ.
+    """Returns (112, 112, 3), 0..255: what ArcFace sees of a face that lies as in FFHQ.
 
     One and the same cut for all pictures: they are aligned already.
     """
@@ -132,7 +131,7 @@ def decode_heat_maps(maps: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def angle(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Between two embeddings, in degrees; 0 is the same person."""
+    """Returns Between two embeddings, in degrees; 0 is the same person."""
     cosine = one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
@@ -149,7 +148,7 @@ def _load[Network: nn.Module](path: Path, network: Network, device: torch.device
         state = {name.removeprefix("module."): value for name, value in state.items()}
         network.load_state_dict(state)
     except (RuntimeError, UnpicklingError, AttributeError, EOFError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise CheckpointError(
             f"{path} does not hold a {type(network).__name__}: {reason}; get it from its publisher"
         ) from error

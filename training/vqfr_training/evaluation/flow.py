@@ -4,8 +4,6 @@ Lai et al.: Learning Blind Video Temporal Consistency, ECCV 2018, section 4.1, w
 levels in place of squares and with OpenCV's DIS flow in place of FlowNet2, measured on the truth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vqfr_training.evaluation.face_networks import Picture
+from vqfr_training.data.picture_files import Picture
 from vqfr_training.evaluation.metric_weights import Missing
-from vqfr_training.evaluation.report import Measured, Result
+from vqfr_training.evaluation.report import MetricResult, MetricValue
 
 type Flow = NDArray[np.float32]
 """(H, W, 2): where a pixel of one picture lies in the other, x before y, as a shift."""
@@ -53,20 +51,20 @@ class WarpingError:
                     )
         self._before = (made, true)
 
-    def results(self) -> dict[str, Result]:
-        """The mean of each figure over all pairs of neighbouring frames."""
-        results: dict[str, Result] = {}
+    def results(self) -> dict[str, MetricResult]:
+        """Returns the mean of each figure over all pairs of neighbouring frames."""
+        results: dict[str, MetricResult] = {}
         for name in ("warping", "warping_truth", "warping_frame"):
             values = self._values.get(name, [])
             if values:
-                results[name] = Measured(float(np.mean(values)), len(values))
+                results[name] = MetricValue(float(np.mean(values)), len(values))
             else:
                 results[name] = Missing("no two neighbouring frames with a face in both")
         return results
 
 
 def motion(now: Picture, then: Picture) -> tuple[Flow, NDArray[np.bool_]]:
-    """Flow from `now` to `then`, and where it holds: forth and back agree (H, W)."""
+    """Returns Flow from `now` to `then`, and where it holds: forth and back agree (H, W)."""
     finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     one, other = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (now, then))
     forth = np.asarray(finder.calc(one, other, np.zeros((*one.shape, 2), np.float32)), np.float32)
@@ -82,7 +80,7 @@ def motion(now: Picture, then: Picture) -> tuple[Flow, NDArray[np.bool_]]:
 
 
 def warped_difference(now: Picture, then: Picture, flow: Flow) -> NDArray[np.float32]:
-    """(H, W) mean over the channels of |now − then moved along the flow|, in levels."""
+    """Returns (H, W) mean over the channels of |now − then moved along the flow|, in levels."""
     x, y = _targets(flow)
     moved = cv2.remap(then, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(np.abs(now.astype(np.float32) - moved).mean(axis=2), np.float32)
@@ -95,7 +93,7 @@ def _targets(flow: Flow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def _inside(boxes: Sequence[NDArray[np.float64]], shape: Sequence[int]) -> NDArray[np.bool_]:
-    """(H, W): true in any of the boxes."""
+    """Returns (H, W): true in any of the boxes."""
     mask = np.zeros(tuple(shape), bool)
     for box in boxes:
         left, top, right, bottom = (max(0, round(float(v))) for v in box)

@@ -4,8 +4,6 @@ They are looked for like all weights (`vqfr_media/weights.py`), torch.hub's cach
 only where that is asked for.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +23,8 @@ class Missing:
     """One line that names what is lacking and the way out."""
 
 
-def metric_file(name: str) -> WeightFile:
-    """What is known of the file called `name`, one of `NAMES`."""
+def metric_file(name: str) -> "WeightFile":
+    """Returns what is known of the file called `name`, one of `NAMES`."""
     from vqfr_media.weights import WeightFile
 
     facexlib = "https://github.com/xinntao/facexlib/releases/download/v0.1.0"
@@ -80,7 +78,7 @@ def metric_file(name: str) -> WeightFile:
 
 
 def locate(name: str, *, fetch: bool = False) -> Path | Missing:
-    """Where the file called `name` lies, or why it cannot be had.
+    """Returns where the file called `name` lies, or why it cannot be had.
 
     Args:
         name: one of `NAMES`.

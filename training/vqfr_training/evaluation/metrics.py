@@ -5,8 +5,6 @@ forbids commercial work. Pictures are (H, W, 3) uint8 RGB, both of one size. `do
 says how each follows the paper's own scripts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqfr_training.evaluation.face_networks import Picture
+from vqfr_media.files import first_line
+from vqfr_training.data.picture_files import Picture
 
 type Pixels = NDArray[np.uint8] | NDArray[np.float64]
 """(H, W, 3) RGB, 0..255."""
@@ -28,7 +27,7 @@ _INCEPTION_SIZE = 299
 
 
 def psnr(restored: Pixels, truth: Pixels) -> float:
-    """Peak signal-to-noise ratio over all channels in dB; infinite for equal pictures."""
+    """Returns peak signal-to-noise ratio over all channels in dB; infinite for equal pictures."""
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
     found: Tensor = peak_signal_noise_ratio(_batch(restored), _batch(truth), data_range=255.0)
@@ -36,7 +35,9 @@ def psnr(restored: Pixels, truth: Pixels) -> float:
 
 
 def ssim(restored: Pixels, truth: Pixels) -> float:
-    """Structural similarity (Wang et al., 2004): Gaussian of 1.5 px in 11 × 11, mean of R, G, B.
+    """Returns structural similarity (Wang et al., 2004).
+
+    Gaussian of 1.5 px in 11 × 11, mean of R, G, B.
 
     Only where the window lies within the picture, as its authors and the paper's script have it.
     """
@@ -65,17 +66,17 @@ def match_colours(restored: Pixels, truth: Pixels) -> NDArray[np.float64]:
 
 
 def psnr_matched(restored: Picture, truth: Picture) -> float:
-    """PSNR after `match_colours`: what the paper's tables hold."""
+    """Returns PSNR after `match_colours`: what the paper's tables hold."""
     return psnr(match_colours(restored, truth), truth.astype(np.float64))
 
 
 def ssim_matched(restored: Picture, truth: Picture) -> float:
-    """SSIM after `match_colours`: what the paper's tables hold."""
+    """Returns SSIM after `match_colours`: what the paper's tables hold."""
     return ssim(match_colours(restored, truth), truth.astype(np.float64))
 
 
 def load_lpips(vgg: Path, device: torch.device) -> Score:
-    """LPIPS 0.1 on VGG-16 (Zhang et al., 2018), the linear layers from torchmetrics.
+    """Returns LPIPS 0.1 on VGG-16 (Zhang et al., 2018), the linear layers from torchmetrics.
 
     Args:
         vgg: torchvision's weights of VGG-16.
@@ -95,7 +96,7 @@ def load_lpips(vgg: Path, device: torch.device) -> Score:
         state = torch.load(vgg, map_location="cpu", weights_only=True)
         network.net.load_state_dict({name: state[theirs] for name, theirs in wanted.items()})
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise CheckpointError(
             f"{vgg} does not hold torchvision's VGG-16: {reason}; remove it and use --fetch"
         ) from error
@@ -129,7 +130,7 @@ class Fid:
             self._distance = FrechetInceptionDistance(inception).to(device)
 
     def add(self, picture: Picture, *, reference: bool) -> None:
-        """Count one more picture to the reference or to the restored."""
+        """Counts one more picture to the reference or to the restored."""
         size = (_INCEPTION_SIZE, _INCEPTION_SIZE)
         resized = torch.nn.functional.interpolate(
             _batch(picture).float(), size, mode="bilinear", align_corners=False
@@ -137,7 +138,7 @@ class Fid:
         self._distance.update(resized.round().byte().to(self._device), real=reference)
 
     def set_reference(self, path: Path) -> None:
-        """Take the reference's statistics from a file: `mu` and `sigma` (.npz), or a .pth.
+        """Takes the reference's statistics from a file: `mu` and `sigma` (.npz), or a .pth.
 
         Raises:
             ValueError: the file holds no statistics of 2048 features.
@@ -155,12 +156,12 @@ class Fid:
         state.orig_dtype = torch.float64
 
     def compute(self) -> float:
-        """The distance; needs two pictures on either side."""
+        """Returns the distance; needs two pictures on either side."""
         return float(self._distance.compute())
 
 
 def read_statistics(path: Path) -> tuple[Tensor, Tensor]:
-    """Mean (C,) and covariance (C, C): .npz with mu and sigma, or .pth with mean and cov.
+    """Returns mean (C,) and covariance (C, C): .npz with mu and sigma, or .pth with mean and cov.
 
     Raises:
         ValueError: the file holds neither.
@@ -179,7 +180,7 @@ def read_statistics(path: Path) -> tuple[Tensor, Tensor]:
                 found = torch.load(path, map_location="cpu", weights_only=True)
             mean, covariance = found["mean"], found["cov"]
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise ValueError(
             f"{path} holds no FID statistics (.npz with mu and sigma, .pth with mean and cov): "
             f"{reason}"
@@ -188,5 +189,5 @@ def read_statistics(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _batch(picture: Pixels) -> Tensor:
-    """(1, 3, H, W) float64, 0..255."""
+    """Returns (1, 3, H, W) float64, 0..255."""
     return torch.from_numpy(np.array(picture, np.float64)).permute(2, 0, 1)[None]

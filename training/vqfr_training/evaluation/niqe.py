@@ -6,8 +6,6 @@ the authors' release, which the VQFR paper's tables use as well: blocks of 96 px
 7 × 7 Gaussian of 7/6 px, two scales, 36 features.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +44,7 @@ class Pristine:
 
 
 def load_pristine(path: Path | None = None) -> Pristine:
-    """The Gaussian of the authors' release, or the one in `path`.
+    """Returns the Gaussian of the authors' release, or the one in `path`.
 
     Args:
         path: an .npz with `mu_pris_param` and `cov_pris_param`, as it goes about.
@@ -66,7 +64,7 @@ def load_pristine(path: Path | None = None) -> Pristine:
 
 
 def niqe(picture: NDArray[np.uint8], pristine: Pristine) -> float:
-    """Distance of an (H, W, 3) RGB picture from `pristine`; 3 to 4 for a good photograph.
+    """Returns distance of an (H, W, 3) RGB picture from `pristine`; 3 to 4 for a good photograph.
 
     Raises:
         ValueError: the picture has fewer than two blocks of 96 px.
@@ -83,13 +81,13 @@ def niqe(picture: NDArray[np.uint8], pristine: Pristine) -> float:
 
 
 def luma(picture: NDArray[np.uint8]) -> Plane:
-    """Y of BT.601 in limited range, rounded, of an (H, W, 3) RGB picture."""
+    """Returns Y of BT.601 in limited range, rounded, of an (H, W, 3) RGB picture."""
     weights = np.array([65.481, 128.553, 24.966]) / 255
     return np.asarray(np.rint(picture @ weights + 16), np.float64)
 
 
 def features(plane: Plane) -> NDArray[np.float64]:
-    """(blocks, 36) features, row by row; NaN where a block has values of one sign only.
+    """Returns (blocks, 36) features, row by row; NaN where a block has values of one sign only.
 
     Raises:
         ValueError: the plane has fewer than two blocks.
@@ -110,7 +108,7 @@ def features(plane: Plane) -> NDArray[np.float64]:
 
 
 def _normalised(plane: Plane) -> Plane:
-    """Mean subtracted and contrast divided out locally (paper, Eq. 1)."""
+    """Returns mean subtracted and contrast divided out locally (paper, Eq. 1)."""
     size, border = (_WINDOW, _WINDOW), cv2.BORDER_REPLICATE
     mean = cv2.GaussianBlur(plane, size, _SIGMA, borderType=border)
     square = cv2.GaussianBlur(plane * plane, size, _SIGMA, borderType=border)
@@ -122,7 +120,7 @@ def _normalised(plane: Plane) -> Plane:
 
 
 def _halved(plane: Plane) -> Plane:
-    """Half the size, antialiased; the border is mirrored with its outermost samples."""
+    """Returns half the size, antialiased; the border is mirrored with its outermost samples."""
     for axis in (0, 1):
         padded = np.pad(plane, [(3, 3) if a == axis else (0, 0) for a in (0, 1)], "symmetric")
         count = plane.shape[axis] // 2
@@ -132,7 +130,7 @@ def _halved(plane: Plane) -> Plane:
 
 
 def _block_features(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 18) features of (N, side, side) blocks."""
+    """Returns (N, 18) features of (N, side, side) blocks."""
     from scipy.special import gamma
 
     shape, left, right = _fit(blocks)

@@ -1,7 +1,5 @@
 """What an evaluation found, as a value, as lines to read and as JSON."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping
@@ -39,7 +37,7 @@ TITLES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Measured:
+class MetricValue:
     """A metric that was measured."""
 
     value: float
@@ -52,18 +50,18 @@ class Measured:
     """What a reader must know."""
 
 
-type Result = Measured | Missing
+type MetricResult = MetricValue | Missing
 
 
 @dataclass(frozen=True)
-class Report:
+class EvaluationReport:
     """All metrics of one evaluation."""
 
     restored: str
     truth: str | None
     pictures: int
     """Pairs of pictures or frames."""
-    results: Mapping[str, Result]
+    results: Mapping[str, MetricResult]
     """By the metric's name."""
 
     @property
@@ -72,7 +70,7 @@ class Report:
         return tuple(name for name, result in self.results.items() if isinstance(result, Missing))
 
     def to_text(self) -> str:
-        """A line for each metric."""
+        """Returns a line for each metric."""
         beside = f" beside {self.truth}" if self.truth is not None else ""
         lines = [f"{self.restored}{beside}: {self.pictures} pictures"]
         width = max(len(TITLES[name]) for name in self.results)
@@ -89,7 +87,10 @@ class Report:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """The same with single values; numbers that JSON does not know (inf, nan) are null."""
+        """Returns the same with single values.
+
+        Numbers that JSON does not know (inf, nan) are null.
+        """
         results: dict[str, Any] = {}
         for name, result in self.results.items():
             if isinstance(result, Missing):

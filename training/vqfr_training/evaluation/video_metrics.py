@@ -5,8 +5,6 @@ candidate is judged on the same pixels: crops of 256 px, of which the inner 200 
 in pixels of the truth as it is displayed, levels are of 8 bits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,11 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vqfr_training.evaluation.face_networks import Embed, Picture, angle
+from vqfr_training.data.picture_files import Picture
+from vqfr_training.evaluation.face_networks import Embedder, angle
 from vqfr_training.evaluation.flow import WarpingError
 from vqfr_training.evaluation.metric_weights import Missing
 from vqfr_training.evaluation.metrics import psnr, ssim
-from vqfr_training.evaluation.report import Measured, Report, Result
+from vqfr_training.evaluation.report import EvaluationReport, MetricResult, MetricValue
 
 if TYPE_CHECKING:
     from vqfr_media.faces.detect import Detector
@@ -52,22 +51,22 @@ METRICS = (
 """What `evaluate_video` measures, in the order of its report."""
 
 type Crop = NDArray[np.uint8]
-type Points = NDArray[np.float64]
+type Landmarks = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class _FaceObservation:
     """A face of the truth in one frame, and what the candidate shows there."""
 
     track: int
-    face: Face
+    face: "Face"
     true_crop: Crop
     crop: Crop
-    own: Points | None
+    own: Landmarks | None
     """The landmarks found in the candidate itself."""
     identities: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     """Of the candidate and the truth."""
-    before: _Seen | None
+    before: "_FaceObservation | None"
     """The same face one frame earlier."""
 
 
@@ -85,11 +84,11 @@ def evaluate_video(
     restored: Path,
     truth: Path,
     *,
-    detector: Detector,
+    detector: "Detector",
     detector_name: str,
-    recogniser: Embed | Missing,
-) -> Report:
-    """Measure `restored` beside `truth`.
+    recogniser: Embedder | Missing,
+) -> EvaluationReport:
+    """Measures `restored` beside `truth`.
 
     Args:
         restored: a video of the truth's size and number of frames.
@@ -105,12 +104,12 @@ def evaluate_video(
     tracks: list[_Track] = []
     warping = WarpingError()
     embed = None if isinstance(recogniser, Missing) else recogniser
-    before: list[_Seen] = []
+    before: list[_FaceObservation] = []
     last: Detected | None = None
     count = 0
     for true, made in _pairs(restored, truth):
-        detected, shown_true = _look(true, detector)
-        found, shown = _look(made, detector)
+        detected, shown_true = _detect(true, detector)
+        found, shown = _detect(made, detector)
         cut = last is None or _is_cut(last, detected)
         now = []
         previous = [] if cut else before
@@ -119,20 +118,22 @@ def evaluate_video(
             if earlier is None:
                 tracks.append(_Track())
             number = len(tracks) - 1 if earlier is None else earlier.track
-            seen = _see(face, shown, shown_true, found.faces, number, earlier, embed)
-            _measure(tracks[number], seen)
-            now.append(seen)
-        warping.add(shown, shown_true, [seen.face.box for seen in now], cut=cut)
+            observed = _observe(face, shown, shown_true, found.faces, number, earlier, embed)
+            _measure(tracks[number], observed)
+            now.append(observed)
+        warping.add(shown, shown_true, [observed.face.box for observed in now], cut=cut)
         before, last = now, detected
         count += 1
     if not tracks:
         raise ValueError(f"no faces in {truth}")
     results = _results(tracks, recogniser, f"faces by {detector_name}")
     results |= warping.results()
-    return Report(str(restored), str(truth), count, {name: results[name] for name in METRICS})
+    return EvaluationReport(
+        str(restored), str(truth), count, {name: results[name] for name in METRICS}
+    )
 
 
-def _pairs(restored: Path, truth: Path) -> Iterator[tuple[Frame, Frame]]:
+def _pairs(restored: Path, truth: Path) -> "Iterator[tuple[Frame, Frame]]":
     from vqfr_media.media.read import open_video
 
     with open_video(truth) as true_reader, open_video(restored) as reader:
@@ -152,8 +153,8 @@ def _pairs(restored: Path, truth: Path) -> Iterator[tuple[Frame, Frame]]:
             number += 1
 
 
-def _look(frame: Frame, detector: Detector) -> tuple[Detected, Picture]:
-    """A frame with its faces, and as it is displayed."""
+def _detect(frame: "Frame", detector: "Detector") -> "tuple[Detected, Picture]":
+    """Returns a frame with its faces, and as it is displayed."""
     from vqfr_media.faces.detect import detect
     from vqfr_media.media.rgb_clip import picture_of
 
@@ -169,27 +170,27 @@ def _look(frame: Frame, detector: Detector) -> tuple[Detected, Picture]:
     return replace(found, faces=faces), picture
 
 
-def _is_cut(last: Detected, now: Detected) -> bool:
+def _is_cut(last: "Detected", now: "Detected") -> bool:
     from vqfr_media.faces.track import is_cut
 
     return is_cut(last, now)
 
 
-def _links(previous: list[_Seen], detected: Detected) -> tuple[int | None, ...]:
+def _links(previous: list[_FaceObservation], detected: "Detected") -> tuple[int | None, ...]:
     from vqfr_media.faces.track import link
 
-    return link([seen.face for seen in previous], detected.faces)
+    return link([observed.face for observed in previous], detected.faces)
 
 
-def _see(
-    face: Face,
+def _observe(
+    face: "Face",
     shown: Picture,
     shown_true: Picture,
-    own: Sequence[Face],
+    own: "Sequence[Face]",
     track: int,
-    before: _Seen | None,
-    embed: Embed | None,
-) -> _Seen:
+    before: _FaceObservation | None,
+    embed: Embedder | None,
+) -> _FaceObservation:
     from vqfr_media.faces.affine import warp
     from vqfr_media.faces.align import similarity
 
@@ -202,57 +203,62 @@ def _see(
     found = near is not None and _apart(near.landmarks, face.landmarks) < 0.25 * face.size
     identities = None if embed is None else (embed(crop), embed(true_crop))
     landmarks = near.landmarks if found and near is not None else None
-    return _Seen(track, face, true_crop, crop, landmarks, identities, _shortened(before))
+    return _FaceObservation(
+        track, face, true_crop, crop, landmarks, identities, _without_older(before)
+    )
 
 
-def _shortened(seen: _Seen | None) -> _Seen | None:
+def _without_older(observed: _FaceObservation | None) -> _FaceObservation | None:
     """With one predecessor at most: two frames back are looked at, and memory stays flat."""
-    if seen is None or seen.before is None:
-        return seen
-    return replace(seen, before=replace(seen.before, before=None))
+    if observed is None or observed.before is None:
+        return observed
+    return replace(observed, before=replace(observed.before, before=None))
 
 
-def _apart(one: Points, other: Points) -> float:
+def _apart(one: Landmarks, other: Landmarks) -> float:
     return float(np.linalg.norm(one - other, axis=1).mean())
 
 
-def _measure(track: _Track, seen: _Seen) -> None:
-    """Add what one face in one frame, and its two predecessors, tell."""
-    crop, true = (c[INNER, INNER] for c in (seen.crop, seen.true_crop))
+def _measure(track: _Track, observed: _FaceObservation) -> None:
+    """Adds what one face in one frame, and its two predecessors, tell."""
+    crop, true = (c[INNER, INNER] for c in (observed.crop, observed.true_crop))
     track.add("psnr", psnr(crop, true))
     track.add("ssim", ssim(crop, true))
-    track.add("sharpness", _energy(seen.crop) / max(_energy(seen.true_crop), 1e-6))
-    track.add("lost", float(seen.own is None))
-    if seen.own is not None:
-        track.add("lmd5", _apart(seen.own, seen.face.landmarks))
-    if seen.identities is not None:
-        track.add("identity", angle(*seen.identities))
-    before = seen.before
+    track.add("sharpness", _energy(observed.crop) / max(_energy(observed.true_crop), 1e-6))
+    track.add("lost", float(observed.own is None))
+    if observed.own is not None:
+        track.add("lmd5", _apart(observed.own, observed.face.landmarks))
+    if observed.identities is not None:
+        track.add("identity", angle(*observed.identities))
+    before = observed.before
     if before is None:
         return
     change, true_change = (
         now[INNER, INNER].astype(np.float64) - then[INNER, INNER]
-        for now, then in ((seen.crop, before.crop), (seen.true_crop, before.true_crop))
+        for now, then in ((observed.crop, before.crop), (observed.true_crop, before.true_crop))
     )
     track.add("flicker", float(np.abs(change - true_change).mean()))
-    if seen.own is not None and before.own is not None:
-        moved = seen.face.landmarks - before.face.landmarks
-        track.add("tlme", _apart(seen.own - before.own, moved))
-    if seen.identities is not None and before.identities is not None:
-        for name, now_, then_ in zip(IDENTITY[1:], seen.identities, before.identities, strict=True):
+    if observed.own is not None and before.own is not None:
+        moved = observed.face.landmarks - before.face.landmarks
+        track.add("tlme", _apart(observed.own - before.own, moved))
+    if observed.identities is not None and before.identities is not None:
+        for name, now_, then_ in zip(
+            IDENTITY[1:], observed.identities, before.identities, strict=True
+        ):
             track.add(name, angle(now_, then_))
     first = before.before
     if first is None:
         return
     track.add(
-        "jitter_truth", _jitter(first.face.landmarks, before.face.landmarks, seen.face.landmarks)
+        "jitter_truth",
+        _jitter(first.face.landmarks, before.face.landmarks, observed.face.landmarks),
     )
-    if seen.own is not None and before.own is not None and first.own is not None:
-        track.add("jitter", _jitter(first.own, before.own, seen.own))
+    if observed.own is not None and before.own is not None and first.own is not None:
+        track.add("jitter", _jitter(first.own, before.own, observed.own))
 
 
-def _jitter(first: Points, second: Points, third: Points) -> float:
-    """Mean length of the landmarks' second difference: what no steady motion explains."""
+def _jitter(first: Landmarks, second: Landmarks, third: Landmarks) -> float:
+    """Returns mean length of the landmarks' second difference: what no steady motion explains."""
     return _apart(third - second, second - first)
 
 
@@ -261,9 +267,11 @@ def _energy(crop: Crop) -> float:
     return float(np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 1)).mean())
 
 
-def _results(tracks: list[_Track], recogniser: Embed | Missing, note: str) -> dict[str, Result]:
+def _results(
+    tracks: list[_Track], recogniser: Embedder | Missing, note: str
+) -> dict[str, MetricResult]:
     """Means over all values, with the mean of each track beside them."""
-    results: dict[str, Result] = {}
+    results: dict[str, MetricResult] = {}
     for name in METRICS:
         each = {
             f"track {number}": float(np.mean(track.values[name]))
@@ -272,7 +280,7 @@ def _results(tracks: list[_Track], recogniser: Embed | Missing, note: str) -> di
         }
         values = [value for track in tracks for value in track.values.get(name, [])]
         if values:
-            results[name] = Measured(float(np.mean(values)), len(values), each, note)
+            results[name] = MetricValue(float(np.mean(values)), len(values), each, note)
         elif name in IDENTITY and isinstance(recogniser, Missing):
             results[name] = recogniser
         else:

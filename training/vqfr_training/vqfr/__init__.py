@@ -1,1 +1,1 @@
-"""Both stages of VQFR: what is built, what a step computes, what judges it."""
+"""Both stages of VQFR: networks, losses, discriminators, and what one step computes."""

@@ -3,8 +3,6 @@
 Both return one image, given as both branches, so that everything else treats them as VQFR.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +23,7 @@ class SimVqfr(NearestCoder):
         self.quantizer = Quantizer(config)
 
     def decode_quantized(self, image: Tensor, quantized: Tensor) -> Branches:
-        """Decode code vectors (N, C, h, w); `image` (N, 3, S, S) is not looked at."""
+        """Decodes code vectors (N, C, h, w); `image` (N, 3, S, S) is not looked at."""
         del image
         drawn, _ = self.decoder(self.quantizer.after(quantized))
         return Branches(drawn, drawn)
@@ -47,7 +45,7 @@ class SingleBranch(NearestCoder):
             self.fusion_dict[f"Level_{2**level}"] = block
 
     def decode_quantized(self, image: Tensor, quantized: Tensor) -> Branches:
-        """Decode code vectors (N, C, h, w) beside their input (N, 3, S, S) in [-1, 1]."""
+        """Decodes code vectors (N, C, h, w) beside their input (N, 3, S, S) in [-1, 1]."""
         feature = self.quantizer.after(quantized)
         given = self.input_pyramid(image)[::-1]
         for (name, blocks), seen in zip(self.decoder.decoder_dict.items(), given, strict=True):

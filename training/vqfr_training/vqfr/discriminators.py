@@ -1,11 +1,8 @@
-"""Critics: networks that say how much an image looks like a good photograph.
+"""Discriminators: networks that say how much an image looks like a photograph.
 
-Wavelet and StyleGAN2 critics give one score an image (the paper's global discriminator, section
-3.3, and that of v2); the patch critic gives one a patch (the local one). Images are (N, 3, S, S),
-RGB in [-1, 1].
-"""
-
-from __future__ import annotations
+Wavelet and StyleGAN2 discriminators give one score an image (the paper's global discriminator,
+section 3.3, and that of v2); the patch discriminator gives one a patch (the local one). Images are
+(N, 3, S, S), RGB in [-1, 1]."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vqfr_training.vqfr.critic_layers import (
+from vqfr_training.vqfr.discriminator_layers import (
     GlobalConv,
     ScaledLinear,
     blur_down,
@@ -27,8 +24,8 @@ from vqfr_training.vqfr.critic_layers import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Critic:
-    """One critic of one branch, and how its opinion counts."""
+class DiscriminatorConfig:
+    """One discriminator of one branch, and its weight in the loss."""
 
     branch: Literal["texture", "main"]
     kind: Literal["wavelet", "stylegan2", "patch"]
@@ -38,7 +35,7 @@ class Critic:
     adaptive: bool = False
     """Scale by the ratio of gradient norms at the branch's last layer (VQGAN, equation 7)."""
     start: int = 0
-    """First step in which the generator listens; the critic learns from `learn_from` on."""
+    """First step in which the generator listens; the discriminator learns from `learn_from` on."""
     learn_from: int = 0
     width: int = 64
     """Patch: channels of the first layer. Others: channels of the first layer at 512 px; doubled
@@ -48,15 +45,16 @@ class Critic:
     layers: int = 3
     """Patch: layers of stride 2."""
     norm: Literal["published", "spectral", "equalised"] = "published"
-    """What keeps a critic in bounds. Published: spectral normalisation of the convolutions' weights
-    and, patch, batch normalisation behind them. "spectral": patch without the latter. "equalised":
-    the others as StyleGAN2 has them."""
+    """What keeps a discriminator in bounds. Published: spectral normalisation of the convolutions'
+    weights and, patch, batch normalisation behind them. "spectral": patch without the latter.
+    "equalised": the others as StyleGAN2 has them."""
     contrast: float | None = None
     """Look at an image whose details are so many times as strong ("patch": at its Haar bands, so
     that a patch is twice as large). What photographs have and soft images lack is a tenth of what a
-    critic sees; one that is to learn in a thousand steps must see it at once. None: the image."""
+    discriminator sees; one that is to learn in a thousand steps must see it at once. None: the
+    image."""
     rate: float = 1.0
-    """Learning rate relative to the recipe's `critic_learning_rate`."""
+    """Learning rate relative to the recipe's `discriminator_learning_rate`."""
     r1: float = 10.0
     """Others: weight of the gradient penalty."""
     r1_every: int = 16
@@ -69,7 +67,7 @@ class Critic:
         if not 0 <= self.learn_from <= self.start:
             raise ValueError(f"learn_from must be within 0..start, got {self.learn_from}")
         if self.norm == ("equalised" if self.kind == "patch" else "spectral"):
-            raise ValueError(f"a {self.kind} critic has no norm {self.norm!r}")
+            raise ValueError(f"a {self.kind} discriminator has no norm {self.norm!r}")
 
     @property
     def name(self) -> str:
@@ -77,28 +75,33 @@ class Critic:
         return f"{self.branch}_{self.kind}"
 
 
-def build_critic(critic: Critic, *, image_size: int) -> nn.Module:
-    """The network of `critic` for images of `image_size`, weights from PyTorch's generator."""
-    width, most = critic.width, critic.most
-    equalised = critic.norm == "equalised"
-    match critic.kind:
+def build_discriminator(discriminator: DiscriminatorConfig, *, image_size: int) -> nn.Module:
+    """Returns the network of `discriminator` for images of `image_size`, weights from PyTorch's
+    generator."""
+    width, most = discriminator.width, discriminator.most
+    equalised = discriminator.norm == "equalised"
+    match discriminator.kind:
         case "wavelet":
             return WaveletDiscriminator(
-                image_size, width=width, most=most, equalised=equalised, contrast=critic.contrast
+                image_size,
+                width=width,
+                most=most,
+                equalised=equalised,
+                contrast=discriminator.contrast,
             )
         case "stylegan2":
             return StyleGan2Discriminator(image_size, width=width, most=most, equalised=equalised)
         case "patch":
             return PatchDiscriminator(
                 width=width,
-                layers=critic.layers,
+                layers=discriminator.layers,
                 most=most,
-                batch_norm=critic.norm == "published",
-                contrast=critic.contrast,
+                batch_norm=discriminator.norm == "published",
+                contrast=discriminator.contrast,
             )
 
 
-class _Verdict(nn.Module):
+class _ScoreHead(nn.Module):
     """Minibatch deviation, a convolution and two linear layers: (N, C, 4, 4) -> (N, 1).
 
     Where not equalised, the linear layers of StyleGAN2's are under spectral normalisation and those
@@ -167,7 +170,7 @@ class WaveletDiscriminator(nn.Module):
             nn.Sequential(conv(here, here, 3), conv(here, below, 3, down=True))
             for here, below in pairwise(channels)
         )
-        self.verdict = _Verdict(channels[-1], equalised=equalised, spectral=False)
+        self.score_head = _ScoreHead(channels[-1], equalised=equalised, spectral=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores (N, 1) of images (N, 3, S, S)."""
@@ -177,7 +180,7 @@ class WaveletDiscriminator(nn.Module):
         for level, from_bands in zip(self.levels, list(self.from_bands)[1:], strict=True):
             image = blur_down(image)
             feature = level(feature) + from_bands(haar(image))
-        score: Tensor = self.verdict(feature)
+        score: Tensor = self.score_head(feature)
         return score
 
 
@@ -195,7 +198,7 @@ class _ResidualDown(nn.Module):
 
 
 class StyleGan2Discriminator(nn.Module):
-    """StyleGAN2's residual discriminator (Karras et al. 2020), v2's global critic."""
+    """StyleGAN2's residual discriminator (Karras et al. 2020), v2's global discriminator."""
 
     def __init__(
         self, image_size: int, *, width: int = 64, most: int = 512, equalised: bool = False
@@ -206,11 +209,11 @@ class StyleGan2Discriminator(nn.Module):
         self.levels = nn.Sequential(
             *(_ResidualDown(a, b, equalised=equalised) for a, b in pairwise(channels))
         )
-        self.verdict = _Verdict(channels[-1], equalised=equalised, spectral=True)
+        self.score_head = _ScoreHead(channels[-1], equalised=equalised, spectral=True)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores (N, 1) of images (N, 3, S, S)."""
-        score: Tensor = self.verdict(self.levels(self.from_image(image)))
+        score: Tensor = self.score_head(self.levels(self.from_image(image)))
         return score
 
 
@@ -218,7 +221,7 @@ class PatchDiscriminator(nn.Module):
     """PatchGAN (Isola et al. 2017): a score for each overlapping patch, 70 px with three layers.
 
     The weights are under spectral normalisation; batch normalisation besides is the published form.
-    With four images it makes a score depend on which others share the batch, and good and drawn
+    With four images it makes a score depend on which others share the batch, and true and drawn
     images never share one; without it each image is treated alone.
     """
 

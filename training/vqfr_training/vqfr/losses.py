@@ -1,14 +1,15 @@
 """The losses of both stages, each a function of tensors. Images are (N, 3, H, W) in [-1, 1]."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
 def weighted_l1(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean absolute difference (paper, 3.3, L_pix); `weight` (H, W) of mean 1 stresses places."""
+    """Returns mean absolute difference (paper, 3.3, L_pix).
+
+    `weight` (H, W) of mean 1 stresses places.
+    """
     difference = (output - target).abs()
     return difference.mean() if weight is None else (difference * weight).mean()
 
@@ -42,17 +43,23 @@ def gradient_l1(
 
 
 def codebook_loss(latent: Tensor, quantized: Tensor, *, beta: float = 0.25) -> Tensor:
-    """‖sg[E(x)] − z_q‖² + β ‖sg[z_q] − E(x)‖² (paper, Eq. 3), means over all elements."""
+    """Returns ‖sg[E(x)] − z_q‖² + β ‖sg[z_q] − E(x)‖² (paper, Eq. 3), means over all elements."""
     return F.mse_loss(quantized, latent.detach()) + beta * F.mse_loss(latent, quantized.detach())
 
 
 def code_alignment_loss(latent: Tensor, code: Tensor) -> Tensor:
-    """‖z_d − z_h‖² (paper, 3.3, L_code): the poor face's latent to the good face's code."""
+    """Returns ‖z_d − z_h‖² (paper, 3.3, L_code).
+
+    The low-quality face's latent to the high-quality face's code.
+    """
     return F.mse_loss(latent, code.detach())
 
 
 def code_cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
-    """−log p of the good face's codes (N, h, w) under `logits` (N, h·w, K): v2's code loss."""
+    """Returns −log p of the high-quality face's codes (N, h, w) under `logits` (N, h·w, K).
+
+    V2's code loss.
+    """
     return F.cross_entropy(logits.flatten(0, 1), codes.flatten())
 
 
@@ -62,7 +69,9 @@ def straight_through(latent: Tensor, quantized: Tensor) -> Tensor:
 
 
 def face_weight(size: int, *, peak: float) -> Tensor:
-    """(size, size) weights of mean 1: `peak` times the rim's weight over eyes, nose and mouth.
+    """Returns (size, size) weights of mean 1.
+
+    `peak` times the rim's weight over eyes, nose and mouth.
 
     The centre and radii are those of the features in the FFHQ template, with room for the
     augmentation's shifts.

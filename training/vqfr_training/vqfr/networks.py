@@ -3,16 +3,17 @@
 Images are (N, 3, S, S) RGB in [-1, 1]; latents and code vectors (N, C, h, w).
 """
 
-from __future__ import annotations
-
 import copy
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from vqfr_media.network.blocks import Branches
+from vqfr_media.network.blocks import Branches, ResidualBlock
 from vqfr_media.network.config import VqfrV1Config, VqfrV2Config
+from vqfr_media.network.deform import TextureWarp
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 from vqfr_media.network.vqgan import Vqgan
@@ -53,14 +54,14 @@ def restoration_network(config: VqfrV1Config | VqfrV2Config, stage: Stage2) -> R
     network.quantizer.codebook.requires_grad_(False)
     if stage.freeze_texture:
         network.decoder.requires_grad_(False)
-        # It does not learn either (`parameter_groups`), but adaptive critics are weighed by its
-        # gradient.
+        # It does not learn either (`parameter_groups`), but adaptive discriminators are weighed by
+        # its gradient.
         cast(nn.Conv2d, network.decoder.conv_out[-1]).weight.requires_grad_(True)
     return network
 
 
-def decode(network: RestorationNetwork, poor: Tensor, latent: Tensor) -> Branches:
-    """Both branches from a latent, differentiable.
+def decode(network: RestorationNetwork, lq: Tensor, latent: Tensor) -> Branches:
+    """Returns both branches from a latent, differentiable.
 
     The gradient goes straight through the nearest codes (paper, 3.1); predicted codes pass none.
     """
@@ -68,20 +69,20 @@ def decode(network: RestorationNetwork, poor: Tensor, latent: Tensor) -> Branche
     if isinstance(network, VqfrV2):
         if network.config.look_up == "nearest":
             quantized = straight_through(latent, quantized)
-        return network.decode_quantized(poor, quantized, fidelity=1.0)
-    return network.decode_quantized(poor, straight_through(latent, quantized))
+        return network.decode_quantized(lq, quantized, fidelity=1.0)
+    return network.decode_quantized(lq, straight_through(latent, quantized))
 
 
-def restore(network: CodebookNetwork | RestorationNetwork, poor: Tensor) -> Branches:
-    """Both branches' images; stage 1 has one branch, given twice."""
+def restore(network: CodebookNetwork | RestorationNetwork, lq: Tensor) -> Branches:
+    """Returns both branches' images; stage 1 has one branch, given twice."""
     if isinstance(network, Vqgan | VqganV2):
-        image: Tensor = network(poor)
+        image: Tensor = network(lq)
         return Branches(image, image)
-    return decode(network, poor, network.encode(poor))
+    return decode(network, lq, network.encode(lq))
 
 
 def last_layers(network: CodebookNetwork | RestorationNetwork) -> dict[str, Tensor]:
-    """The weights that draw each branch's image, for the adaptive weight."""
+    """Returns the weights that draw each branch's image, for the adaptive weight."""
     texture = cast(nn.Conv2d, network.decoder.conv_out[-1]).weight
     match network:
         case VqfrV1():
@@ -96,7 +97,10 @@ def last_layers(network: CodebookNetwork | RestorationNetwork) -> dict[str, Tens
 def parameter_groups(
     network: nn.Module, stage: Stage2, betas: tuple[float, float]
 ) -> list[ParameterGroup]:
-    """The trained parameters of a stage-2 network: encoder and texture, then the main branch."""
+    """Returns the trained parameters of a stage-2 network.
+
+    Encoder and texture, then the main branch.
+    """
     main: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
@@ -109,11 +113,25 @@ def parameter_groups(
 
 
 def place_network(network: nn.Module, device: torch.device) -> None:
-    """Move it to `device`, channels last: what the convolutions of CPUs and GPUs like best."""
+    """Moves it to `device`, channels last: what the convolutions of CPUs and GPUs like best."""
     network.to(device)
     network.to(memory_format=torch.channels_last)
 
 
 def frozen_copy[Network: nn.Module](network: Network) -> Network:
-    """A copy that is never trained."""
+    """Returns a copy that is never trained."""
     return copy.deepcopy(network).requires_grad_(False).eval()
+
+
+def recompute_blocks(network: nn.Module) -> None:
+    """Keeps only what goes into each residual block and each warp; compute the rest going back.
+
+    The numbers stay the same. v1 at 512 px then keeps a fifth of its activations, for a third more
+    arithmetic: without it no batch of 16 fits one GPU.
+    """
+    # Nothing in them is drawn at random.
+    kept = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+    for module in network.modules():
+        if isinstance(module, ResidualBlock | TextureWarp):
+            forward = partial(kept, module.forward)
+            module.forward = forward  # type: ignore[method-assign]

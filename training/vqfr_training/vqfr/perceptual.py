@@ -3,8 +3,6 @@
 Images are (N, 3, H, W) RGB in [-1, 1]; features a list of (N, C, h, w).
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ _VGG_TAPS = (3, 8, 15, 22, 29)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Perceptual:
+class PerceptualConfig:
     """Whose features are compared, and how much it counts."""
 
     network: Literal["vgg16", "stage1"]
@@ -43,11 +41,11 @@ class Perceptual:
 def perceptual_losses(
     output: Sequence[Tensor],
     target: Sequence[Tensor],
-    config: Perceptual,
+    config: PerceptualConfig,
     *,
     weights: Sequence[Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """The weighted terms by name: "content", and "style" where it counts."""
+    """Returns the weighted terms by name: "content", and "style" where it counts."""
     losses = {"content": config.content * content_loss(output, target, weights)}
     if config.style > 0:
         losses["style"] = config.style * style_loss(output, target)
@@ -57,7 +55,7 @@ def perceptual_losses(
 def content_loss(
     output: Sequence[Tensor], target: Sequence[Tensor], weights: Sequence[Tensor] | None = None
 ) -> Tensor:
-    """Sum over levels of the mean squared distance of unit feature vectors.
+    """Returns sum over levels of the mean squared distance of unit feature vectors.
 
     With each level's learned channel `weights` (C), LPIPS, which is the published code's perceptual
     loss; the paper writes the L1 between features. None: every channel weighs one.
@@ -72,7 +70,7 @@ def content_loss(
 
 
 def style_loss(output: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
-    """Sum over levels of the L1 between Gram matrices of unit feature vectors."""
+    """Returns sum over levels of the L1 between Gram matrices of unit feature vectors."""
     distances = [
         (gram(unit(a)) - gram(unit(b))).abs().mean() for a, b in zip(output, target, strict=True)
     ]
@@ -80,7 +78,7 @@ def style_loss(output: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
 
 
 def unit(feature: Tensor) -> Tensor:
-    """Every place's feature vector (N, C, h, w) divided by its length."""
+    """Returns every place's feature vector (N, C, h, w) divided by its length."""
     return feature / (feature.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()
 
 
@@ -91,7 +89,7 @@ def gram(feature: Tensor) -> Tensor:
 
 
 def encoder_features(encoder: Encoder) -> Features:
-    """The features of each of v1's encoder's levels below full size."""
+    """Returns the features of each of v1's encoder's levels below full size."""
 
     def features(image: Tensor) -> list[Tensor]:
         found: list[Tensor] = []
@@ -134,7 +132,7 @@ class Vgg16(nn.Module):
         return [self.get_buffer(f"weight_{level}") for level in range(len(_VGG_TAPS))]
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Images (N, 3, H, W) in [-1, 1] -> relu1_2, relu2_2, relu3_3, relu4_3, relu5_3."""
+        """Returns images (N, 3, H, W) in [-1, 1] -> relu1_2, relu2_2, relu3_3, relu4_3, relu5_3."""
         x = ((image + 1) / 2 - self.mean) / self.deviation
         found: list[Tensor] = []
         for first, last in pairwise((-1, *_VGG_TAPS)):
@@ -165,7 +163,7 @@ def lpips_weights() -> list[Tensor]:
 
 
 def load_vgg16(path: Path | None = None, *, recompute: bool = False) -> Vgg16:
-    """VGG-16 with ImageNet weights: from `path`, else from torch's cache, else downloaded.
+    """Returns VGG-16 with ImageNet weights: from `path`, else from torch's cache, else downloaded.
 
     Raises:
         ValueError: there is none, or the file is another; says both ways out.

@@ -1,6 +1,4 @@
-"""Codes drawn anew by k-means from a reservoir of recent latents."""
-
-from __future__ import annotations
+"""Codes estimated by k-means from a reservoir of recent latents."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +17,7 @@ class Reservoir:
         self._seen = 0
 
     def add(self, latent: Tensor, generator: np.random.Generator) -> None:
-        """Take a step's latent vectors (N, C, h, w): the n-th is kept with the chance size / n."""
+        """Takes a step's latent vectors (N, C, h, w): the n-th is kept with the chance size / n."""
         vectors = latent.detach().permute(0, 2, 3, 1).flatten(0, 2)
         size, numbers = len(self._vectors), np.arange(self._seen, self._seen + len(vectors))
         places = np.where(numbers < size, numbers, generator.integers(0, numbers + 1))
@@ -31,16 +29,16 @@ class Reservoir:
         self._seen += len(vectors)
 
     def vectors(self) -> Tensor:
-        """What it holds, (at most size, C)."""
+        """Returns what it holds, (at most size, C)."""
         return self._vectors[: self._seen]
 
     def empty(self) -> None:
-        """Forget everything."""
+        """Forgets everything."""
         self._vectors.fill_(torch.nan)
         self._seen = 0
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """Returns what a checkpoint keeps of it."""
         return {"vectors": self._vectors, "seen": self._seen}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -49,9 +47,9 @@ class Reservoir:
 
 
 def reestimate_codebook(latents: Tensor, *, size: int, seed: int) -> tuple[Tensor, float]:
-    """The `size` k-means centres (size, C) of latent vectors (R, C).
+    """Returns the `size` k-means centres (size, C) of latent vectors (R, C).
 
-    Codes that are never nearest never learn, so all are drawn anew from what the encoder now
+    Codes that are never nearest never learn, so all are estimated again from what the encoder now
     produces. Also returns the mean squared distance per element.
 
     Raises:

@@ -3,8 +3,6 @@
 Shapes: images (N, 3, S, S) RGB in [-1, 1]; latents and code vectors (N, C, h, w).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +14,10 @@ from torch import Tensor, nn
 from vqfr_media.network.vqfr_v2 import VqfrV2
 from vqfr_media.network.vqgan import Vqgan
 from vqfr_training.configs import Stage1, Stage2, VqRecipe
-from vqfr_training.scale import Team
+from vqfr_training.distributed import DistributedContext
 from vqfr_training.vqfr.ablations import SingleBranch
-from vqfr_training.vqfr.critics import Critics
-from vqfr_training.vqfr.likeness import Yardstick
+from vqfr_training.vqfr.adversarial import Discriminators
+from vqfr_training.vqfr.initialisation import initialise_as_texture_decoder, initialise_linear
 from vqfr_training.vqfr.losses import (
     code_alignment_loss,
     code_cross_entropy,
@@ -27,7 +25,6 @@ from vqfr_training.vqfr.losses import (
     face_weight,
     straight_through,
 )
-from vqfr_training.vqfr.memory import recompute_blocks
 from vqfr_training.vqfr.networks import (
     CodebookNetwork,
     RestorationNetwork,
@@ -36,11 +33,12 @@ from vqfr_training.vqfr.networks import (
     frozen_copy,
     last_layers,
     place_network,
+    recompute_blocks,
     restoration_network,
 )
 from vqfr_training.vqfr.perceptual import Features, encoder_features, load_vgg16
+from vqfr_training.vqfr.reconstruction import ReconstructionLoss
 from vqfr_training.vqfr.reservoir import Reservoir
-from vqfr_training.vqfr.starting import start_as_plain, start_linear
 from vqfr_training.vqfr.warp import use_sampled_warps
 
 
@@ -53,12 +51,12 @@ class CodebookTraining:
     network: CodebookNetwork
     averaged: CodebookNetwork
     """The exponential moving average of `network`'s weights: what a run is for."""
-    yardstick: Yardstick
+    reconstruction_loss: ReconstructionLoss
     """What drawn images are compared by."""
-    critics: Critics
+    discriminators: Discriminators
     reservoir: Reservoir
-    """Latent vectors since the codes were last drawn anew, on the leading rank; checkpointed."""
-    team: Team | None = None
+    """Latent vectors since the codes were last estimated, on rank 0; checkpointed."""
+    context: DistributedContext | None = None
     """Whose latents fill the reservoir; None is this process alone."""
 
 
@@ -71,18 +69,18 @@ class RestorationTraining:
     network: RestorationNetwork
     averaged: RestorationNetwork
     """The exponential moving average of `network`'s weights: what a run is for."""
-    yardstick: Yardstick
+    reconstruction_loss: ReconstructionLoss
     """What drawn images are compared by."""
-    critics: Critics
+    discriminators: Discriminators
     teacher: CodebookNetwork
-    """The frozen stage-1 network, whose codes of the good face are the target."""
+    """The frozen stage-1 network, whose codes of the high-quality face are the target."""
 
 
 type Training = CodebookTraining | RestorationTraining
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepResult:
     """What one step of a stage gives."""
 
     losses: dict[str, Tensor]
@@ -92,7 +90,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beginning:
+class InitialWeights:
     """The weights that a run is given."""
 
     stage1: Mapping[str, Tensor] | None = None
@@ -104,9 +102,12 @@ class Beginning:
     """File of VGG-16's weights, for recipes that compare its features."""
 
 
-def build(recipe: VqRecipe, device: torch.device, beginning: Beginning | None = None) -> Training:
-    """The stage of `recipe` on `device`; what `beginning` lacks is drawn from the recipe's seed."""
-    given = Beginning() if beginning is None else beginning
+def build(
+    recipe: VqRecipe, device: torch.device, initial_weights: InitialWeights | None = None
+) -> Training:
+    """Returns the stage of `recipe` on `device`; what `initial_weights` lacks is drawn from the
+    recipe's seed."""
+    given = InitialWeights() if initial_weights is None else initial_weights
     torch.manual_seed(recipe.seed)
     match recipe.stage:
         case Stage1() as stage:
@@ -116,42 +117,42 @@ def build(recipe: VqRecipe, device: torch.device, beginning: Beginning | None = 
 
 
 def _build_codebook(
-    recipe: VqRecipe, stage: Stage1, device: torch.device, given: Beginning
+    recipe: VqRecipe, stage: Stage1, device: torch.device, given: InitialWeights
 ) -> CodebookTraining:
     network = codebook_network(recipe.network)
-    start_linear(network)
+    initialise_linear(network)
     weights = given.stage1 if given.network is None else given.network
     if weights is not None:
         network.load_state_dict(dict(weights))
-    averaged = _settle(network, recipe, device)
+    averaged = _place_and_copy(network, recipe, device)
     return CodebookTraining(
         recipe=recipe,
         stage=stage,
         network=network,
         averaged=averaged,
-        yardstick=_yardstick(recipe, stage, None, given, device),
-        critics=_critics(recipe, device),
+        reconstruction_loss=_reconstruction_loss(recipe, stage, None, given, device),
+        discriminators=_discriminators(recipe, device),
         reservoir=Reservoir(stage.reservoir, recipe.network.code_channels),
     )
 
 
 def _build_restoration(
-    recipe: VqRecipe, stage: Stage2, device: torch.device, given: Beginning
+    recipe: VqRecipe, stage: Stage2, device: torch.device, given: InitialWeights
 ) -> RestorationTraining:
     if given.stage1 is None:
-        raise ValueError(f"{recipe.name} begins from a trained stage 1: give --init")
+        raise ValueError(f"{recipe.name} needs a trained stage 1: give --init")
     teacher = codebook_network(recipe.network)
     teacher.load_state_dict(dict(given.stage1))
     network = restoration_network(recipe.network, stage)
-    start_linear(network)
+    initialise_linear(network)
     if isinstance(network, SingleBranch):
-        start_as_plain(network)
+        initialise_as_texture_decoder(network)
     # Encoder, quantizer and texture decoder go on from stage 1 (paper, 3.2); the rest is new.
-    begun = given.stage1 if given.network is None else given.network
-    network.load_state_dict({**network.state_dict(), **begun})
+    weights = given.stage1 if given.network is None else given.network
+    network.load_state_dict({**network.state_dict(), **weights})
     if device.type == "cpu":
         use_sampled_warps(network)
-    averaged = _settle(network, recipe, device)
+    averaged = _place_and_copy(network, recipe, device)
     place_network(teacher, device)
     teacher = frozen_copy(teacher)
     return RestorationTraining(
@@ -159,16 +160,16 @@ def _build_restoration(
         stage=stage,
         network=network,
         averaged=averaged,
-        yardstick=_yardstick(recipe, stage, teacher, given, device),
-        critics=_critics(recipe, device),
+        reconstruction_loss=_reconstruction_loss(recipe, stage, teacher, given, device),
+        discriminators=_discriminators(recipe, device),
         teacher=teacher,
     )
 
 
-def _settle[Network: nn.Module](
+def _place_and_copy[Network: nn.Module](
     network: Network, recipe: VqRecipe, device: torch.device
 ) -> Network:
-    """Put a network that has its weights where it learns; the copy that is to be its average."""
+    """Puts a network that has its weights where it learns; the copy that is to be its average."""
     place_network(network, device)
     averaged = frozen_copy(network)
     if recipe.recompute:
@@ -176,19 +177,21 @@ def _settle[Network: nn.Module](
     return averaged
 
 
-def _critics(recipe: VqRecipe, device: torch.device) -> Critics:
-    critics = Critics(recipe.stage.critics, image_size=recipe.network.image_size)
-    place_network(critics, device)
-    return critics
+def _discriminators(recipe: VqRecipe, device: torch.device) -> Discriminators:
+    discriminators = Discriminators(
+        recipe.stage.discriminators, image_size=recipe.network.image_size
+    )
+    place_network(discriminators, device)
+    return discriminators
 
 
-def _yardstick(
+def _reconstruction_loss(
     recipe: VqRecipe,
     stage: Stage1 | Stage2,
     teacher: CodebookNetwork | None,
-    given: Beginning,
+    given: InitialWeights,
     device: torch.device,
-) -> Yardstick:
+) -> ReconstructionLoss:
     weight = face_weight(recipe.network.image_size, peak=stage.face_peak).to(device)
     features: Features | None = None
     if stage.perceptual is not None:
@@ -198,24 +201,24 @@ def _yardstick(
             features = encoder_features(teacher.encoder)
         else:
             raise ValueError("features of stage 1 are those of v1's encoder, in stage 2: use vgg16")
-    return Yardstick(stage, weight, features)
+    return ReconstructionLoss(stage, weight, features)
 
 
-def step(training: Training, poor: Tensor, good: Tensor, number: int) -> Outcome:
+def step(training: Training, lq: Tensor, hq: Tensor, number: int) -> StepResult:
     """Step `number` of the stage."""
     if isinstance(training, CodebookTraining):
-        return step_codebook(training, good, number)
-    return step_restoration(training, poor, good, number)
+        return step_codebook(training, hq, number)
+    return step_restoration(training, lq, hq, number)
 
 
-def step_codebook(training: CodebookTraining, good: Tensor, number: int) -> Outcome:
+def step_codebook(training: CodebookTraining, hq: Tensor, number: int) -> StepResult:
     """Stage 1 (paper, Eq. 3)."""
     network, stage = training.network, training.stage
-    latent = network.encode(good)
+    latent = network.encode(hq)
     if number < max(stage.reestimate_at, default=0):
-        team = training.team
-        every = latent if team is None else team.gather(latent)
-        if team is None or team.leads:
+        context = training.context
+        every = latent if context is None else context.gather(latent)
+        if context is None or context.is_main:
             seed = [training.recipe.seed, number]
             training.reservoir.add(every, np.random.default_rng(seed))
     if number < stage.unquantised_steps:
@@ -225,27 +228,27 @@ def step_codebook(training: CodebookTraining, good: Tensor, number: int) -> Outc
         image = network.decode_quantized(straight_through(latent, quantized))
         code = codebook_loss(latent.float(), quantized.float(), beta=stage.commitment)
     image = image.float()
-    yardstick = training.yardstick
-    likeness = yardstick.compare(image, good, yardstick.features_of(good), pixel=1.0)
-    judged = training.critics.generator_terms(
-        {"texture": image}, {"texture": likeness.total}, last_layers(network), number
+    reconstruction_loss = training.reconstruction_loss
+    terms = reconstruction_loss.compare(image, hq, reconstruction_loss.features_of(hq), pixel=1.0)
+    adversarial = training.discriminators.generator_terms(
+        {"texture": image}, {"texture": terms.total}, last_layers(network), number
     )
-    total = likeness.total + code + sum(judged.terms.values())
-    losses = {"total": total, **likeness.parts, "code": code, **judged.log()}
-    return Outcome(losses, {"texture": image.detach()})
+    total = terms.total + code + sum(adversarial.terms.values())
+    losses = {"total": total, **terms.parts, "code": code, **adversarial.log()}
+    return StepResult(losses, {"texture": image.detach()})
 
 
 def step_restoration(
-    training: RestorationTraining, poor: Tensor, good: Tensor, number: int
-) -> Outcome:
-    """Stage 2 (paper, 3.3), towards the codes of the good face."""
+    training: RestorationTraining, lq: Tensor, hq: Tensor, number: int
+) -> StepResult:
+    """Stage 2 (paper, 3.3), towards the codes of the high-quality face."""
     network, teacher, stage = training.network, training.teacher, training.stage
     with torch.no_grad():
-        codes = teacher.codes(teacher.encode(good))
+        codes = teacher.codes(teacher.encode(hq))
         target = torch.nn.functional.embedding(codes, teacher.quantizer.codebook)
-    seen = training.yardstick.features_of(good)
-    latent = network.encode(poor)
-    branches = decode(network, poor, latent)
+    seen = training.reconstruction_loss.features_of(hq)
+    latent = network.encode(lq)
+    branches = decode(network, lq, latent)
     losses = {"code": code_alignment_loss(latent.float(), target.permute(0, 3, 1, 2).float())}
     total = stage.code * losses["code"]
     if stage.cross_entropy > 0:
@@ -261,12 +264,14 @@ def step_restoration(
     ):
         if part is not None:
             images[name] = image.float()
-            likeness = training.yardstick.compare(images[name], good, seen, pixel=part)
-            losses |= {f"{name}_{kind}": value for kind, value in likeness.parts.items()}
-            total = total + likeness.total
+            terms = training.reconstruction_loss.compare(images[name], hq, seen, pixel=part)
+            losses |= {f"{name}_{kind}": value for kind, value in terms.parts.items()}
+            total = total + terms.total
             by_all = stage.balance == "all"
-            rebuilt[name] = likeness.total if by_all else likeness.perceptual
-    judged = training.critics.generator_terms(images, rebuilt, last_layers(network), number)
-    total = total + sum(judged.terms.values())
+            rebuilt[name] = terms.total if by_all else terms.perceptual
+    adversarial = training.discriminators.generator_terms(
+        images, rebuilt, last_layers(network), number
+    )
+    total = total + sum(adversarial.terms.values())
     drawn = {name: image.detach() for name, image in images.items()}
-    return Outcome({"total": total, **losses, **judged.log()}, drawn)
+    return StepResult({"total": total, **losses, **adversarial.log()}, drawn)

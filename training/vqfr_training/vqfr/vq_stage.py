@@ -1,7 +1,5 @@
 """The two VQFR stages as the loop wants them: their data, their validation, their export."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,10 @@ from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 from vqfr_training.configs import Stage1, VqRecipe
 from vqfr_training.data.photographs import Photographs, batches, validation_pairs
+from vqfr_training.distributed import DistributedContext
 from vqfr_training.records import save_samples
-from vqfr_training.scale import Team
 from vqfr_training.stage import ParameterGroup, place
-from vqfr_training.vqfr.critics import Critics
+from vqfr_training.vqfr.adversarial import Discriminators
 from vqfr_training.vqfr.networks import (
     CodebookNetwork,
     RestorationNetwork,
@@ -26,8 +24,8 @@ from vqfr_training.vqfr.networks import (
 )
 from vqfr_training.vqfr.reservoir import reestimate_codebook
 from vqfr_training.vqfr.stages import (
-    Beginning,
     CodebookTraining,
+    InitialWeights,
     RestorationTraining,
     Training,
     build,
@@ -44,26 +42,26 @@ class VqStage:
         *,
         data: Path,
         device: torch.device,
-        beginning: Beginning,
-        team: Team | None = None,
+        initial_weights: InitialWeights,
+        context: DistributedContext | None = None,
     ) -> None:
         self.recipe = recipe
         self._data, self._device = data, device
-        self._training: Training = build(recipe, device, beginning)
-        if team is not None:
-            self._training.critics = team.synchronise_norms(self._training.critics)
+        self._training: Training = build(recipe, device, initial_weights)
+        if context is not None:
+            self._training.discriminators = context.synchronise_norms(self._training.discriminators)
         if isinstance(self._training, CodebookTraining):
-            self._training.team = team
+            self._training.context = context
         self._drawn: dict[str, Tensor] = {}
         self._good: Tensor | None = None
-        self._beginning = beginning.network
-        if recipe.blend < 1 and beginning.network is None:
+        self._initial_network = initial_weights.network
+        if recipe.blend < 1 and initial_weights.network is None:
             raise ValueError(f"{recipe.name} goes on from another run's weights: give --start-from")
         self._degradation = None if isinstance(recipe.stage, Stage1) else recipe.degradation
-        # Read at once, so that what is wrong with it is told before the first step; by the leader
-        # alone, who validates.
+        # Read at once, so that what is wrong with it is reported before the first step; by rank 0
+        # alone, which validates.
         self._validation: tuple[Tensor, Tensor] | None = None
-        if team is None or team.leads:
+        if context is None or context.is_main:
             self._validation = validation_pairs(
                 Photographs(data / "val", size=recipe.network.image_size),
                 seed=7,
@@ -82,9 +80,9 @@ class VqStage:
         return self._training.averaged
 
     def batches(
-        self, *, first_step: int, workers: int, rank: int = 0, ranks: int = 1
+        self, *, first_step: int, workers: int, rank: int = 0, world_size: int = 1
     ) -> Generator[tuple[Tensor, Tensor]]:
-        """(poor, good) of every step."""
+        """Yields (lq, hq) of every step."""
         recipe = self.recipe
         return batches(
             Photographs(self._data / "train", size=recipe.network.image_size),
@@ -96,7 +94,7 @@ class VqStage:
             degradation=self._degradation,
             workers=workers,
             rank=rank,
-            ranks=ranks,
+            world_size=world_size,
         )
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -107,7 +105,7 @@ class VqStage:
         return [ParameterGroup(list(training.network.parameters()), 1.0, betas)]
 
     def prepare(self, number: int) -> dict[str, float]:
-        """Stage 1 draws its codes anew at stated steps."""
+        """Stage 1 estimates its codes again at stated steps."""
         training = self._training
         if not isinstance(training, CodebookTraining):
             return {}
@@ -115,60 +113,61 @@ class VqStage:
             return {}
         codebook, distance = training.network.quantizer.codebook, 0.0
         with torch.no_grad():
-            if training.team is None or training.team.leads:
+            if training.context is None or training.context.is_main:
                 centres, distance = reestimate_codebook(
                     training.reservoir.vectors(),
                     size=len(codebook),
                     seed=self.recipe.seed + number,
                 )
                 codebook.copy_(centres)
-            if training.team is not None:
-                training.team.share([codebook])
+            if training.context is not None:
+                training.context.broadcast([codebook])
             training.averaged.quantizer.codebook.copy_(codebook)
         training.reservoir.empty()
         return {"kmeans_distance": distance}
 
     def step(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
-        """The losses of step `number`."""
-        poor, good = (place(images, self._device) for images in batch)
-        outcome = step(self._training, poor, good, number)
-        self._drawn, self._good = outcome.images, good
-        return outcome.losses
+        """Returns the losses of step `number`."""
+        lq, hq = (place(images, self._device) for images in batch)
+        result = step(self._training, lq, hq, number)
+        self._drawn, self._good = result.images, hq
+        return result.losses
 
     @property
-    def critics(self) -> Critics | None:
-        """What judges the drawn images."""
-        critics = self._training.critics
-        return critics if critics.configs else None
+    def discriminators(self) -> Discriminators | None:
+        """The networks that score the drawn images."""
+        discriminators = self._training.discriminators
+        return discriminators if discriminators.configs else None
 
-    def critic_groups(self) -> list[ParameterGroup]:
-        """Each critic at its own pace."""
-        return self._training.critics.parameter_groups(self.recipe.critic_betas)
+    def discriminator_groups(self) -> list[ParameterGroup]:
+        """Returns each discriminator at its own pace."""
+        return self._training.discriminators.parameter_groups(self.recipe.discriminator_betas)
 
-    def criticise(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
-        """The critics' losses on what `step` drew of the same batch; empty while none learns."""
-        good = place(batch[1], self._device) if self._good is None else self._good
-        return self._training.critics.losses(self._drawn, good, number)
+    def discriminator_losses(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
+        """Returns the discriminators' losses on what `step` drew of the same batch; empty while
+        none learns."""
+        hq = place(batch[1], self._device) if self._good is None else self._good
+        return self._training.discriminators.losses(self._drawn, hq, number)
 
     def validate(self, picture: Path) -> dict[str, float]:
-        """Mean PSNR (dB, 8-bit peak) of input and branches, and codes in use, on `val`."""
+        """Returns mean PSNR (dB, 8-bit peak) of input and branches, and codes in use, on `val`."""
         if self._validation is None:
-            raise RuntimeError("the leading rank validates")
+            raise RuntimeError("rank 0 validates")
         figures, images = validate(self.averaged, *self._validation, device=self._device)
         save_samples(picture, images)
         return figures
 
     def export(self, path: Path) -> None:
-        """Write the averaged weights as a self-describing fp16 file, if they are VQFR's."""
+        """Writes the averaged weights as a self-describing fp16 file, if they are VQFR's."""
         averaged = self._training.averaged
         if not isinstance(averaged, VqfrV1 | VqfrV2):
             return  # stage 1, or a network that only serves comparison
         # Without the twins that train faster.
         plain = VqfrV1(averaged.config) if isinstance(averaged, VqfrV1) else VqfrV2(averaged.config)
         weights = {name: value.cpu() for name, value in averaged.state_dict().items()}
-        if self.recipe.blend < 1 and self._beginning is not None:
+        if self.recipe.blend < 1 and self._initial_network is not None:
             weights = {
-                name: torch.lerp(self._beginning[name], value, self.recipe.blend)
+                name: torch.lerp(self._initial_network[name], value, self.recipe.blend)
                 for name, value in weights.items()
             }
         plain.load_state_dict(weights)
@@ -182,7 +181,7 @@ class VqStage:
         return {}
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take the reservoir back."""
+        """Takes the reservoir back."""
         if isinstance(self._training, CodebookTraining):
             self._training.reservoir.load_state(state["reservoir"])
 
@@ -190,32 +189,34 @@ class VqStage:
 @torch.no_grad()
 def validate(
     network: CodebookNetwork | RestorationNetwork,
-    poor: Tensor,
-    good: Tensor,
+    lq: Tensor,
+    hq: Tensor,
     *,
     device: torch.device,
 ) -> tuple[dict[str, float], list[Tensor]]:
-    """Mean PSNR (dB, 8-bit peak) of input and branches, codes in use, and images for the grid.
+    """Returns mean PSNR (dB, 8-bit peak) of input and branches, codes in use.
 
-    Returns the figures and [poor, texture, main, good] of the first, evenly spaced four faces.
+    And images for the grid.
+
+    Returns the figures and [lq, texture, main, hq] of the first, evenly spaced four faces.
     """
     outputs, codes = [], []
-    for image in torch.split(poor, 4):
+    for image in torch.split(lq, 4):
         placed = place(image, device)
         outputs.append([branch.float().cpu() for branch in restore(network, placed)])
         codes.append(network.codes(network.encode(placed)).flatten())
     texture, main = (torch.cat([pair[branch] for pair in outputs]) for branch in (0, 1))
     figures = {
-        "psnr_input": psnr(poor, good),
-        "psnr_texture": psnr(texture, good),
-        "psnr_main": psnr(main, good),
+        "psnr_input": psnr(lq, hq),
+        "psnr_texture": psnr(texture, hq),
+        "psnr_main": psnr(main, hq),
         "codes_used": float(torch.unique(torch.cat(codes)).numel()),
     }
-    shown = torch.linspace(0, len(poor) - 1, min(4, len(poor))).round().long()
-    return figures, [images[shown] for images in (poor, texture, main, good)]
+    shown = torch.linspace(0, len(lq) - 1, min(4, len(lq))).round().long()
+    return figures, [images[shown] for images in (lq, texture, main, hq)]
 
 
 def psnr(images: Tensor, truth: Tensor) -> float:
-    """Mean over images (N, 3, H, W) in [-1, 1] of the peak signal-to-noise ratio in dB."""
+    """Returns mean over images (N, 3, H, W) in [-1, 1] of the peak signal-to-noise ratio in dB."""
     squared = ((images.clamp(-1, 1) - truth) / 2).square().mean(dim=(1, 2, 3))
     return float((-10 * squared.clamp_min(1e-10).log10()).mean())

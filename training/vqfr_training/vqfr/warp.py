@@ -5,8 +5,6 @@ through `grid_sample` (vectorised both ways) and one 1×1 convolution gives the 
 times faster. Parameters and their names are those of the network's own module, so state dicts fit.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +15,7 @@ from vqfr_media.network.deform import ModulatedDeformConv, TextureWarp
 def sampled_deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, *, mask: Tensor
 ) -> Tensor:
-    """What torchvision.ops.deform_conv2d computes, for 3×3 kernels, stride 1, padding 1.
+    """Returns what torchvision.ops.deform_conv2d computes, for 3×3 kernels, stride 1, padding 1.
 
     `x` (N, C, H, W), `offset` (N, 2·9·G, H, W) as (dy, dx) pixels, `mask` (N, 9·G, H, W), `weight`
     (O, C, 3, 3), `bias` (O,). Returns (N, O, H, W).
@@ -63,7 +61,7 @@ class SampledDeformConv(nn.Module):
 
 
 def use_sampled_warps(network: nn.Module) -> None:
-    """Replace every warp's deformable convolution by its twin that trains faster on a CPU."""
+    """Replaces every warp's deformable convolution by its twin that trains faster on a CPU."""
     for module in list(network.modules()):
         if isinstance(module, TextureWarp):
             module.register_module("dcn", SampledDeformConv(module.dcn))

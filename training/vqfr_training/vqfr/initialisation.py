@@ -1,7 +1,5 @@
 """The weights a network begins with."""
 
-from __future__ import annotations
-
 from typing import cast
 
 from torch import nn
@@ -11,8 +9,8 @@ from vqfr_media.network.deform import ModulatedDeformConv
 from vqfr_training.vqfr.ablations import SingleBranch
 
 
-def start_linear(network: nn.Module) -> None:
-    """Begin as a linear network that keeps the signal's variance, with warps that do nothing.
+def initialise_linear(network: nn.Module) -> None:
+    """Initialises as a linear network that keeps the signal's variance, with warps that do nothing.
 
     With PyTorch's own initial weights every convolution outside a residual block divides the
     variance by three, and what reaches the code grid comes from the blocks' noise: stage 1 then
@@ -37,8 +35,9 @@ def start_linear(network: nn.Module) -> None:
             module.weight.data *= 2  # the mask begins at one half
 
 
-def start_as_plain(network: SingleBranch) -> None:
-    """Begin as the pretrained texture decoder: the features of the input join in as they learn."""
+def initialise_as_texture_decoder(network: SingleBranch) -> None:
+    """Initialises as the pretrained texture decoder: the features of the input join in as they
+    learn."""
     for block in network.fusion_dict.values():
         shortcut = cast(nn.Conv2d, cast(ResidualBlock, block).shortcut_conv)
         nn.init.dirac_(shortcut.weight)

@@ -1,17 +1,19 @@
 """What people wear and what hides them: drawn on a portrait before it is placed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from vqfr_training.detector.portraits import Picture, Portrait
+from vqfr_training.data.picture_files import Picture
+from vqfr_training.detector.portraits import Portrait
 
 
-def dress(portrait: Portrait, generator: np.random.Generator) -> Portrait:
-    """The portrait cut out anew, perhaps with glasses, a cap, a beard, a mask, another mouth."""
+def add_accessories(portrait: Portrait, generator: np.random.Generator) -> Portrait:
+    """Returns the portrait cut out anew, perhaps with glasses, a cap, a beard, a mask.
+
+    Another mouth.
+    """
     image = portrait.image.copy()
     image[..., 3] = _cut_out(portrait, generator)
     unit, draw = portrait.unit, generator.random
@@ -63,7 +65,7 @@ def dress(portrait: Portrait, generator: np.random.Generator) -> Portrait:
 
 
 def _cut_out(portrait: Portrait, generator: np.random.Generator) -> Picture:
-    """Opacity: the person, the head, an oval, or a rectangle as in a printed photograph."""
+    """Returns opacity: the person, the head, an oval, or a rectangle as in a printed photograph."""
     side = portrait.image.shape[0]
     matte = portrait.image[..., 3]
     what = generator.random()
@@ -90,7 +92,7 @@ def _cut_out(portrait: Portrait, generator: np.random.Generator) -> Picture:
 
 
 def _dye(image: Picture, portrait: Portrait, generator: np.random.Generator) -> None:
-    """Lighten, darken or tint what lies outside the face, hair above all."""
+    """Lightens, darken or tint what lies outside the face, hair above all."""
     side = image.shape[0]
     outside = np.zeros((side, side), np.uint8)
     radii = _at((portrait.unit * 0.72, portrait.unit * 0.95))

@@ -1,11 +1,10 @@
 """A run's figures and samples for TensorBoard, in its run folder: `tensorboard --logdir RUN`."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -13,15 +12,18 @@ import numpy as np
 logger = logging.getLogger(__name__)
 
 
-def open_board(out: Path, *, done: int) -> Board | None:
-    """The run's board, or None where TensorBoard is not installed; the log says so."""
+def open_tensorboard_logger(out: Path, *, done: int) -> "TensorBoardLogger | None":
+    """Returns the run's TensorBoard log, or None where TensorBoard is not installed.
+
+    The log says so.
+    """
     if importlib.util.find_spec("tensorboard") is None:
         logger.info("no TensorBoard here: the curves are in log.jsonl alone")
         return None
-    return Board(out, done=done)
+    return TensorBoardLogger(out, done=done)
 
 
-class Board:
+class TensorBoardLogger:
     """Writes event files; close it, or use it in a `with` block.
 
     Of a run that goes on after `done` steps, what was written of later ones leaves the curves.
@@ -33,18 +35,18 @@ class Board:
 
         self._writer = SummaryWriter(str(out / "board"), purge_step=done + 1 if done else None)
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
+    def add_scalars(self, values: Mapping[str, float], step: int) -> None:
         """One point for each curve; names with a slash share a group."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
-    def picture(self, path: Path, step: int) -> None:
+    def add_picture(self, path: Path, step: int) -> None:
         """The picture in `path`, as the run folder has it.
 
         Raises:
@@ -56,5 +58,5 @@ class Board:
         self._writer.add_image("samples", np.asarray(pixels), step, dataformats="HWC")
 
     def close(self) -> None:
-        """Write what waits, and close the file."""
+        """Writes what waits, and close the file."""
         self._writer.close()

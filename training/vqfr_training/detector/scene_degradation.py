@@ -1,11 +1,9 @@
 """Light on a face, and what cameras and codecs do to a whole scene."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 
-from vqfr_training.detector.portraits import Picture
+from vqfr_training.data.picture_files import Picture
 
 
 def relight(patch: Picture, generator: np.random.Generator) -> Picture:
@@ -34,7 +32,7 @@ def relight(patch: Picture, generator: np.random.Generator) -> Picture:
     return np.asarray(lit, np.uint8)
 
 
-def damage(image: Picture, generator: np.random.Generator) -> tuple[Picture, float]:
+def degrade_scene(image: Picture, generator: np.random.Generator) -> tuple[Picture, float]:
     """Tint, darkness, grey, blur, low resolution, noise and compression of a whole picture.
 
     Returns the picture and how many of its pixels now make one that can be told from the next.
@@ -90,7 +88,7 @@ def _grade(image: Picture, generator: np.random.Generator) -> Picture:
 
 
 def _shake(image: Picture, generator: np.random.Generator) -> Picture:
-    """A straight camera movement during the exposure."""
+    """Returns a straight camera movement during the exposure."""
     length = int(generator.integers(3, 10))
     kernel = np.zeros((length, length), np.float32)
     angle, middle = generator.uniform(0, np.pi), (length - 1) / 2

@@ -1,7 +1,5 @@
 """Ranks: alone everything is the identity, together gradients are those of the whole batch."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from vqfr_training.scale import Team, alone, joined
+from vqfr_training.distributed import DistributedContext, distributed_context, single_process
 
 from tests.paths import ROOT
 
@@ -21,8 +19,8 @@ import json, sys
 from pathlib import Path
 import torch
 from torch import nn
-import vqfr_training.scale
-from vqfr_training.scale import joined
+import vqfr_training.distributed
+from vqfr_training.distributed import joined
 
 training.scale._PIECE = 100  # bytes: the gradients travel in several pieces
 torch.manual_seed(3)
@@ -58,37 +56,40 @@ with joined() as team:
 
 
 def test_alone_everything_is_the_identity() -> None:
-    team = alone()
-    assert (team.rank, team.ranks, team.leads) == (0, 1, True)
+    context = single_process()
+    assert (context.rank, context.world_size, context.is_main) == (0, 1, True)
     weight = torch.nn.Parameter(torch.ones(3))
     weight.square().sum().backward()  # type: ignore[no-untyped-call]
-    team.average_gradients([weight])
+    context.average_gradients([weight])
     assert weight.grad is not None
     assert weight.grad.tolist() == [2, 2, 2]
     losses = {"total": torch.tensor(1.5)}
-    assert team.mean(losses) == losses
+    assert context.mean(losses) == losses
     latents = torch.rand(2, 3)
-    assert torch.equal(team.gather(latents), latents)
-    team.share([latents])
-    team.wait()
+    assert torch.equal(context.gather(latents), latents)
+    context.broadcast([latents])
+    context.barrier()
 
 
 def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined() as team:
-        assert team.ranks == 1
+    with distributed_context() as context:
+        assert context.world_size == 1
     assert not torch.distributed.is_initialized()
 
 
 def test_wrong_teams_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"rank must be within 0\.\.0, got 1"):
-        Team(CPU, rank=1)
+        DistributedContext(CPU, rank=1)
     with pytest.raises(ValueError, match="2 ranks with"):
-        Team(CPU, ranks=2)
+        DistributedContext(CPU, world_size=2)
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ValueError, match="started 4 ranks here, but there are 2 GPUs"), joined():
+    with (
+        pytest.raises(ValueError, match="started 4 ranks here, but there are 2 GPUs"),
+        distributed_context(),
+    ):
         pass
 
 
@@ -97,10 +98,15 @@ def test_two_ranks_are_one_with_the_whole_batch(tmp_path: Path) -> None:
     script = tmp_path / "work.py"
     script.write_text(WORK)
     root = str(ROOT)
-    for ranks in (1, 2):
-        (tmp_path / str(ranks)).mkdir()
+    for world_size in (1, 2):
+        (tmp_path / str(world_size)).mkdir()
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc_per_node", str(ranks), str(script), str(tmp_path / str(ranks))]
+        command += [
+            "--nproc_per_node",
+            str(world_size),
+            str(script),
+            str(tmp_path / str(world_size)),
+        ]
         done = subprocess.run(
             command,
             env={"PYTHONPATH": root, "PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": ""},

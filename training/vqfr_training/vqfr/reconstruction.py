@@ -1,9 +1,9 @@
-"""What compares a drawn image with the good one: pixels, gradients, features.
+"""The reconstruction loss.
+
+A drawn image against the high-quality one, by pixels, gradients, features.
 
 Shapes: images (N, 3, S, S) RGB in [-1, 1].
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from vqfr_training.vqfr.perceptual import Features, Vgg16, perceptual_losses
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """How unlike the good image a drawn one is."""
+class ReconstructionTerms:
+    """How much a drawn image differs from the high-quality one."""
 
     total: Tensor
     """The weighted sum."""
@@ -29,8 +29,8 @@ class Likeness:
 
 
 @dataclass(frozen=True)
-class Yardstick:
-    """What a stage compares by."""
+class ReconstructionLoss:
+    """What a stage compares, and how much each part counts."""
 
     stage: Stage1 | Stage2
     weight: Tensor
@@ -38,20 +38,20 @@ class Yardstick:
     features: Features | None
     """What the perceptual term compares."""
 
-    def features_of(self, good: Tensor) -> list[Tensor] | None:
-        """The features of the good image, for `compare`; no gradient goes there."""
+    def features_of(self, hq: Tensor) -> list[Tensor] | None:
+        """Returns the features of the high-quality image, for `compare`; no gradient goes there."""
         with torch.no_grad():
-            return None if self.features is None else self.features(good)
+            return None if self.features is None else self.features(hq)
 
     def compare(
-        self, image: Tensor, good: Tensor, seen: list[Tensor] | None, *, pixel: float
-    ) -> Likeness:
-        """`image` and `good`, whose features are `seen`; pixels and gradients weigh `pixel`."""
+        self, image: Tensor, hq: Tensor, seen: list[Tensor] | None, *, pixel: float
+    ) -> ReconstructionTerms:
+        """`image` and `hq`, whose features are `seen`; pixels and gradients weigh `pixel`."""
         stage = self.stage
         parts = {
-            "pixel": _weighed(pixel, lambda: weighted_l1(image, good, self.weight)),
+            "pixel": _weighed(pixel, lambda: weighted_l1(image, hq, self.weight)),
             "gradient": _weighed(
-                pixel * stage.gradient, lambda: gradient_l1(image, good, self.weight)
+                pixel * stage.gradient, lambda: gradient_l1(image, hq, self.weight)
             ),
         }
         total = pixel * (parts["pixel"] + stage.gradient * parts["gradient"])
@@ -64,10 +64,13 @@ class Yardstick:
             perceptual = torch.stack(list(compared.values())).sum()
             parts |= compared
             total = total + perceptual
-        return Likeness(total, perceptual, parts)
+        return ReconstructionTerms(total, perceptual, parts)
 
 
 def _weighed(weight: float, loss: Callable[[], Tensor]) -> Tensor:
-    """The loss; what weighs nothing is only for the log, and keeps nothing for going back."""
+    """Returns the loss.
+
+    What weighs nothing is only for the log, and keeps nothing for going back.
+    """
     with torch.set_grad_enabled(weight != 0 and torch.is_grad_enabled()):
         return loss()

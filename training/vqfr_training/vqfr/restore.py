@@ -1,17 +1,10 @@
-"""`python -m vqfr_training restore RECIPE --run RUN --data FOLDER --out FOLDER`.
+"""Restoring a folder of aligned faces with the averaged weights of a run.
 
 Draws any trained network's pictures, for `evaluate` to measure; stage 1 and what only serves
 comparison are not exported.
 """
 
-from __future__ import annotations
-
-import argparse
 import json
-import logging
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,12 +13,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vqfr_media.errors import OutputError
-from vqfr_training.configs import Recipe, Stage1, VqRecipe
+from vqfr_media.files import atomic_folder
+from vqfr_training.configs import Stage1, VqRecipe
 from vqfr_training.data.photographs import to_pixels, to_tensor
-from vqfr_training.data.picture_files import list_pictures, read_picture, size_of
-from vqfr_training.evaluation.face_networks import Picture
-from vqfr_training.recipes import RECIPES, find_recipe
+from vqfr_training.data.picture_files import Picture, list_pictures, read_picture, size_of
 from vqfr_training.records import load_fitting
 from vqfr_training.stage import place
 from vqfr_training.vqfr.networks import (
@@ -37,46 +28,9 @@ from vqfr_training.vqfr.networks import (
     restore,
 )
 
-logger = logging.getLogger(__name__)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Of `restore`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vqfr_training restore",
-        description="Restore a folder of aligned faces with a run's averaged weights.",
-    )
-    parser.add_argument("recipe", choices=RECIPES, help="what the run trained")
-    parser.add_argument(
-        "--run", type=Path, required=True, help="run folder, checkpoint or network.safetensors"
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder of faces of the recipe's size"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="new folder of PNGs")
-    parser.add_argument("--threads", type=int, help="CPU threads of the network [all]")
-    return parser
-
-
-def run(arguments: list[str]) -> None:
-    """Do it.
-
-    Raises:
-        ValueError: what was given does not fit together.
-        OutputError: a picture cannot be written.
-    """
-    options = make_parser().parse_args(arguments)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    recipe = find_recipe(options.recipe)
-    if not isinstance(recipe, Recipe):
-        raise ValueError(f"{recipe.name} trains no single network that draws faces")
-    count = restore_folder(load_trained(recipe, options.run), options.data, options.out)
-    logger.info("%d pictures in %s", count, options.out)
-
 
 def load_trained(recipe: VqRecipe, trained: Path) -> CodebookNetwork | RestorationNetwork:
-    """The network of `recipe` with a run's averaged weights, on the GPU where there is one.
+    """Returns the network of `recipe` with a run's averaged weights, on the GPU where there is one.
 
     Args:
         recipe: what was trained, or another with the same network.
@@ -100,7 +54,7 @@ def load_trained(recipe: VqRecipe, trained: Path) -> CodebookNetwork | Restorati
 
 
 def restore_folder(network: CodebookNetwork | RestorationNetwork, data: Path, out: Path) -> int:
-    """Restore every picture below `data` into a PNG of the same name in `out`; returns how many.
+    """Restores every picture below `data` into a PNG of the same name in `out`; returns how many.
 
     What is written is the main branch where there is one. `out` appears when all of it is there.
 
@@ -115,7 +69,7 @@ def restore_folder(network: CodebookNetwork | RestorationNetwork, data: Path, ou
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out} is there already: remove it or choose another folder")
     size = network.config.image_size
-    with _whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         for name, path in tqdm(pictures.items(), desc=data.name, mininterval=5):
             picture = read_picture(path)
             if picture.shape[:2] != (size, size):
@@ -125,10 +79,10 @@ def restore_folder(network: CodebookNetwork | RestorationNetwork, data: Path, ou
 
 
 @torch.inference_mode()
-def restore_picture(network: CodebookNetwork | RestorationNetwork, poor: Picture) -> Picture:
-    """One aligned face of the network's size."""
+def restore_picture(network: CodebookNetwork | RestorationNetwork, lq: Picture) -> Picture:
+    """Returns one aligned face of the network's size."""
     device = next(network.parameters()).device
-    image = place(to_tensor([np.asarray(poor / np.float32(255))]), device)
+    image = place(to_tensor([np.asarray(lq / np.float32(255))]), device)
     # Alone, for in a batch the last digits, and with them codes, depend on the others.
     drawn = restore(network, image).main[0].float().cpu()
     return to_pixels(drawn)
@@ -147,21 +101,6 @@ def _check_recorded(recipe: VqRecipe, trained: Path) -> None:
         raise ValueError(
             f"{trained} is a run of {recorded['name']}, whose network is not {recipe.name}'s"
         )
-
-
-@contextmanager
-def _whole_folder(out: Path) -> Iterator[Path]:
-    """A folder that gets its name when it is complete; what a killed run left is begun anew."""
-    partial = out.with_name(f"{out.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        partial.replace(out)
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write(path: Path, picture: Picture) -> None:

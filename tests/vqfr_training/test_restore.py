@@ -1,7 +1,5 @@
 """`python -m vqfr_training restore`: a run's pictures are those of its network, of every kind."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +23,7 @@ from vqfr_training.vqfr.networks import (
     restoration_network,
     restore,
 )
-from vqfr_training.vqfr.restore_command import load_trained, make_parser, restore_folder
+from vqfr_training.vqfr.restore import load_trained, restore_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -60,9 +58,9 @@ def runs(drawn_faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def poor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lq(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three pictures of 64 px, one of them in a folder of its own and a BMP."""
-    folder = tmp_path_factory.mktemp("poor")
+    folder = tmp_path_factory.mktemp("lq")
     (folder / "more").mkdir()
     generator = np.random.default_rng(2)
     for name in ("a.png", "b.png", "more/c.bmp"):
@@ -97,36 +95,36 @@ def drawn_by_hand(recipe: Recipe[Any], trained: Path, picture: Picture) -> Pictu
 
 @pytest.mark.parametrize("kind", ["stage1", "parallel", "single", "simple"])
 def test_the_pictures_are_those_of_the_averaged_network(
-    kind: str, runs: Path, poor: Path, tmp_path: Path
+    kind: str, runs: Path, lq: Path, tmp_path: Path
 ) -> None:
     recipe, out = variant(kind), tmp_path / "deep/out"
-    assert restore_folder(load_trained(recipe, runs / kind), poor, out) == 3
+    assert restore_folder(load_trained(recipe, runs / kind), lq, out) == 3
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*"))
     assert files == ["a.png", "b.png", "more/c.png"]
     for source in ("a.png", "b.png", "more/c.bmp"):
-        expected = drawn_by_hand(recipe, runs / kind, read(poor / source))
+        expected = drawn_by_hand(recipe, runs / kind, read(lq / source))
         restored = read((out / source).with_suffix(".png"))
         np.testing.assert_array_equal(restored, expected)
     assert len(list(out.parent.iterdir())) == 1
 
 
-def test_the_main_branch_is_what_is_written(runs: Path, poor: Path, tmp_path: Path) -> None:
+def test_the_main_branch_is_what_is_written(runs: Path, lq: Path, tmp_path: Path) -> None:
     network = load_trained(variant("parallel"), runs / "parallel")
-    restore_folder(network, poor, tmp_path / "out")
+    restore_folder(network, lq, tmp_path / "out")
     with torch.no_grad():
-        branches = restore(network, tensor(read(poor / "a.png")))
+        branches = restore(network, tensor(read(lq / "a.png")))
     assert not torch.allclose(branches.texture, branches.main, atol=0.1)
     written = tensor(read(tmp_path / "out/a.png"))
     torch.testing.assert_close(written, branches.main.clamp(-1, 1), atol=1 / 127.5, rtol=0)
 
 
 def test_the_command_restores_and_evaluate_measures(
-    runs: Path, poor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, lq: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, report = tmp_path / "out", tmp_path / "report.json"
-    command = ["restore", "smoke_stage2", "--data", str(poor), "--threads", "1"]
+    command = ["restore", "smoke_stage2", "--data", str(lq), "--threads", "1"]
     assert main([*command, "--run", str(runs / "parallel"), "--out", str(out)]) == 0
-    measured = ["--restored", str(out), "--truth", str(poor), "--metrics", "psnr"]
+    measured = ["--restored", str(out), "--truth", str(lq), "--metrics", "psnr"]
     assert main(["evaluate", *measured, "--out", str(report)]) == 0
     assert set(json.loads(report.read_text())["results"]["psnr"]["each"]) == {"a", "b", "more/c"}
     # A checkpoint by itself and the exported network do as well.
@@ -163,12 +161,12 @@ def test_another_recipe_s_run_is_refused(runs: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_where_something_is_wrong(
-    runs: Path, poor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, lq: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, out = load_trained(variant("stage1"), runs / "stage1"), tmp_path / "out"
     mixed = tmp_path / "mixed"
     mixed.mkdir()
-    (mixed / "a.png").write_bytes((poor / "a.png").read_bytes())
+    (mixed / "a.png").write_bytes((lq / "a.png").read_bytes())
     cv2.imwrite(str(mixed / "b.png"), np.zeros((64, 60, 3), np.uint8))
     with pytest.raises(ValueError, match=r"b\.png is 60x64, not 64x64"):
         restore_folder(network, mixed, out)
@@ -178,29 +176,24 @@ def test_nothing_is_written_where_something_is_wrong(
     with pytest.raises(ValueError, match="nowhere is not a folder"):
         restore_folder(network, tmp_path / "nowhere", out)
     with pytest.raises(ValueError, match="lies in"):
-        restore_folder(network, poor, poor / "out")
+        restore_folder(network, lq, lq / "out")
     monkeypatch.setattr(cv2, "imwrite", lambda *_: False)
     with pytest.raises(OSError, match=r"cannot write .*out: a\.png could not be written"):
-        restore_folder(network, poor, out)
+        restore_folder(network, lq, out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mixed"]
     out.mkdir()
     (out / "mine.txt").touch()
     with pytest.raises(ValueError, match="is there already"):
-        restore_folder(network, poor, out)
+        restore_folder(network, lq, out)
     with pytest.raises(ValueError, match="is there already"):
-        restore_folder(network, poor, out / "mine.txt")
+        restore_folder(network, lq, out / "mine.txt")
 
 
-def test_what_a_killed_one_left_is_begun_anew(runs: Path, poor: Path, tmp_path: Path) -> None:
+def test_what_a_killed_one_left_is_begun_anew(runs: Path, lq: Path, tmp_path: Path) -> None:
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial/old.png").touch()
     (tmp_path / "out").mkdir()  # empty: as good as absent
     network = load_trained(variant("stage1"), runs / "stage1")
-    assert restore_folder(network, poor, tmp_path / "out") == 3
+    assert restore_folder(network, lq, tmp_path / "out") == 3
     assert not (tmp_path / "out/old.png").exists()
     assert not (tmp_path / "out.partial").exists()
-
-
-def test_the_flags_are_these() -> None:
-    flags = {flag for action in make_parser()._actions for flag in action.option_strings}
-    assert flags == {"-h", "--help", "--run", "--data", "--out", "--threads"}

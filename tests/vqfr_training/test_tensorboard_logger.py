@@ -1,7 +1,5 @@
 """TensorBoard's own reader finds what was written."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from vqfr_training.board import Board, open_board
+from vqfr_training.tensorboard_logger import TensorBoardLogger, open_tensorboard_logger
 
 
 def read(out: Path) -> Any:
@@ -23,13 +21,13 @@ def read(out: Path) -> Any:
 def test_curves_and_pictures_come_back(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (12, 20, 3)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "samples.png"), pixels[..., ::-1])
-    with Board(tmp_path) as board:
+    with TensorBoardLogger(tmp_path) as tensorboard:
         for step in (1, 2, 3):
-            board.scalars({"losses/total": 1 / step, "losses/code": 0.5}, step)
-        board.picture(tmp_path / "samples.png", 3)
+            tensorboard.add_scalars({"losses/total": 1 / step, "losses/code": 0.5}, step)
+        tensorboard.picture(tmp_path / "samples.png", 3)
         (tmp_path / "broken.png").write_bytes(b"x")
         with pytest.raises(ValueError, match=r"broken\.png is not a readable picture"):
-            board.picture(tmp_path / "broken.png", 3)
+            tensorboard.picture(tmp_path / "broken.png", 3)
     events = read(tmp_path)
     curve = [(event.step, event.value) for event in events.Scalars("losses/total")]
     assert curve == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
@@ -39,12 +37,12 @@ def test_curves_and_pictures_come_back(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_overwrites_what_it_does_again(tmp_path: Path) -> None:
-    with Board(tmp_path) as board:
+    with TensorBoardLogger(tmp_path) as tensorboard:
         for step in (1, 2, 3, 4):
-            board.scalars({"total": float(step)}, step)
-    with Board(tmp_path, done=2) as board:
+            tensorboard.add_scalars({"total": float(step)}, step)
+    with TensorBoardLogger(tmp_path, done=2) as tensorboard:
         for step in (3, 4, 5):
-            board.scalars({"total": 10.0 * step}, step)
+            tensorboard.add_scalars({"total": 10.0 * step}, step)
     curve = [(event.step, event.value) for event in read(tmp_path).Scalars("total")]
     assert curve == [(1, 1), (2, 2), (3, 30), (4, 40), (5, 50)]
 
@@ -54,4 +52,4 @@ def test_without_tensorboard_there_is_no_board(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.delitem(sys.modules, "tensorboard", raising=False)
-    assert open_board(tmp_path, done=0) is None
+    assert open_tensorboard_logger(tmp_path, done=0) is None

@@ -1,7 +1,5 @@
 """What StyleGAN2's and SWAGAN's discriminators are made of. Features are (N, C, H, W)."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -10,7 +8,7 @@ from torch.nn import functional as F
 
 
 def haar(image: Tensor) -> Tensor:
-    """The orthonormal Haar transform: (N, C, H, W) -> (N, 4 C, H/2, W/2), means first.
+    """Returns the orthonormal Haar transform: (N, C, H, W) -> (N, 4 C, H/2, W/2), means first.
 
     The bands are the mean, the differences across, down and along the diagonal, each C channels.
     """
@@ -26,7 +24,7 @@ def haar(image: Tensor) -> Tensor:
 
 
 def strengthen(image: Tensor, *, contrast: float, size: int = 8) -> Tensor:
-    """The image (N, C, H, W) with what is finer than `size` pixels `contrast` times as strong.
+    """Returns the image (N, C, H, W) with details below `size` pixels `contrast` times as strong.
 
     H and W are multiples of `size`.
     """
@@ -60,13 +58,12 @@ def blur_down(image: Tensor) -> Tensor:
 
 
 class GlobalConv(nn.Module):
-    """A convolution of a global critic, leaky ReLU behind it unless it is `linear`.
+    """A convolution of a global discriminator, leaky ReLU behind it unless it is `linear`.
 
-    Its weights have PyTorch's initial values and spectral normalisation, as VQFR's critics have;
-    `equalised`, they are normal and scaled at run time, with a gain of √2 behind (StyleGAN2), which
-    asks for learning rates a hundred times as high. With `down`, the kernel (1, 3, 3, 1) is applied
-    and the stride is 2.
-    """
+    Its weights have PyTorch's initial values and spectral normalisation, as VQFR's discriminators
+    have; `equalised`, they are normal and scaled at run time, with a gain of √2 behind (StyleGAN2),
+    which asks for learning rates a hundred times as high. With `down`, the kernel (1, 3, 3, 1) is
+    applied and the stride is 2."""
 
     def __init__(
         self,
@@ -92,7 +89,7 @@ class GlobalConv(nn.Module):
         self._down, self._padding = down, size // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H, W), half as large with `down`."""
+        """Returns (N, inputs, H, W) -> (N, outputs, H, W), half as large with `down`."""
         weight = self.weight * self._scale
         if self._down and weight.shape[-1] == 1:
             x = F.conv2d(blur_down(x), weight)
@@ -122,5 +119,5 @@ class ScaledLinear(nn.Module):
         self._scale = 1 / math.sqrt(inputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs) -> (N, outputs)."""
+        """Returns (N, inputs) -> (N, outputs)."""
         return F.linear(x, self.weight * self._scale, self.bias)

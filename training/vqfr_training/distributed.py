@@ -1,13 +1,11 @@
 """Several processes that train one network: ranks under torchrun, on one machine or many.
 
-Lightning Fabric does the plumbing: which device is whose, the process group of torchrun's
+Lightning Fabric provides the basics: which device is whose, the process group of torchrun's
 variables, collective operations. Its wrappers around modules are not used. A stage calls parts of
-its networks (encode, look-up, decode, critics) in its own order, while DistributedDataParallel
-counts on one `forward` for each backward pass; so gradients are averaged here, after the backward
-pass, in few large pieces. A run by itself is a team of one, for which all of this is the identity.
-"""
-
-from __future__ import annotations
+its networks (encode, look-up, decode, discriminators) in its own order, while
+DistributedDataParallel counts on one `forward` for each backward pass; so gradients are averaged
+here, after the backward pass, in few large pieces. A process by itself has rank 0 of 1, for which
+all of this is the identity."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,55 +20,58 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 # Bytes of gradients that travel at once: few messages, and little memory beside the gradients.
-_PIECE = 64 << 20
+_CHUNK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Team:
+class DistributedContext:
     """The ranks of one run."""
 
     device: torch.device
     """Where this rank computes."""
     rank: int = 0
-    ranks: int = 1
-    fabric: Fabric | None = None
-    """The plumbing; None for a team of one."""
+    world_size: int = 1
+    fabric: "Fabric | None" = None
+    """Lightning's; None for a single process."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.ranks:
-            raise ValueError(f"rank must be within 0..{self.ranks - 1}, got {self.rank}")
-        if (self.fabric is None) != (self.ranks == 1):
-            raise ValueError(f"{self.ranks} ranks with {self.fabric = }")
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank must be within 0..{self.world_size - 1}, got {self.rank}")
+        if (self.fabric is None) != (self.world_size == 1):
+            raise ValueError(f"{self.world_size} ranks with {self.fabric = }")
 
     @property
-    def leads(self) -> bool:
-        """Whether this rank is the one that writes files and tells of progress."""
+    def is_main(self) -> bool:
+        """Whether this rank, number 0, writes files and reports progress."""
         return self.rank == 0
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over all ranks: that of the whole batch.
+        """Replaces each gradient by its mean over all ranks: that of the whole batch.
 
         Exact for losses that are means over a batch's samples. Parameters without a gradient are
         left alone; they have to be the same ones on all ranks.
         """
         if self.fabric is None:
             return
-        piece: list[Tensor] = []
+        chunk: list[Tensor] = []
         size = 0
         for parameter in parameters:
             if parameter.grad is None:
                 continue
             gradient = parameter.grad
-            if piece and (size + gradient.nbytes > _PIECE or gradient.dtype != piece[0].dtype):
-                self._average(piece)
-                piece, size = [], 0
-            piece.append(gradient)
+            is_full = size + gradient.nbytes > _CHUNK_BYTES
+            if chunk and (is_full or gradient.dtype != chunk[0].dtype):
+                self._average(chunk)
+                chunk, size = [], 0
+            chunk.append(gradient)
             size += gradient.nbytes
-        if piece:
-            self._average(piece)
+        if chunk:
+            self._average(chunk)
 
     def _average(self, gradients: list[Tensor]) -> None:
-        mean = self._sum(torch.cat([gradient.flatten() for gradient in gradients])) / self.ranks
+        mean = (
+            self._sum(torch.cat([gradient.flatten() for gradient in gradients])) / self.world_size
+        )
         parts = torch.split(mean, [gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
@@ -81,31 +82,31 @@ class Team:
         return tensor
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each single value's mean over all ranks, for the log."""
+        """Returns each single value's mean over all ranks, for the log."""
         if self.fabric is None or not values:
             return dict(values)
         flat = torch.stack([value.detach().float().reshape(()) for value in values.values()])
-        mean = self._sum(flat) / self.ranks
+        mean = self._sum(flat) / self.world_size
         return dict(zip(values, mean.unbind(), strict=True))
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """(N, …) of every rank, one below the other in the ranks' order; without gradients.
+        """Returns (N, …) of every rank, one below the other in the ranks' order; without gradients.
 
         So a batch shared out by rank comes back in its own order.
         """
         if self.fabric is None:
             return tensor.detach()
         mine = tensor.detach().contiguous()
-        every = [torch.empty_like(mine) for _ in range(self.ranks)]
+        every = [torch.empty_like(mine) for _ in range(self.world_size)]
         torch.distributed.all_gather(every, mine)  # Fabric's own uses what PyTorch is giving up
         return torch.cat(every)
 
     @torch.no_grad()
-    def share(self, tensors: Iterable[Tensor]) -> None:
-        """Give every rank the leader's values, in place: what was drawn or fitted there.
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Gives every rank the values of rank 0, in place: what was drawn or fitted there.
 
-        Equal seeds draw the same on equal machines only; ranks that begin differently never meet.
-        """
+        Equal seeds draw the same on equal machines only; ranks with different initial weights never
+        become equal."""
         if self.fabric is None:
             return
         for tensor in tensors:
@@ -114,29 +115,29 @@ class Team:
             tensor.copy_(sent)
 
     def synchronise_norms[Module: nn.Module](self, module: Module) -> Module:
-        """The module with batch norms that see the whole batch: of several GPUs alone.
+        """Returns the module with batch norms that see the whole batch: of several GPUs alone.
 
         PyTorch has them for GPUs only; on CPUs each rank's own share has to do.
         """
-        if self.ranks == 1 or self.device.type != "cuda":
+        if self.world_size == 1 or self.device.type != "cuda":
             return module
         converted: Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return converted
 
-    def wait(self) -> None:
-        """Until all ranks are here."""
+    def barrier(self) -> None:
+        """Waits until all ranks are here."""
         if self.fabric is not None:
             self.fabric.barrier()
 
 
-def alone() -> Team:
-    """A team of one, on the GPU where there is one."""
-    return Team(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+def single_process() -> DistributedContext:
+    """This process alone, on the GPU where there is one."""
+    return DistributedContext(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @contextmanager
-def joined() -> Iterator[Team]:
-    """This process's place: among torchrun's ranks where it was started by it, else `alone`.
+def distributed_context() -> Iterator[DistributedContext]:
+    """Yields this process's rank among torchrun's, or `single_process` where it was started alone.
 
     One GPU a rank where there are any, else CPUs with gloo. Use it once a process, around all its
     runs.
@@ -144,12 +145,12 @@ def joined() -> Iterator[Team]:
     Raises:
         ValueError: the machine has fewer GPUs than torchrun started ranks.
     """
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if ranks == 1:
-        yield alone()
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        yield single_process()
         return
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", str(ranks)))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size)))
     if gpus and gpus < here:
         raise ValueError(f"torchrun started {here} ranks here, but there are {gpus} GPUs")
     from lightning_fabric import Fabric
@@ -157,11 +158,11 @@ def joined() -> Iterator[Team]:
     fabric = Fabric(
         accelerator="cuda" if gpus else "cpu",
         devices=here,
-        num_nodes=ranks // here,
+        num_nodes=world_size // here,
         strategy="ddp",
     )
     fabric.launch()
     try:
-        yield Team(fabric.device, fabric.global_rank, fabric.world_size, fabric)
+        yield DistributedContext(fabric.device, fabric.global_rank, fabric.world_size, fabric)
     finally:
         torch.distributed.destroy_process_group()

@@ -1,16 +1,13 @@
 """Recomputing blocks changes what is kept, and no number."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from vqfr_training.recipes import smoke_stage2
-from vqfr_training.vqfr.memory import recompute_blocks
-from vqfr_training.vqfr.networks import restoration_network, restore
-from vqfr_training.vqfr.starting import start_linear
+from vqfr_training.vqfr.initialisation import initialise_linear
+from vqfr_training.vqfr.networks import recompute_blocks, restoration_network, restore
 from vqfr_training.vqfr.warp import use_sampled_warps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -20,7 +17,7 @@ def made(*, recompute: bool) -> nn.Module:
     torch.manual_seed(0)
     recipe = smoke_stage2()
     network = restoration_network(recipe.network, recipe.stage)  # type: ignore[arg-type]
-    start_linear(network)
+    initialise_linear(network)
     for parameter in network.parameters():
         parameter.data += 0.01 * torch.randn_like(parameter)
     use_sampled_warps(network)

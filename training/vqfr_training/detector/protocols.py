@@ -1,7 +1,5 @@
 """What a face detector is to those who train and measure one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -9,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Found(Protocol):
+class DetectedFace(Protocol):
     """A face that a detector found; the package's `Face` is one."""
 
     @property
@@ -25,5 +23,5 @@ class Found(Protocol):
         """Within 0..1."""
 
 
-type Finder = Callable[[NDArray[np.uint8]], Sequence[Found]]
+type FaceDetector = Callable[[NDArray[np.uint8]], Sequence[DetectedFace]]
 """From an (h, w, 3) RGB picture to its faces, best first."""

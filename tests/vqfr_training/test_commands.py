@@ -1,0 +1,122 @@
+"""The command line of training: its flags, what it says of mistakes, how fast it is there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from vqfr_training.__main__ import main
+from vqfr_training.commands import EvaluateDetectorCommand, RecipeName, TrainCommand, parse
+from vqfr_training.evaluation.evaluate import METRICS
+from vqfr_training.recipes import RECIPES
+
+FLAGS = {
+    "": "data out init start-from vgg resume threads workers",
+    "restore": "run data out threads",
+    "evaluate": "restored truth metrics fetch fid-reference niqe-parameters out threads",
+    "pack": "data out each",
+    "evaluate-detector": "weights beside data out scenes empty clip threads",
+    "label-faces": "data weights",
+}
+
+
+@pytest.mark.parametrize("words", FLAGS)
+def test_the_flags_are_these(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*words.split(), "--help"])
+    assert stopped.value.code == 0
+    flags = set(re.findall(r"^│ (-\S+(?:, -\S+)*)", capsys.readouterr().out, flags=re.MULTILINE))
+    assert flags == {"-h, --help", *(f"--{name}" for name in FLAGS[words].split())}
+
+
+def test_the_names_that_can_be_typed_are_those_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert get_args(RecipeName.__value__) == RECIPES
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "--help"])
+    assert stopped.value.code == 0
+    assert set(METRICS) <= set(re.findall(r"\w+", capsys.readouterr().out))
+
+
+def test_what_is_typed_arrives() -> None:
+    given = [
+        "smoke",
+        "--data",
+        "D",
+        "--out",
+        "O",
+        "--start-from",
+        "S",
+        "--resume",
+        "--threads",
+        "2",
+        "--workers",
+        "3",
+    ]
+    assert parse(given) == TrainCommand(
+        recipe="smoke",
+        data=Path("D"),
+        out=Path("O"),
+        start_from=Path("S"),
+        resume=True,
+        threads=2,
+        workers=3,
+    )
+    given = [
+        "evaluate-detector",
+        "--weights",
+        "W",
+        "--data",
+        "D",
+        "--out",
+        "O",
+        "--clip",
+        "a.mp4",
+        "--clip",
+        "b.mp4",
+    ]
+    command = parse(given)
+    assert isinstance(command, EvaluateDetectorCommand)
+    assert command.clip == (Path("a.mp4"), Path("b.mp4"))
+    assert (command.scenes, command.empty, command.beside) == (500, 200, None)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [],
+        ["lite_stage9", "--data", "D", "--out", "O"],
+        ["restore"],
+        ["evaluate"],
+        ["pack", "--data", "D"],
+        ["evaluate-detector"],
+        ["label-faces"],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_parsed_ends_with_code_2(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(given)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err
+
+
+def test_threads_are_checked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = ["smoke_stage1", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert main([*given, "--threads", "0"]) == 2
+    assert "--threads must be at least 1, got 0" in caplog.text
+
+
+def test_the_command_line_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom vqfr_training.__main__ import parse\n"
+        "parse(['smoke', '--data', 'D', '--out', 'O'])\n"
+        "sys.exit(bool(sys.modules.keys() & {'torch', 'cv2', 'sklearn', 'scipy'}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

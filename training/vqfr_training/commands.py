@@ -1,0 +1,375 @@
+"""The training commands: what a user can type after `python -m vqfr_training`, and what it does.
+
+Each command is a frozen dataclass, from which tyro makes the flags, and a function. What is heavy
+is imported inside the functions, so that help and mistakes are shown at once.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from vqfr_training.detector.protocols import FaceDetector
+    from vqfr_training.evaluation.report import EvaluationReport
+
+logger = logging.getLogger("training")
+
+INCOMPLETE = 3
+"""Exit code where metrics that were asked for by name could not be measured."""
+
+type RecipeName = Literal[
+    "vqgan_v1",
+    "vqfr_v1",
+    "vqgan_v2",
+    "vqfr_v2",
+    "simvqfr",
+    "single_branch",
+    "no_warp",
+    "vqgan_f8",
+    "vqgan_f16",
+    "vqgan_f64",
+    "simvqfr_f8",
+    "simvqfr_f16",
+    "simvqfr_f64",
+    "lite_stage1",
+    "lite_stage2",
+    "lite_longer",
+    "lite_adversarial",
+    "smoke",
+    "smoke_stage1",
+    "smoke_stage2",
+    "detector",
+    "smoke_detector",
+]
+"""The names of `recipes.py`; written here so that the command line need not load them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Train VQFR or the face detector by a recipe.
+
+    Other commands: restore, evaluate, pack, evaluate-detector, label-faces; each has a --help.
+    """
+
+    recipe: tyro.conf.Positional[RecipeName]
+    """What to train, see recipes.py."""
+    data: Path
+    """Folder with train/ and val/ photographs."""
+    out: Path
+    """Run folder."""
+    init: Path | None = None
+    """Stage-1 run folder or checkpoint, for stage 2."""
+    start_from: Path | None = None
+    """Run of the same stage whose weights to go on with."""
+    vgg: Path | None = None
+    """VGG-16 weights, where they cannot be fetched."""
+    resume: bool = False
+    """Go on from the run folder."""
+    threads: int | None = None
+    """CPU threads of the network; all where not given."""
+    workers: int = 1
+    """Threads that prepare samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreCommand:
+    """Restore a folder of aligned faces with a run's averaged weights."""
+
+    recipe: tyro.conf.Positional[RecipeName]
+    """What the run trained."""
+    run: Path
+    """Run folder, checkpoint or network.safetensors."""
+    data: Path
+    """Folder of faces of the recipe's size."""
+    out: Path
+    """New folder of PNGs."""
+    threads: int | None = None
+    """CPU threads of the network; all where not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCommand:
+    """Measure restored faces (two folders of aligned pictures) or a restored video."""
+
+    restored: Path
+    """Folder or video."""
+    truth: Path | None = None
+    """The same of the truth; FID and NIQE need none."""
+    metrics: str | None = None
+    """Names with commas between them, all where not given; for folders: lpips, fid, niqe, deg, lmd,
+    psnr, ssim, psnr_matched, ssim_matched, lmd5, deg_ir50."""
+    fetch: bool = False
+    """Fetch weights that are not here."""
+    fid_reference: Path | None = None
+    """Folder, or statistics (.npz, .pth), for FID; the truth where not given."""
+    niqe_parameters: Path | None = None
+    """.npz for NIQE; the authors' where not given."""
+    out: Path | None = None
+    """JSON with the value of every picture."""
+    threads: int | None = None
+    """CPU threads of the networks; all where not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackCommand:
+    """Pack a data set's pictures into tar shards, for file systems slow with many files."""
+
+    data: Path
+    """What --data takes otherwise."""
+    out: Path
+    """Folder of the shards."""
+    each: int = 1000
+    """Pictures in a shard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateDetectorCommand:
+    """Measure a face detector."""
+
+    weights: Path
+    """The detector to be measured."""
+    data: Path
+    """Folder with val/ photographs."""
+    out: Path
+    """Where report.md goes."""
+    beside: Path | None = None
+    """RetinaFace weights to compare with."""
+    scenes: int = 500
+    """Scenes with faces."""
+    empty: int = 200
+    """Scenes without faces."""
+    clip: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """Video; repeatable."""
+    threads: int | None = None
+    """CPU threads of the network; all where not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFacesCommand:
+    """Write detector/labels.json: where the faces of the photographs are."""
+
+    data: Path
+    """Folder with train/ and val/ photographs."""
+    weights: Path
+    """RetinaFace weights."""
+
+
+type TrainingCommand = (
+    TrainCommand
+    | RestoreCommand
+    | EvaluateCommand
+    | PackCommand
+    | EvaluateDetectorCommand
+    | LabelFacesCommand
+)
+
+CONFIG = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+"""How flags are made of the dataclasses: as the main commands' are."""
+
+
+def parse(arguments: list[str]) -> TrainingCommand:
+    """Returns the command that was typed.
+
+    Raises:
+        SystemExit: code 2 for what cannot be parsed, 0 after help.
+    """
+    commands: dict[str, type[TrainingCommand]] = {
+        "restore": RestoreCommand,
+        "evaluate": EvaluateCommand,
+        "pack": PackCommand,
+        "evaluate-detector": EvaluateDetectorCommand,
+        "label-faces": LabelFacesCommand,
+    }
+    prog = "python -m vqfr_training"
+    if arguments and (kind := commands.get(arguments[0])) is not None:
+        return tyro.cli(kind, prog=f"{prog} {arguments[0]}", args=arguments[1:], config=CONFIG)
+    return tyro.cli(TrainCommand, prog=prog, args=arguments, config=CONFIG)
+
+
+def run_command(command: TrainingCommand) -> int:
+    """Runs a command; returns its exit code.
+
+    Raises:
+        ValueError: what was given is wrong or does not fit together.
+        MachineError: this machine lacks something.
+    """
+    import cv2
+
+    cv2.setNumThreads(1)  # samples are prepared side by side already
+    match command:
+        case TrainCommand():
+            _train(command)
+        case RestoreCommand():
+            _restore(command)
+        case EvaluateCommand():
+            return _evaluate(command)
+        case PackCommand():
+            _pack(command)
+        case EvaluateDetectorCommand():
+            _evaluate_detector(command)
+        case LabelFacesCommand():
+            _label_faces(command)
+    return 0
+
+
+def _set_threads(threads: int | None) -> None:
+    import torch
+
+    if threads is None:
+        return
+    if threads < 1:
+        raise ValueError(f"--threads must be at least 1, got {threads}")
+    torch.set_num_threads(threads)
+
+
+def _train(command: TrainCommand) -> None:
+    from vqfr_training.configs import RecipeSeries
+    from vqfr_training.distributed import distributed_context
+    from vqfr_training.loop import run, run_series
+    from vqfr_training.recipes import find_recipe
+
+    _set_threads(command.threads)
+    recipe = find_recipe(command.recipe)
+    if isinstance(recipe, RecipeSeries) and (command.init, command.start_from) != (None, None):
+        raise ValueError(
+            f"{recipe.name} starts without weights: --init and --start-from have no effect"
+        )
+    with distributed_context() as context:
+        if not context.is_main:
+            logging.getLogger().setLevel(logging.WARNING)
+        if isinstance(recipe, RecipeSeries):
+            run_series(
+                recipe,
+                data=command.data,
+                out=command.out,
+                vgg=command.vgg,
+                resume=command.resume,
+                workers=command.workers,
+                context=context,
+            )
+            return
+        run(
+            recipe,
+            data=command.data,
+            out=command.out,
+            init=command.init,
+            start_from=command.start_from,
+            vgg=command.vgg,
+            resume=command.resume,
+            workers=command.workers,
+            context=context,
+        )
+
+
+def _restore(command: RestoreCommand) -> None:
+    from vqfr_training.configs import Recipe
+    from vqfr_training.recipes import find_recipe
+    from vqfr_training.vqfr.restore import load_trained, restore_folder
+
+    _set_threads(command.threads)
+    recipe = find_recipe(command.recipe)
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"{recipe.name} trains no single network that draws faces")
+    count = restore_folder(load_trained(recipe, command.run), command.data, command.out)
+    logger.info("%d pictures in %s", count, command.out)
+
+
+def _evaluate(command: EvaluateCommand) -> int:
+    from vqfr_media.files import write_text
+
+    _set_threads(command.threads)
+    report = _measure(command)
+    logger.info("%s", report.to_text())
+    if command.out is not None:
+        command.out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(command.out, report.to_json())
+    return INCOMPLETE if command.metrics and report.missing else 0
+
+
+def _measure(command: EvaluateCommand) -> "EvaluationReport":
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for path in (command.restored, command.truth):
+        if path is not None and not path.exists():
+            raise ValueError(f"{path} does not exist")
+    if command.restored.is_dir():
+        from vqfr_training.evaluation.evaluate import METRICS, EvaluationOptions, evaluate_pictures
+
+        return evaluate_pictures(
+            command.restored,
+            command.truth,
+            EvaluationOptions(
+                metrics=tuple(command.metrics.split(",")) if command.metrics else METRICS,
+                fetch=command.fetch,
+                fid_reference=command.fid_reference,
+                pristine=command.niqe_parameters,
+                device=device,
+            ),
+        )
+    if command.truth is None or command.truth.is_dir():
+        raise ValueError(f"{command.restored} is a file: give a video as --truth as well")
+    if command.metrics is not None:
+        raise ValueError("--metrics chooses among those of folders; a video's are all measured")
+    from vqfr_training.evaluation.face_networks import load_ir_se50
+    from vqfr_training.evaluation.landmarks import load_face_detector
+    from vqfr_training.evaluation.metric_weights import Missing, locate
+    from vqfr_training.evaluation.video_metrics import evaluate_video
+
+    found = locate("arcface_ir_se50", fetch=command.fetch)
+    recogniser = found if isinstance(found, Missing) else load_ir_se50(found, torch.device(device))
+    detector, name = load_face_detector()
+    return evaluate_video(
+        command.restored,
+        command.truth,
+        detector=detector,
+        detector_name=f"RetinaFace ({name})",
+        recogniser=recogniser,
+    )
+
+
+def _pack(command: PackCommand) -> None:
+    from vqfr_training.data.sources import locate_pictures, write_shards
+
+    if command.out.resolve().is_relative_to(command.data.resolve()):
+        raise ValueError(f"{command.out} lies in {command.data}: name a folder outside of it")
+    found = {part: locate_pictures(command.data / part) for part in ("train", "val")}
+    for part, locations in found.items():
+        shards = write_shards(locations, command.out, name=part, each=command.each)
+        logger.info("%s: %d pictures in %d shards", part, len(locations), len(shards))
+
+
+def _evaluate_detector(command: EvaluateDetectorCommand) -> None:
+    from vqfr_training.detector.report import NamedDetector, write_report
+    from vqfr_training.recipes import detector
+
+    _set_threads(command.threads)
+    paths = [command.weights, *([command.beside] if command.beside else [])]
+    report = write_report(
+        [NamedDetector(path.stem, _load_detector(path)) for path in paths],
+        detector(),
+        data=command.data,
+        out=command.out,
+        scenes=command.scenes,
+        empty=command.empty,
+        clips=command.clip,
+    )
+    logger.info("%s", report)
+
+
+def _label_faces(command: LabelFacesCommand) -> None:
+    from vqfr_training.detector.labels import write_labels
+
+    detector = _load_detector(command.weights)
+    count = write_labels(command.data, detector, made_by=command.weights.name)
+    logger.info("%d photographs labelled", count)
+
+
+def _load_detector(weights: Path) -> "FaceDetector":
+    """Returns the package's own detector with these weights, down to a score of 0.05."""
+    from vqfr_media.faces.detect import RetinaFaceDetector
+
+    return RetinaFaceDetector(weights, backbone="mobilenet", score=0.1, backend="torch")
