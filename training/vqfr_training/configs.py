@@ -33,6 +33,7 @@ class Stage1:
     reservoir: int = 0
     """How many latent vectors k-means sees: drawn evenly from all since it was last done."""
     perceptual: PerceptualConfig | None = None
+    """Compared features; None: no perceptual term."""
     discriminators: tuple[DiscriminatorConfig, ...] = ()
     """Of the texture branch: there is no other."""
 
@@ -61,7 +62,9 @@ class Stage2:
     face_peak: float = 3.0
     """How much more a pixel between eyes and mouth counts than one at the rim."""
     perceptual: PerceptualConfig | None = None
+    """Compared features; None: no perceptual term."""
     discriminators: tuple[DiscriminatorConfig, ...] = ()
+    """On either branch, each with its own weight and start."""
     main_rate: float = 1.0
     """Learning rate of the main branch, relative to the encoder's."""
     main_betas: tuple[float, float] | None = None
@@ -88,14 +91,18 @@ class RunConfig:
     """What the loop itself needs to know of a run."""
 
     name: str
+    """The recipe's, in the run's record."""
     steps: int
+    """How many there are in all."""
     learning_rate: float
     """Adam's, after warm-up; falls to 0 along a half cosine at the last step, or as `halve_at`
     says."""
     halve_at: tuple[int, ...] | None = None
     """Steps from which on the learning rate is half of what it was; None: the half cosine."""
     betas: tuple[float, float] = (0.9, 0.99)
+    """Adam's."""
     warmup_steps: int
+    """First steps, in which the learning rate rises from 0."""
     clip_norm: float | None = 1.0
     """Largest norm of the whole gradient; None: any."""
     ema: float = 0.995
@@ -103,11 +110,17 @@ class RunConfig:
     discriminator_learning_rate: float = 1e-4
     """The discriminators' Adam's; follows the same schedule."""
     discriminator_betas: tuple[float, float] = (0.5, 0.9)
+    """The discriminators' Adam's."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the forward passes; weights and losses are float32 always."""
     seed: int = 0
+    """Of initial weights and samples."""
     log_every: int = 20
+    """Steps from one line of losses to the next."""
     validate_every: int
+    """Steps from one validation to the next."""
     checkpoint_minutes: float = 5.0
+    """Minutes from one checkpoint to the next."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "validate_every"):
@@ -126,10 +139,15 @@ class Recipe[Network: (VqfrV1Config, VqfrV2Config)](RunConfig):
     """Everything that decides a VQFR run's numbers, besides its data and its initial weights."""
 
     network: Network
+    """The architecture."""
     stage: Stage1 | Stage2
+    """What is trained, and by which losses."""
     augmentation: Augmentation
+    """How samples differ from their photographs."""
     degradation: Degradation
+    """How stage 2's low-quality faces are made."""
     batch: int
+    """Faces in a step, over all ranks."""
     validation_faces: int = 128
     """Photographs of `val` on which the run is validated, evenly spaced.
 
@@ -159,7 +177,9 @@ class RecipeSeries:
     """Stage 1 and what is built on it: each recipe starts from the weights of the run before it."""
 
     name: str
+    """What the command takes."""
     recipes: tuple[VqRecipe, ...]
+    """In the order in which they are trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,11 +187,13 @@ class DetectorRecipe(RunConfig):
     """Everything that decides a detector run's numbers, besides its photographs."""
 
     stage: MultiBox
+    """The loss."""
     batches: tuple[SceneBatch, ...]
     """What the steps see, in turn."""
     validation: SceneConfig
     """The kind of scene, made of other people, on which the run is validated."""
     validation_scenes: int = 48
+    """How many there are."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -30,7 +30,9 @@ class DistributedContext:
     device: torch.device
     """Where this rank computes."""
     rank: int = 0
+    """This process's number, from 0."""
     world_size: int = 1
+    """How many ranks there are."""
     fabric: "Fabric | None" = None
     """Lightning's; None for a single process."""
 

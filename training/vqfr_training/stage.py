@@ -16,6 +16,7 @@ class ParameterGroup:
     """Parameters that share a pace."""
 
     parameters: list[nn.Parameter]
+    """Of one network."""
     rate: float
     """Learning rate relative to the recipe's."""
     betas: tuple[float, float]

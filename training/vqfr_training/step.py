@@ -17,7 +17,9 @@ class Optimisers:
     """Adam for the network, and for its discriminators."""
 
     network: torch.optim.Adam
+    """Adam of the trained network."""
     discriminators: torch.optim.Adam | None
+    """Adam of the discriminators; None: there are none."""
 
 
 def make_optimisers(stage: TrainingStage[Any]) -> Optimisers:

@@ -14,9 +14,11 @@ class Augmentation:
     """How far a sample may differ from its photograph. Shares are within 0..1."""
 
     flip: float = 0.5
+    """Share of mirrored samples."""
     rotation: float = 20.0
     """Largest turn in degrees; drawn with a peak at none."""
     zoom: tuple[float, float] = (0.85, 1.2)
+    """Range of the scale; drawn log-uniformly."""
     shift: float = 0.08
     """Standard deviation × 2 of the shift, in faces; landmarks in real video are noisy."""
     stretch: float = 0.08
@@ -38,6 +40,7 @@ class Augmentation:
     contrast: float = 0.15
     """Largest relative change of contrast and of brightness."""
     saturation: tuple[float, float] = (0.6, 1.3)
+    """Range of the factor of saturation."""
 
     def __post_init__(self) -> None:
         for name in ("flip", "blended", "background", "occluded"):

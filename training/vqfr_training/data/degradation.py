@@ -40,7 +40,9 @@ class Degradation:
     reduction_log_uniform: bool = False
     """Draw the factor log-uniformly (as many 1 to 2 as 4 to 8) instead of uniformly."""
     down_kernels: tuple[Kernel, ...] = ("linear",)
+    """One is drawn for each reduction."""
     up_kernels: tuple[Kernel, ...] = ("linear",)
+    """One is drawn for each enlargement."""
     noise: tuple[float, float] = (0.0, 15.0)
     """Standard deviation of the noise in 8-bit levels, at the reduced size."""
     noise_power: float = 1.0

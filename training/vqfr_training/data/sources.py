@@ -27,9 +27,11 @@ class PictureLocation:
     """Where the bytes of one picture lie."""
 
     file: Path
+    """The picture itself, or the shard that holds it."""
     name: str
     """The picture's path inside the folder or the shard."""
     offset: int = 0
+    """Where its bytes begin in the file."""
     size: int | None = None
     """Bytes; None is the whole file."""
 

@@ -36,6 +36,7 @@ class FaceMatches:
     false_scores: NDArray[np.float64]
     """(G,) scores of faces found where none is."""
     scenes: int
+    """How many were searched."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Band:
     """Part of the faces, and how they were found."""
 
     name: str
+    """What its faces have in common, for the table."""
     faces: int
+    """How many there are."""
     recall: float
     """Share of them found."""
     error: float

@@ -35,7 +35,9 @@ class NamedDetector:
     """A detector and what to call it."""
 
     name: str
+    """For the report."""
     find: FaceDetector
+    """Finds faces down to a low score."""
 
 
 def write_report(

@@ -55,7 +55,9 @@ class SceneBatch:
     """So many scenes of one kind in a step."""
 
     count: int
+    """Scenes in a batch."""
     scenes: SceneConfig
+    """What they are like."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MAX_SCENES_IN_A_BATCH:

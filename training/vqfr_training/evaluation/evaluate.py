@@ -70,6 +70,7 @@ class EvaluationOptions:
     pristine: Path | None = None
     """Parameters of NIQE; those that come with this package where None."""
     device: str = "cpu"
+    """Where the networks run, as PyTorch names it."""
 
     def __post_init__(self) -> None:
         for name in self.metrics:
@@ -84,9 +85,13 @@ class _Column:
     """One metric while pictures go by."""
 
     score: Score
+    """Measures one pair."""
     note: str = ""
+    """What a reader must know."""
     each: dict[str, float] = field(default_factory=dict)
+    """Values by picture."""
     fault: Missing | None = None
+    """Why the metric could not be measured after all."""
 
 
 def evaluate_pictures(

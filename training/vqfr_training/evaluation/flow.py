@@ -24,7 +24,9 @@ class WarpingError:
     """Takes frames one after the other."""
 
     _before: tuple[Picture, Picture] | None = None
+    """The last frame: restored, truth."""
     _values: dict[str, list[float]] = field(default_factory=dict)
+    """Of each figure, pair by pair."""
 
     def add(
         self,

@@ -58,7 +58,9 @@ class EvaluationReport:
     """All metrics of one evaluation."""
 
     restored: str
+    """Folder or video that was measured."""
     truth: str | None
+    """Folder or video it was compared with; None: none."""
     pictures: int
     """Pairs of pictures or frames."""
     results: Mapping[str, MetricResult]

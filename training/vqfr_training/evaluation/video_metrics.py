@@ -59,9 +59,13 @@ class _FaceObservation:
     """A face of the truth in one frame, and what the candidate shows there."""
 
     track: int
+    """Number of the person's track."""
     face: "Face"
+    """As found in the truth."""
     true_crop: Crop
+    """(256, 256, 3) of the truth."""
     crop: Crop
+    """(256, 256, 3) of the candidate, from the same place."""
     own: Landmarks | None
     """The landmarks found in the candidate itself."""
     identities: tuple[NDArray[np.float64], NDArray[np.float64]] | None
@@ -75,6 +79,7 @@ class _Track:
     """The values of one person's face, frame by frame."""
 
     values: dict[str, list[float]] = field(default_factory=dict)
+    """By metric."""
 
     def add(self, name: str, value: float) -> None:
         self.values.setdefault(name, []).append(value)

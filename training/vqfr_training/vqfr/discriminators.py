@@ -28,15 +28,18 @@ class DiscriminatorConfig:
     """One discriminator of one branch, and its weight in the loss."""
 
     branch: Literal["texture", "main"]
+    """Whose images it sees."""
     kind: Literal["wavelet", "stylegan2", "patch"]
     """Global, with softplus losses and R1: "wavelet" (SWAGAN) and "stylegan2". Local, with hinge
     losses: "patch" (PatchGAN)."""
     weight: float = 0.5
+    """Of its term in the generator's loss."""
     adaptive: bool = False
     """Scale by the ratio of gradient norms at the branch's last layer (VQGAN, equation 7)."""
     start: int = 0
     """First step in which the generator listens; the discriminator learns from `learn_from` on."""
     learn_from: int = 0
+    """First step in which the discriminator itself learns."""
     width: int = 64
     """Patch: channels of the first layer. Others: channels of the first layer at 512 px; doubled
     with every halving, up to `most`."""

@@ -34,6 +34,7 @@ class PerceptualConfig:
     network: Literal["vgg16", "stage1"]
     """VGG-16 as in the paper, or our own frozen stage-1 encoder."""
     content: float = 1.0
+    """Weight of the distance of features."""
     style: float = 2000.0
     """Weight of the Gram matrices' L1; 0 leaves them out."""
 

@@ -33,6 +33,7 @@ class ReconstructionLoss:
     """What a stage compares, and how much each part counts."""
 
     stage: Stage1 | Stage2
+    """Says how much each part counts."""
     weight: Tensor
     """(S, S), mean 1: where errors count more."""
     features: Features | None

@@ -47,13 +47,17 @@ class CodebookTraining:
     """Stage 1: what it trains, and what it needs beside that."""
 
     recipe: VqRecipe
+    """The run's configuration."""
     stage: Stage1
+    """The recipe's."""
     network: CodebookNetwork
+    """What the optimiser changes."""
     averaged: CodebookNetwork
     """The exponential moving average of `network`'s weights: what a run is for."""
     reconstruction_loss: ReconstructionLoss
     """What drawn images are compared by."""
     discriminators: Discriminators
+    """Of the texture branch."""
     reservoir: Reservoir
     """Latent vectors since the codes were last estimated, on rank 0; checkpointed."""
     context: DistributedContext | None = None
@@ -65,13 +69,17 @@ class RestorationTraining:
     """Stage 2: what it trains, and what it needs beside that."""
 
     recipe: VqRecipe
+    """The run's configuration."""
     stage: Stage2
+    """The recipe's."""
     network: RestorationNetwork
+    """What the optimiser changes."""
     averaged: RestorationNetwork
     """The exponential moving average of `network`'s weights: what a run is for."""
     reconstruction_loss: ReconstructionLoss
     """What drawn images are compared by."""
     discriminators: Discriminators
+    """Of either branch."""
     teacher: CodebookNetwork
     """The frozen stage-1 network, whose codes of the high-quality face are the target."""
 
