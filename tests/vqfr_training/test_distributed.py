@@ -20,38 +20,38 @@ from pathlib import Path
 import torch
 from torch import nn
 import vqfr_training.distributed
-from vqfr_training.distributed import joined
+from vqfr_training.distributed import distributed_context
 
-training.scale._PIECE = 100  # bytes: the gradients travel in several pieces
+vqfr_training.distributed._CHUNK_BYTES = 100  # bytes: the gradients travel in several pieces
 torch.manual_seed(3)
 network = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1))
 unused = nn.Parameter(torch.zeros(2))
 batch = torch.randn(8, 6)
-with joined() as team:
-    share = batch.chunk(team.ranks)[team.rank]
+with distributed_context() as context:
+    share = batch.chunk(context.world_size)[context.rank]
     losses = []
     adam = torch.optim.Adam(network.parameters(), lr=0.05)
     for _ in range(5):
         loss = network(share).square().mean() + network[0].weight.square().mean()
         adam.zero_grad()
         loss.backward()
-        team.average_gradients([*network.parameters(), unused])
+        context.average_gradients([*network.parameters(), unused])
         adam.step()
-        losses.append(team.mean({"total": loss, "rank": torch.tensor(float(team.rank))}))
-    torch.manual_seed(team.rank)  # as on machines that draw differently
+        losses.append(context.mean({"total": loss, "rank": torch.tensor(float(context.rank))}))
+    torch.manual_seed(context.rank)  # as on machines that draw differently
     drawn = torch.randn(2, 4, 3, 3).to(memory_format=torch.channels_last)
-    count = torch.tensor(team.rank + 5)
-    team.share([drawn, count])
+    count = torch.tensor(context.rank + 5)
+    context.broadcast([drawn, count])
     found = {
         "drawn": [count.item(), *drawn.flatten().tolist()],
         "losses": [{k: float(v) for k, v in each.items()} for each in losses],
-        "gathered": torch.equal(team.gather(share), batch),
+        "gathered": torch.equal(context.gather(share), batch),
         "unused": unused.grad is None,
-        "leads": team.leads,
+        "is_main": context.is_main,
         "weights": [float(p.sum()) for p in network.parameters()],
     }
-    Path(sys.argv[1], f"{team.rank}.json").write_text(json.dumps(found))
-    team.wait()
+    Path(sys.argv[1], f"{context.rank}.json").write_text(json.dumps(found))
+    context.barrier()
 """
 
 
@@ -127,4 +127,4 @@ def test_two_ranks_are_one_with_the_whole_batch(tmp_path: Path) -> None:
         assert each["gathered"]
         assert each["drawn"] == whole["drawn"]  # the leader's
         assert each["unused"]
-    assert (first["leads"], second["leads"]) == (True, False)
+    assert (first["is_main"], second["is_main"]) == (True, False)

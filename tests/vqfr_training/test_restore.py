@@ -178,7 +178,7 @@ def test_nothing_is_written_where_something_is_wrong(
     with pytest.raises(ValueError, match="lies in"):
         restore_folder(network, lq, lq / "out")
     monkeypatch.setattr(cv2, "imwrite", lambda *_: False)
-    with pytest.raises(OSError, match=r"cannot write .*out: a\.png could not be written"):
+    with pytest.raises(OSError, match=r"out: cannot be written: a\.png could not be written"):
         restore_folder(network, lq, out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mixed"]
     out.mkdir()
@@ -189,7 +189,7 @@ def test_nothing_is_written_where_something_is_wrong(
         restore_folder(network, lq, out / "mine.txt")
 
 
-def test_what_a_killed_one_left_is_begun_anew(runs: Path, lq: Path, tmp_path: Path) -> None:
+def test_what_a_killed_one_left_is_replaced(runs: Path, lq: Path, tmp_path: Path) -> None:
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial/old.png").touch()
     (tmp_path / "out").mkdir()  # empty: as good as absent

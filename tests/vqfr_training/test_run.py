@@ -116,9 +116,11 @@ def test_a_killed_run_has_the_log_of_the_uninterrupted_one(
     with (out / "log.jsonl").open("a") as log:
         log.write('{"step": 24, "tot')  # cut off in the middle of a line
     shutil.copy(kept, out / "checkpoint.pt")
+    (out / ".checkpoint.part-0123abcd.pt").touch()  # killed while it wrote
     run(recipe, data=drawn_faces, out=out, resume=True)
     assert losses(out) == losses(stage1_run)
     assert not list(out.glob("*.partial"))
+    assert not list(out.glob(".*"))
 
 
 def test_a_run_is_resumed_from_what_it_began_with(

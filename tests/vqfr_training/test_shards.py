@@ -49,8 +49,11 @@ def fill(folder: Path, count: int, *, size: int = 64) -> Path:
 def test_a_folder_is_searched_through(tmp_path: Path) -> None:
     fill(tmp_path / "train", 23)
     (tmp_path / "train" / "notes.txt").write_text("no picture")
+    (tmp_path / "train" / ".train-000000.part-0123abcd.tar").write_text("left by a killed pack")
     locations = locate_pictures(tmp_path / "train")
-    assert [piece.name for piece in locations] == [f"{n // 10:02d}/{n:04d}.png" for n in range(23)]
+    assert [location.name for location in locations] == [
+        f"{n // 10:02d}/{n:04d}.png" for n in range(23)
+    ]
     assert locations[7].read() == png(7)
 
 
