@@ -75,7 +75,7 @@ class TrainCommand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RestoreCommand:
+class RestoreFolderCommand:
     """Restore a folder of aligned faces with a run's averaged weights."""
 
     recipe: tyro.conf.Positional[RecipeName]
@@ -159,7 +159,7 @@ class LabelFacesCommand:
 
 type TrainingCommand = (
     TrainCommand
-    | RestoreCommand
+    | RestoreFolderCommand
     | EvaluateCommand
     | PackCommand
     | EvaluateDetectorCommand
@@ -177,7 +177,7 @@ def parse(arguments: list[str]) -> TrainingCommand:
         SystemExit: code 2 for what cannot be parsed, 0 after help.
     """
     commands: dict[str, type[TrainingCommand]] = {
-        "restore": RestoreCommand,
+        "restore": RestoreFolderCommand,
         "evaluate": EvaluateCommand,
         "pack": PackCommand,
         "evaluate-detector": EvaluateDetectorCommand,
@@ -202,7 +202,7 @@ def run_command(command: TrainingCommand) -> int:
     match command:
         case TrainCommand():
             _train(command)
-        case RestoreCommand():
+        case RestoreFolderCommand():
             _restore(command)
         case EvaluateCommand():
             return _evaluate(command)
@@ -264,7 +264,7 @@ def _train(command: TrainCommand) -> None:
         )
 
 
-def _restore(command: RestoreCommand) -> None:
+def _restore(command: RestoreFolderCommand) -> None:
     from vqfr_training.configs import Recipe
     from vqfr_training.recipes import find_recipe
     from vqfr_training.vqfr.restore import load_trained, restore_folder
