@@ -119,7 +119,7 @@ def figure_rows(figures: Figures, *, known: bool) -> tuple[FigureRow, ...]:
     )
 
 
-def told_reasons(reasons: Mapping[str, int]) -> str:
+def told_reasons[Reason: str](reasons: Mapping[Reason, int]) -> str:
     """`12 × too small, 3 × disabled`."""
     return ", ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items()))
 
