@@ -231,16 +231,24 @@ def _make_temporary(path: Path, folder: Path | None = None) -> tuple[Path, Path]
 
 
 @contextmanager
-def lock_folder(folder: Path, lock_name: str, *, busy: str) -> Iterator[None]:
+def lock_folder(
+    folder: Path, lock_name: str, *, busy: str | None = None, remove: bool = False
+) -> Iterator[None]:
     """Makes `folder` and holds it for this process alone, by a lock file in it.
 
+    Args:
+        folder: the folder.
+        lock_name: name of the lock file.
+        busy: what the error says if another process holds it; by default, waits for that process.
+        remove: also remove the lock file at the end, so that the folder holds only its content.
+
     Raises:
-        OutputError: the folder cannot be made, or another process holds it (says `busy`).
+        OutputError: the folder cannot be made, or another process holds it.
     """
     lock = FileLock(folder / lock_name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if busy is None else 0)
     except Timeout as error:
         raise OutputError(busy) from error
     except OSError as error:
@@ -248,7 +256,11 @@ def lock_folder(folder: Path, lock_name: str, *, busy: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        try:
+            if remove:
+                (folder / lock_name).unlink(missing_ok=True)  # while no other process can hold it
+        finally:
+            lock.release()
 
 
 @contextmanager

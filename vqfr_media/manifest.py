@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from vqfr_media.differences import different_keys
 from vqfr_media.errors import EngineFileError
 from vqfr_media.values import EngineSpec
 
@@ -78,11 +79,10 @@ class EngineIdentity:
             ours, theirs = getattr(self, field.name), getattr(wanted, field.name)
             if not isinstance(ours, dict):
                 ours, theirs = {"": ours}, {"": theirs}
-            for key in sorted({*ours, *theirs}):
+            for key in different_keys(ours, theirs):
                 one, other = ours.get(key, "none"), theirs.get(key, "none")
-                if one != other:
-                    name = f"{field.name} {key}".rstrip()
-                    found.append(f"{name} is {_short(one)} in it and {_short(other)} here")
+                name = f"{field.name} {key}".rstrip()
+                found.append(f"{name} is {_short(one)} in it and {_short(other)} here")
         return found
 
 

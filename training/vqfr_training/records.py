@@ -15,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from vqfr_media.differences import different_keys
 from vqfr_media.files import atomic_output, first_line, write_text
 from vqfr_media.network.checkpoint import load_official
 from vqfr_training.configs import RunConfig
@@ -138,7 +139,7 @@ def load_fitting(path: Path, network: nn.Module) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = state["averaged"]
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in weights.items()}
-    if odd := sorted(n for n in wanted.keys() | given.keys() if wanted.get(n) != given.get(n)):
+    if odd := different_keys(wanted, given):
         raise ValueError(
             f"{file} holds another network than the {type(network).__name__} expected here: of "
             f"{len(odd)} weights that differ, {odd[0]} is {given.get(odd[0], 'absent')}, not "

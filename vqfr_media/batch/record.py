@@ -12,10 +12,10 @@ from vqfr_media.batch.task import Kind
 from vqfr_media.errors import OutputError, VqfrMediaError
 from vqfr_media.values import SkipReason
 
-REPORT = "batch.json"
+REPORT_NAME = "batch.json"
 SCHEMA = "vqfr-media batch"
 # Bytes in which it says so.
-REPORT_HEAD = 200
+REPORT_HEAD_BYTES = 200
 VERSION = 1
 
 Status = Literal["pending", "working", "done", "unchanged", "failed"]
@@ -32,7 +32,7 @@ class FileState:
     modified_ns: int
     """When it was written last, nanoseconds since 1970."""
 
-    def looks_like(self, path: Path) -> bool:
+    def matches(self, path: Path) -> bool:
         """Whether the file at `path` has this size and this time."""
         try:
             status = path.stat()
@@ -164,7 +164,7 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class BatchReport:
     """The outcome of one run over a plan."""
 
     records: tuple[Record, ...]
@@ -195,7 +195,7 @@ def _state(values: Mapping[str, Any] | None) -> FileState | None:
     return FileState(str(values["sha256"]), int(values["bytes"]), int(values["modified_ns"]))
 
 
-def encoded(values: object, *, indent: int | None = None) -> bytes:
+def json_bytes(values: object, *, indent: int | None = None) -> bytes:
     """JSON in which letters of any script can be read.
 
     A byte of a file name that is no UTF-8 stands as its surrogate's escape, which JSON allows.
@@ -214,7 +214,7 @@ def report_json(records: Sequence[Record], written: str) -> bytes:
         "counts": {status: counts[status] for status in get_args(Status)},
         "files": [record.to_json() for record in records],
     }
-    return encoded(values, indent=1) + b"\n"
+    return json_bytes(values, indent=1) + b"\n"
 
 
 def read_report(path: Path) -> list[Record]:
@@ -247,10 +247,10 @@ def read_report(path: Path) -> list[Record]:
 def is_report(path: Path) -> bool:
     """Whether `path` is there and begins as `batch.json` does."""
     with suppress(OSError), path.open("rb") as file:
-        return begins_as_report(file.read(REPORT_HEAD))
+        return begins_as_report(file.read(REPORT_HEAD_BYTES))
     return False
 
 
 def begins_as_report(head: bytes) -> bool:
-    """Whether these first `REPORT_HEAD` bytes of a file are those of a `batch.json`."""
-    return encoded(SCHEMA) in head
+    """Whether these first `REPORT_HEAD_BYTES` bytes of a file are those of a `batch.json`."""
+    return json_bytes(SCHEMA) in head

@@ -1,7 +1,8 @@
-"""A batch from its plan to its report: what a file fails with becomes its record, the rest goes on.
+"""Runs a batch: the files of a plan, one after the other or several at once.
 
-Three things end a batch before its last file: Ctrl-C, a mistake of ours (any error that is not one
-of `errors.py`), and an error after which every other file would fail too.
+A file that fails gets a record with the reason, and the others go on. Three things end a batch
+before its last file: Ctrl-C, a bug (any error that is not one of `errors.py`), and an error after
+which every other file would fail too.
 """
 
 import errno
@@ -11,47 +12,50 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from vqfr_media.batch.book import Book, now, open_book
-from vqfr_media.batch.look import Begun, Look, failed_record
-from vqfr_media.batch.plan import Again
-from vqfr_media.batch.record import FileState, Record, Report
-from vqfr_media.batch.task import FileWorker, Plan, Task
+from vqfr_media.batch.journal import Journal, now, open_journal
+from vqfr_media.batch.planner import PendingTask, Planner, RerunPolicy, failed_record
+from vqfr_media.batch.record import BatchReport, FileState, Record
+from vqfr_media.batch.task import BatchPlan, FileWorker, Task
 from vqfr_media.errors import InputError, MediaError, OutputError, VqfrMediaError
 from vqfr_media.files import file_sha256, is_medium_error, output_error, remove_leftovers
 from vqfr_media.jobs.work_folder import work_folder_of
 from vqfr_media.summary import Summary
 
-# What the operating system says when no other file would fit either.
+# What the operating system reports when no other file would fit either.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 @dataclass(frozen=True)
-class _Worked:
+class _Restored:
+    """What is known of a file that was restored."""
+
     summary: Summary
+    """What was done to it."""
     result: FileState
+    """The output."""
 
 
 def run_batch(
-    plan: Plan,
+    plan: BatchPlan,
     worker: FileWorker,
     *,
-    again: Again | None = None,
-    on_look: Callable[[Task], None] | None = None,
+    policy: RerunPolicy | None = None,
+    on_check: Callable[[Task], None] | None = None,
     on_begin: Callable[[Task, str], None] | None = None,
     on_record: Callable[[Task, Record], None] | None = None,
-) -> Report:
-    """Works the files of a plan that are new or changed, and keeps `batch.json` in its folder.
+) -> BatchReport:
+    """Restores the files of a plan that are new or changed, and keeps `batch.json` in its folder.
 
-    Every finished file is in the report, on disk, before the next begins: whatever ends this call,
-    the same call goes on from there.
+    The record of every finished file is on disk before the next one begins: whatever ends this
+    call, the same call goes on from there.
 
     Args:
         plan: the files.
-        worker: what works them.
-        again: what is worked although it was worked before.
-        on_look: called before a file is looked at, which may take as long as reading it.
+        worker: what restores them.
+        policy: when a file is restored again.
+        on_check: called before a file is checked for changes, which may mean reading all of it.
         on_begin: called when the work on a file begins, with the reason for it.
-        on_record: called with the outcome of each file, also of those that are left as they are.
+        on_record: called with the record of each file when it is final, also of unchanged ones.
 
     Raises:
         MachineError: `batch.json` cannot be read or written.
@@ -59,35 +63,35 @@ def run_batch(
     started = time.monotonic()
     stopped: VqfrMediaError | None = None
     records: dict[Task, Record] = {}
-    with open_book(plan.folder) as book:
-        look = Look(plan, worker, book, again or Again())
-        look.expect()
+    with open_journal(plan.folder) as journal:
+        planner = Planner(plan, worker, journal, policy or RerunPolicy())
+        planner.add_pending()
 
-        def settle(task: Task, record: Record, *, lasting: bool) -> None:
-            (book.put if lasting else book.note)(record)
+        def finish(task: Task, record: Record, *, durably: bool) -> None:
+            (journal.add_durably if durably else journal.add)(record)
             records[task] = record
             if on_record is not None:
                 on_record(task, record)
 
-        def begun() -> Iterator[Begun]:
+        def pending_tasks() -> Iterator[PendingTask]:
             for task in plan.tasks:
-                if on_look is not None:
-                    on_look(task)
-                outcome = look.at(task)
-                if isinstance(outcome, Record):
-                    settle(task, outcome, lasting=outcome.status == "failed")
+                if on_check is not None:
+                    on_check(task)
+                decision = planner.decide(task)
+                if isinstance(decision, Record):
+                    finish(task, decision, durably=decision.status == "failed")
                     continue
-                book.put(outcome.record)
+                journal.add_durably(decision.record)
                 if on_begin is not None:
-                    on_begin(task, outcome.record.reason)
-                yield outcome
+                    on_begin(task, decision.record.reason)
+                yield decision
 
         try:
-            with closing(_worked(begun(), worker)) as outcomes:
-                for one, outcome in outcomes:
-                    settle(one.task, _record_of(one, outcome), lasting=True)
+            with closing(_run_all(pending_tasks(), worker)) as outcomes:
+                for pending, outcome in outcomes:
+                    finish(pending.task, _record_of(pending, outcome), durably=True)
                     if isinstance(outcome, VqfrMediaError) and (
-                        is_out_of_room(outcome) or worker.is_fatal(outcome)
+                        is_out_of_room(outcome) or worker.stops_batch(outcome)
                     ):
                         stopped = outcome
                         break
@@ -97,19 +101,23 @@ def run_batch(
                 "from there"
             )
             raise
-        told = tuple(records.get(task) or look.pending(task) for task in plan.tasks)
-        left = _left_behind(plan, book)
-    seconds = time.monotonic() - started
-    return Report(records=told, seconds=seconds, stopped=stopped, left_behind=left)
+        reported = tuple(records.get(task) or planner.pending_record(task) for task in plan.tasks)
+        left_behind = _left_behind(plan, journal)
+    return BatchReport(
+        records=reported,
+        seconds=time.monotonic() - started,
+        stopped=stopped,
+        left_behind=left_behind,
+    )
 
 
-def _left_behind(plan: Plan, book: Book) -> tuple[str, ...]:
-    """Of files that are no part of the plan any more: what an earlier run had begun of them."""
+def _left_behind(plan: BatchPlan, journal: Journal) -> tuple[str, ...]:
+    """Returns what an earlier run left unfinished of files that the plan no longer has."""
     planned = {task.output for task in plan.tasks}
-    outputs = (plan.folder / record.output for record in book.interrupted())
+    outputs = (plan.folder / record.output for record in journal.interrupted())
     return tuple(
-        f"{plan.place_of(output)}: an earlier run ended in the middle of it, and its source is not "
-        f"part of this one; {folder} may be deleted"
+        f"{plan.display_name(output)}: an earlier run ended in the middle of it, and its source is "
+        f"not part of this one; {folder} may be deleted"
         for output in outputs
         if output not in planned and (folder := work_folder_of(output)).is_dir()
     )
@@ -128,46 +136,47 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _worked(
-    begun: Iterable[Begun], worker: FileWorker
-) -> Generator[tuple[Begun, _Worked | VqfrMediaError]]:
-    """Outcomes in the order in which the files are finished; at most `at_once` are begun."""
-    if worker.at_once == 1:
-        for one in begun:
-            yield one, _attempt(one, worker)
+def _run_all(
+    tasks: Iterable[PendingTask], worker: FileWorker
+) -> Generator[tuple[PendingTask, _Restored | VqfrMediaError]]:
+    """Yields outcomes in the order in which files are finished, `max_concurrency` at a time."""
+    if worker.max_concurrency == 1:
+        for pending in tasks:
+            yield pending, _run_one(pending, worker)
         return
-    with ThreadPoolExecutor(worker.at_once, thread_name_prefix="vqfr-batch") as pool:
-        running: dict[Future[_Worked | VqfrMediaError], Begun] = {}
+    with ThreadPoolExecutor(worker.max_concurrency, thread_name_prefix="vqfr-batch") as pool:
+        running: dict[Future[_Restored | VqfrMediaError], PendingTask] = {}
 
-        def finished() -> Iterator[tuple[Begun, _Worked | VqfrMediaError]]:
+        def finished() -> Iterator[tuple[PendingTask, _Restored | VqfrMediaError]]:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
 
         try:
-            for one in begun:
-                running[pool.submit(_attempt, one, worker)] = one
-                if len(running) == worker.at_once:
+            for pending in tasks:
+                running[pool.submit(_run_one, pending, worker)] = pending
+                if len(running) == worker.max_concurrency:
                     yield from finished()
             while running:
                 yield from finished()
-        except BaseException:  # also when nobody wants the rest
+        except BaseException:  # also when the caller closes this generator
             worker.stop()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def _attempt(one: Begun, worker: FileWorker) -> _Worked | VqfrMediaError:
-    task, content = one.task, one.record.content
+def _run_one(pending: PendingTask, worker: FileWorker) -> _Restored | VqfrMediaError:
+    """Restores one file; returns the error if it is one that the other files may not have."""
+    task, content = pending.task, pending.record.content
     try:
         try:
             task.output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(task.output.parent, error) from error
-        if one.interrupted:
+        if pending.interrupted:
             remove_leftovers(task.output)
         summary = worker.work(task)
-        if content is not None and not content.looks_like(task.source):
-            task.output.unlink(missing_ok=True)  # of which film it is half, nobody knows
+        if content is not None and not content.matches(task.source):
+            task.output.unlink(missing_ok=True)  # it may be made from parts of two files
             raise MediaError(
                 f"{task.source}: was changed while it was being restored; give the same command "
                 "again"
@@ -177,28 +186,29 @@ def _attempt(one: Begun, worker: FileWorker) -> _Worked | VqfrMediaError:
             state = FileState(file_sha256(task.output), status.st_size, status.st_mtime_ns)
         except OSError as error:
             raise output_error(task.output, error) from error
-        return _Worked(summary, state)
+        return _Restored(summary, state)
     except VqfrMediaError as error:
         return error
-    except Exception as error:  # a mistake of ours
+    except Exception as error:  # a bug
         error.add_note(f"while {task.source} was being restored")
         raise
 
 
-def _record_of(one: Begun, outcome: _Worked | VqfrMediaError) -> Record:
-    if isinstance(outcome, _Worked):
-        return _finished_record(one.record, outcome.summary, outcome.result)
-    record = failed_record(one.record, outcome, one.task)
-    # Only what would fail again the same way need not be tried again.
-    lasting = isinstance(outcome, InputError) and not any(map(is_medium_error, _chain(outcome)))
-    unchanged = record.content is not None and record.content.looks_like(one.task.source)
-    return record if lasting and unchanged else replace(record, identity={})
+def _record_of(pending: PendingTask, outcome: _Restored | VqfrMediaError) -> Record:
+    if isinstance(outcome, _Restored):
+        return _finished_record(pending.record, outcome.summary, outcome.result)
+    record = failed_record(pending.record, outcome, pending.task)
+    # Without an identity, the file is tried again in the next run. Only what would fail in the same
+    # way keeps it.
+    permanent = isinstance(outcome, InputError) and not any(map(is_medium_error, _chain(outcome)))
+    unchanged = record.content is not None and record.content.matches(pending.task.source)
+    return record if permanent and unchanged else replace(record, identity={})
 
 
-def _finished_record(begun: Record, summary: Summary, result: FileState) -> Record:
-    """The record of a file that was restored."""
+def _finished_record(started: Record, summary: Summary, result: FileState) -> Record:
+    """Returns the record of a file that was restored."""
     return replace(
-        begun,
+        started,
         status="done",
         finished=now(),
         seconds=round(summary.seconds, 3),
@@ -217,5 +227,5 @@ def _finished_record(begun: Record, summary: Summary, result: FileState) -> Reco
         },
         warnings=summary.warnings,
         result=result,
-        made_from=begun.source,
+        made_from=started.source,
     )

@@ -1,4 +1,4 @@
-"""What a batch consists of, and what can work it."""
+"""The tasks of a batch, and the interface of what carries them out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ class Task:
     """One file to restore. Can be pickled."""
 
     source: Path
-    """Video or image to read."""
+    """The video or image to read."""
     output: Path
     """File to write; its folder need not be there yet."""
     options: RestoreOptions = field(default_factory=RestoreOptions)
     """What is done to it; those of an image lack what only videos have."""
     kind: Kind = "video"
-    """What its first bytes, else its name, say that it is."""
+    """What the file is, by its first bytes or else by its name."""
     url: str = ""
-    """Where `source` was fetched from, if it is not a file of the user's."""
+    """Where `source` is fetched from, if it is not a file of the user's."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """The files of a batch."""
 
     folder: Path
@@ -40,50 +40,50 @@ class Plan:
     left_out: tuple[str, ...] = ()
     """What was found and not taken, in sentences for the user."""
     unreadable: tuple[str, ...] = ()
-    """Folders that could not be looked into, and why."""
+    """Folders that could not be read, and why."""
     url: str = ""
-    """Where the outputs go, if `folder` is only a stop on the way."""
+    """Where the outputs are copied to, if `folder` is only a cache."""
 
-    def place_of(self, path: Path) -> str:
-        """What a file in `folder` is called for the user."""
+    def display_name(self, path: Path) -> str:
+        """Returns the path or the URL by which the user knows a file in `folder`."""
         below = path.relative_to(self.folder).as_posix()
         return f"{self.url.rstrip('/')}/{below}" if self.url else str(path)
 
 
-def _nobody(*_: object) -> None:
-    """Is not told."""
+def _ignore(*_: object) -> None:
+    """Does nothing."""
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who is told how the work on a video goes, by a `FileWorker`, in any of its threads."""
+class ProgressListener:
+    """What a `FileWorker` calls, in any of its threads, while it restores a video."""
 
-    on_start: Callable[[Task, VideoInfo], None] = _nobody
-    """Called at its start, with what is known of it."""
-    on_frames: Callable[[Task, int], None] = _nobody
-    """Called with how many more frames have been handed to the encoder."""
-    on_resume: Callable[[Task, int], None] = _nobody
-    """Called with how many frames an earlier run has finished, if any."""
+    on_start: Callable[[Task, VideoInfo], None] = _ignore
+    """Called at the start, with what is known of the video."""
+    on_frames: Callable[[Task, int], None] = _ignore
+    """Called with the number of frames handed to the encoder since the last call."""
+    on_resume: Callable[[Task, int], None] = _ignore
+    """Called with the number of frames that an earlier run has finished, if any."""
 
 
 class FileWorker(Protocol):
-    """Works files: in this process (`local.LocalWorker`), or on other machines.
+    """Restores files: in this process (`local_worker.LocalWorker`), or on other machines.
 
-    `run_batch` calls `settings`, `content` and `is_fatal` in its own thread, and `work` in as many
-    threads as there may be files at once (in its own, if that is one).
+    `run_batch` calls `settings`, `content` and `stops_batch` in its own thread, and `work` in
+    `max_concurrency` threads (in its own, if that is 1).
     """
 
-    at_once: int
-    """Files that may be worked at the same time."""
+    max_concurrency: int
+    """Number of files that may be restored at the same time."""
 
     def settings(self, options: RestoreOptions) -> Mapping[str, str]:
-        """What decides the bits of every result but its source: `identity.identity_of_settings`."""
+        """Returns what decides a result's bits apart from its source (`identity_of_settings`)."""
         ...
 
     def content(self, task: Task) -> str:
-        """What tells the source's content from another, such as its SHA-256.
+        """Returns what identifies the source's content, such as its SHA-256.
 
-        Called before anything else looks at `task.source`, which must be a file afterwards.
+        Called before anything else reads `task.source`, which must be a file afterwards.
 
         Raises:
             InputError: there is no such file, or it cannot be read.
@@ -94,14 +94,14 @@ class FileWorker(Protocol):
         """Restores one file.
 
         Raises:
-            VqfrMediaError: it could not be; the others go on.
+            VqfrMediaError: the file could not be restored; the others go on.
         """
         ...
 
-    def is_fatal(self, error: VqfrMediaError) -> bool:
+    def stops_batch(self, error: VqfrMediaError) -> bool:
         """Whether every file after this error would fail too, so that the batch ends."""
         ...
 
     def stop(self) -> None:
-        """Makes every running `work` return or raise soon; called when the batch is stopped."""
+        """Makes every running `work` return or raise soon; called when the batch ends early."""
         ...

@@ -4,14 +4,14 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vqfr_media.batch.record import Record, Report
-    from vqfr_media.batch.task import Plan
+    from vqfr_media.batch.record import BatchReport, Record
+    from vqfr_media.batch.task import BatchPlan
 
 _LONGEST_TABLE = 60
 _NAME_COLUMNS = 44
 
 
-def table(report: "Report") -> list[str]:
+def table(report: "BatchReport") -> list[str]:
     """A line for each file that was worked; where they are many, for those that failed."""
     rows = [record for record in report.records if record.status in ("done", "failed")]
     if len(rows) > _LONGEST_TABLE:
@@ -36,15 +36,15 @@ def row(record: "Record") -> str:
     )
 
 
-def total(plan: "Plan", report: "Report") -> str:
+def total(plan: "BatchPlan", report: "BatchReport") -> str:
     """The last line."""
-    from vqfr_media.batch.record import REPORT
+    from vqfr_media.batch.record import REPORT_NAME
 
     count = len(report.records)
     kinds = ", ".join(f"{number} {status}" for status, number in report.counts.items())
     return (
         f"{count} {'file' if count == 1 else 'files'}: {kinds} in {report.seconds:.1f} s; "
-        f"{plan.place_of(plan.folder / REPORT)} tells of each"
+        f"{plan.display_name(plan.folder / REPORT_NAME)} tells of each"
     )
 
 

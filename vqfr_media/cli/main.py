@@ -13,7 +13,7 @@ from importlib.metadata import version
 from types import FrameType
 from typing import assert_never
 
-from vqfr_media.cli.batch import batch
+from vqfr_media.cli.batch import BatchCommand, batch
 from vqfr_media.cli.compare import CompareCommand, compare
 from vqfr_media.cli.console import WarningHandler, echo, quieted, warn
 from vqfr_media.cli.demo import DemoCommand, demo
@@ -24,7 +24,6 @@ from vqfr_media.cli.report import ReportCommand, report
 from vqfr_media.cli.restore import RestoreCommand, restore
 from vqfr_media.cli.tracks import TracksCommand, find_tracks
 from vqfr_media.cli.weights import WeightsCommand, run_weights
-from vqfr_media.commands_batch import Batch
 from vqfr_media.errors import InputError, MachineError, VqfrMediaError
 
 
@@ -91,7 +90,7 @@ def run(command: AnyCommand) -> int:
     match command:
         case RestoreCommand():
             return restore(command)
-        case Batch():
+        case BatchCommand():
             return batch(command)
         case TracksCommand():
             return find_tracks(command)

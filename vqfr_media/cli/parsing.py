@@ -7,6 +7,7 @@ from typing import Annotated, cast
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
+from vqfr_media.cli.batch import BatchCommand
 from vqfr_media.cli.compare import CompareCommand
 from vqfr_media.cli.demo import DemoCommand
 from vqfr_media.cli.doctor import DoctorCommand
@@ -15,11 +16,10 @@ from vqfr_media.cli.report import ReportCommand
 from vqfr_media.cli.restore import RestoreCommand
 from vqfr_media.cli.tracks import TracksCommand
 from vqfr_media.cli.weights import WeightsCommand
-from vqfr_media.commands_batch import Batch
 
 AnyCommand = (
     RestoreCommand
-    | Batch
+    | BatchCommand
     | TracksCommand
     | CompareCommand
     | ReportCommand
@@ -31,7 +31,7 @@ AnyCommand = (
 # The same with the names by which they are called.
 _Named = (
     Annotated[RestoreCommand, tyro.conf.subcommand("restore")]
-    | Annotated[Batch, tyro.conf.subcommand("batch")]
+    | Annotated[BatchCommand, tyro.conf.subcommand("batch")]
     | Annotated[TracksCommand, tyro.conf.subcommand("tracks")]
     | Annotated[CompareCommand, tyro.conf.subcommand("compare")]
     | Annotated[ReportCommand, tyro.conf.subcommand("report")]

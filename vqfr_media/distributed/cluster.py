@@ -67,7 +67,7 @@ def connected(address: str) -> Iterator[None]:
 
 def _init(ray: Any, address: str, found: str | None) -> None:
     settings: dict[str, Any] = {
-        "log_to_driver": False,  # the workers' log comes with their results (calls.py)
+        "log_to_driver": False,  # the workers' log comes with their results (worker_handle.py)
         "logging_level": logging.ERROR,
     }
     if found is None:

@@ -1,4 +1,4 @@
-"""What lies behind a URL: every file, or an error; never a part that passes for the whole.
+"""The files behind a URL: all of them or an error, never only some of them without a word.
 
 fsspec's own `find` and `glob` take a folder that cannot be listed for an empty one, so the folders
 are listed here, one by one.
@@ -11,16 +11,23 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from vqfr_media.distributed.staging import Origin, decoded, open_url, origin_from, origin_of, reason
+from vqfr_media.distributed.staging import (
+    RemoteFile,
+    decode_name,
+    error_summary,
+    file_from_info,
+    open_url,
+    query_file,
+)
 from vqfr_media.errors import MediaError
 
 
 @dataclass
 class Listing:
-    """The files below a URL, by their relative path, and what was not looked into."""
+    """The files below a URL, and what was not searched."""
 
-    files: dict[PurePosixPath, Origin] = field(default_factory=dict)
-    """Those of it that are files, or links to files."""
+    files: dict[PurePosixPath, RemoteFile] = field(default_factory=dict)
+    """Files and links to files, by their relative path."""
     left_out: list[str] = field(default_factory=list)
     """Links to folders, in sentences."""
     unreadable: list[str] = field(default_factory=list)
@@ -28,17 +35,19 @@ class Listing:
 
 
 def list_inputs(url: str) -> Listing:
-    """All files below a URL, or those that match it if it is a pattern.
+    """Lists all files below a URL, or those that match it if it is a pattern.
+
+    Folders below it that cannot be listed are in `Listing.unreadable`.
 
     Raises:
         BackendError: see `open_url`.
-        MediaError: it is not there, or cannot be listed; of a folder below it, `unreadable` tells.
+        MediaError: the URL itself does not exist, or cannot be listed.
     """
     return _list(url, for_outputs=False)
 
 
-def list_outputs(url: str) -> dict[PurePosixPath, Origin]:
-    """All files below a URL by their relative path; none where nothing is there.
+def list_outputs(url: str) -> dict[PurePosixPath, RemoteFile]:
+    """Lists all files below a URL by their relative path; none if it does not exist.
 
     Raises:
         BackendError: see `open_url`.
@@ -60,13 +69,13 @@ def _list(url: str, *, for_outputs: bool) -> Listing:
     for name, values in _walk(filesystem, url, root, depth, listing, for_outputs=for_outputs):
         if wanted is None or wanted.match(name):
             place = filesystem.unstrip_protocol(name)
-            origin = origin_from(place, values)
-            if origin.size is None:  # a web server's page of links says nothing else
-                origin = origin_of(place)
-            below = PurePosixPath(decoded(place, _relative(name, root)))
+            remote = file_from_info(place, values)
+            if remote.size is None:  # a web server's page of links says nothing else
+                remote = query_file(place)
+            below = PurePosixPath(decode_name(place, _relative(name, root)))
             if below.is_absolute() or ".." in below.parts or "\0" in str(below):
                 raise MediaError(f"{url}: lists {place}, which leads out of it")
-            listing.files[below] = origin
+            listing.files[below] = remote
     return listing
 
 
@@ -79,7 +88,7 @@ def _walk(
     *,
     for_outputs: bool,
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The files below `root`, at most `depth` parts below it, with what is said of them."""
+    """Lists the files at most `depth` levels below `root`, and what the file system says of it."""
     found: list[tuple[str, dict[str, Any]]] = []
     waiting, known = [(root, 1)], {root.rstrip("/")}
     while waiting:
@@ -92,9 +101,9 @@ def _walk(
                     raise MediaError(f"{url}: no such folder") from error
                 return []  # object stores know no empty folders either
             if for_outputs or folder == root:
-                raise MediaError(f"{url}: cannot be listed: {reason(error)}") from error
+                raise MediaError(f"{url}: cannot be listed: {error_summary(error)}") from error
             place = filesystem.unstrip_protocol(folder)
-            listing.unreadable.append(f"{place}: cannot be listed: {reason(error)}")
+            listing.unreadable.append(f"{place}: cannot be listed: {error_summary(error)}")
             continue
         for values in entries:
             name, kind = values["name"], values.get("type", "file")
@@ -116,7 +125,7 @@ def _walk(
 
 
 def _linked(filesystem: Any, name: str, values: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """What a link leads to, and its kind; "other" where that is not there."""
+    """Returns what a link leads to, and its kind; "other" if its target does not exist."""
     if filesystem.isdir(name):
         return values, "directory"
     if not filesystem.isfile(name):
@@ -126,7 +135,7 @@ def _linked(filesystem: Any, name: str, values: dict[str, Any]) -> tuple[dict[st
 
 
 def fixed_part(pattern: str) -> str:
-    """The folder above the first part with a wildcard."""
+    """Returns the folder above the first part with a wildcard."""
     parts = pattern.split("/")
     first = next(place for place, part in enumerate(parts) if "*" in part or "?" in part)
     return "/".join(parts[:first])

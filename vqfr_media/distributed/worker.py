@@ -1,7 +1,7 @@
 """What runs on the other machines: an engine and a detector, made ready once, and the work itself.
 
-Knows nothing of Ray; `pool.py` makes actors of it. Results go back as pieces of the file that they
-are, so that only the caller's machine needs to reach the place of the outputs.
+Knows nothing of Ray; `worker_handle.py` makes actors of it. The file that is the result goes back
+in chunks, so that only the caller's machine needs to reach the folder of the outputs.
 """
 
 import logging
@@ -17,7 +17,7 @@ from threading import Lock
 import torch
 
 from vqfr_media.batch.task import Kind
-from vqfr_media.distributed.staging import Origin, stage
+from vqfr_media.distributed.staging import RemoteFile, fetch_cached
 from vqfr_media.errors import CodecError, MediaError
 from vqfr_media.frames import Frame
 from vqfr_media.jobs.identity import identity_of_settings
@@ -28,134 +28,136 @@ from vqfr_media.pipeline import restore_image, restore_video, summarise
 from vqfr_media.prepare import Prepared, prepare
 from vqfr_media.summary import RunCounts, Summary
 
-PIECE_BYTES = 4 << 20
-# Of what both sides run, what must not differ between a worker and its caller.
-SHARED = ("vqfr-media", "av")
+CHUNK_BYTES = 4 << 20
+# Packages of which a worker must have the same version as its caller.
+COMPARED_PACKAGES = ("vqfr-media", "av")
 
-type Make = Callable[[RestoreOptions], Prepared]
+type PreparedFactory = Callable[[RestoreOptions], Prepared]
 
 
-class UnfitError(Exception):
+class UnsuitableWorkerError(Exception):
     """This machine cannot take part in this work; another one may."""
 
 
 @dataclass(frozen=True)
-class Given:
+class SourceFile:
     """The input of a piece of work, as the caller sees it."""
 
     path: Path
-    """Where it lies there."""
+    """Its path on the caller's machine."""
     size: int
-    """Its bytes."""
+    """Its size in bytes."""
     modified_ns: int
-    """When it was written last."""
-    origin: Origin | None = None
-    """Where every machine can get it, if it lies on no path that all of them share."""
+    """When it was last written, nanoseconds since 1970."""
+    remote: RemoteFile | None = None
+    """Where every machine can get it, if it has no path that all of them share."""
 
 
 @dataclass(frozen=True)
-class Said:
+class LogLine:
     """A line of the worker's log."""
 
     name: str
-    """Of the logger."""
+    """Name of the logger."""
     level: int
-    """As in `logging`."""
+    """Level as in `logging`."""
     message: str
-    """The line."""
+    """The line itself."""
 
 
 @dataclass(frozen=True)
-class News:
-    """What happened since it was asked last."""
+class WorkerStatus:
+    """What a worker did since it was last asked."""
 
     frames: int
-    """Frames handed to the encoder."""
-    said: tuple[Said, ...]
+    """Number of frames handed to the encoder."""
+    log: tuple[LogLine, ...]
     """What was logged."""
 
 
 @dataclass(frozen=True)
-class Introduction:
+class WorkerInfo:
     """What a worker is."""
 
     name: str
-    """Machine and process."""
+    """Machine and process, as in `host (123)`."""
     settings: dict[str, str]
     """What decides the bits of its results (`identity.identity_of_settings`)."""
-    versions: dict[str, str]
-    """Of the packages in `SHARED`."""
-    about: Summary
+    package_versions: dict[str, str]
+    """Versions of the packages in `COMPARED_PACKAGES`."""
+    summary: Summary
     """Model, device, engine and detector; all else in it is empty."""
 
 
-def versions() -> dict[str, str]:
-    """Of the packages in `SHARED`, here."""
-    return {name: version(name) for name in SHARED}
+def package_versions() -> dict[str, str]:
+    """Returns the versions of the packages in `COMPARED_PACKAGES` in this process."""
+    return {name: version(name) for name in COMPARED_PACKAGES}
 
 
-def make_ready(options: RestoreOptions) -> Prepared:
-    """What the options ask for."""
+def make_prepared(options: RestoreOptions) -> Prepared:
+    """Makes the engine and the detector that the options choose."""
     return prepare(options, None, None)
 
 
 class Worker:
-    """Works files and segments, one at a time; `news` and `settings` may be asked meanwhile."""
+    """Restores files and segments, one at a time; `status` and `settings` may be asked then."""
 
-    def __init__(self, options: RestoreOptions, threads: int, make: Make, cache: Path) -> None:
-        """Makes nothing ready yet, so that what fails then can be told.
+    def __init__(
+        self, options: RestoreOptions, threads: int, factory: PreparedFactory, cache: Path
+    ) -> None:
+        """Makes nothing ready yet: `get_ready` does, whose errors reach the caller.
 
         Args:
             options: chooses the engine and the detector.
-            threads: of the network, on a CPU.
-            make: makes both; can be pickled.
-            cache: folder for inputs that have an `Origin`.
+            threads: threads of the network on a CPU.
+            factory: makes engine and detector; can be pickled.
+            cache: folder for inputs that lie behind a URL.
         """
         torch.set_num_threads(threads)
-        self._options, self._make, self._cache = options, make, cache
+        self._options, self._factory, self._cache = options, factory, cache
         self._ready: Prepared | None = None
         self._log = _Log()
         self._frames = 0
         self._lock = Lock()
         logging.getLogger("vqfr_media").addHandler(self._log)
 
-    def introduce(self) -> Introduction:
-        """Makes engine and detector ready, and says what they are.
+    def get_ready(self) -> WorkerInfo:
+        """Makes engine and detector ready, and returns what they are.
 
         Raises:
             InputError, MachineError, EngineError: as `prepare`.
         """
-        self._ready = ready = self._make(self._options)
-        return Introduction(
+        self._ready = ready = self._factory(self._options)
+        return WorkerInfo(
             f"{socket.gethostname()} ({os.getpid()})",
             self.settings(self._options),
-            versions(),
+            package_versions(),
             summarise(RunCounts(), ready, Path(), Path(), 0.0, ()),
         )
 
     def settings(self, options: RestoreOptions) -> dict[str, str]:
-        """What decides the bits of a result of this worker but the source.
+        """Returns what decides the bits of this worker's results, apart from the source.
 
         Raises:
             WeightsError: a file of weights cannot be read.
         """
         return identity_of_settings(options, self._prepared())
 
-    def news(self) -> News:
-        """What happened since the last call."""
+    def status(self) -> WorkerStatus:
+        """Returns what happened since the last call."""
         with self._lock:
             frames, self._frames = self._frames, 0
-        return News(frames, self._log.taken())
+        return WorkerStatus(frames, self._log.take())
 
-    def segment(self, job: Job, number: int, given: Given) -> Iterator[bytes]:
-        """Works one segment; yields the pieces of its file.
+    def restore_segment(self, job: Job, number: int, source_file: SourceFile) -> Iterator[bytes]:
+        """Restores one segment; yields the chunks of its file.
 
         Raises:
-            UnfitError: the encoder here is not the one with which the job began.
+            UnsuitableWorkerError: the encoder here is not the one with which the job began.
             InputError, MachineError, EngineError: as `segments.work`.
         """
         ready = self._prepared()
-        source, status = self._here(given)
+        source, status = self._local_source(source_file)
         job = replace(job, source=source, size=status.st_size, modified_ns=status.st_mtime_ns)
         self._check_encoder(job)
         with TemporaryDirectory(prefix="vqfr-media-") as name:
@@ -165,16 +167,16 @@ class Worker:
                 engine=ready.engine, detector=ready.detector, on_frame=self._count,
             ):  # fmt: skip
                 pass
-            yield from pieces(folder / segment_name(number))
+            yield from file_chunks(folder / segment_name(number))
 
-    def whole(
-        self, given: Given, output: str, kind: Kind, options: RestoreOptions
+    def restore_file(
+        self, source_file: SourceFile, output: str, kind: Kind, options: RestoreOptions
     ) -> Iterator[Summary | bytes]:
-        """Works a file in one go; yields the summary, then the pieces of the result.
+        """Restores a file without segments; yields the summary, then the chunks of the result.
 
         Args:
-            given: the input.
-            output: name of the file that it will be, without its folder.
+            source_file: the input.
+            output: name of the output file, without its folder.
             kind: what the input is.
             options: what is done to it.
 
@@ -182,42 +184,42 @@ class Worker:
             InputError, MachineError, EngineError: as `restore_video`.
         """
         ready = self._prepared()
-        source, status = self._here(given)
+        source, status = self._local_source(source_file)
         with TemporaryDirectory(prefix="vqfr-media-") as name:
             result = Path(name) / output
             if kind == "image":
                 summary = restore_image(source, result, options, ready=ready)
             else:
-                in_one_go = replace(options, segment_seconds=0)
+                unsegmented = replace(options, segment_seconds=0)
                 summary = restore_video(
-                    source, result, in_one_go, ready=ready, on_frame=self._count
+                    source, result, unsegmented, ready=ready, on_frame=self._count
                 )
             _check_same(source, status)
             yield summary
-            yield from pieces(result)
+            yield from file_chunks(result)
 
     def _prepared(self) -> Prepared:
-        assert self._ready is not None, "introduce() comes first"  # noqa: S101
+        assert self._ready is not None, "get_ready() comes first"  # noqa: S101
         return self._ready
 
-    def _here(self, given: Given) -> tuple[Path, os.stat_result]:
-        """The input on this machine, and what the file system says of it."""
-        if given.origin is not None:
-            source, _ = stage(given.origin, self._cache)
+    def _local_source(self, source_file: SourceFile) -> tuple[Path, os.stat_result]:
+        """Returns the input's path on this machine, and what the file system says of it."""
+        if source_file.remote is not None:
+            source, _ = fetch_cached(source_file.remote, self._cache)
             return source, source.stat()
         try:
-            status = given.path.stat()
+            status = source_file.path.stat()
         except OSError as error:
             raise MediaError(
-                f"{given.path}: cannot be read on {socket.gethostname()}: "
+                f"{source_file.path}: cannot be read on {socket.gethostname()}: "
                 f"{error.strerror or error}; give a path that all machines share, or a URL"
             ) from error
-        if (status.st_size, status.st_mtime_ns) != (given.size, given.modified_ns):
+        if (status.st_size, status.st_mtime_ns) != (source_file.size, source_file.modified_ns):
             raise MediaError(
-                f"{given.path}: is another file on {socket.gethostname()}; give a path that all "
-                "machines share, or a URL"
+                f"{source_file.path}: is another file on {socket.gethostname()}; give a path that "
+                "all machines share, or a URL"
             )
-        return given.path, status
+        return source_file.path, status
 
     def _check_encoder(self, job: Job) -> None:
         try:
@@ -227,7 +229,7 @@ class Worker:
             ) as encoder:  # fmt: skip
                 check_encoder(job, encoder.extradata)
         except CodecError as error:
-            raise UnfitError(str(error)) from error
+            raise UnsuitableWorkerError(str(error)) from error
 
     def _count(self, _frame: Frame) -> None:
         with self._lock:
@@ -239,15 +241,15 @@ class _Log(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: list[Said] = []
+        self._lines: list[LogLine] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._said.append(Said(record.name, record.levelno, record.getMessage()))
+        self._lines.append(LogLine(record.name, record.levelno, record.getMessage()))
 
-    def taken(self) -> tuple[Said, ...]:
+    def take(self) -> tuple[LogLine, ...]:
         with self.lock or Lock():
-            said, self._said = self._said, []
-        return tuple(said)
+            lines, self._lines = self._lines, []
+        return tuple(lines)
 
 
 def _check_same(source: Path, before: os.stat_result) -> None:
@@ -258,8 +260,8 @@ def _check_same(source: Path, before: os.stat_result) -> None:
         )
 
 
-def pieces(path: Path) -> Iterator[bytes]:
-    """The content of a file, a few megabytes at a time."""
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """Yields the content of a file, at most `CHUNK_BYTES` at a time."""
     with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            yield piece
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk

@@ -98,15 +98,3 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             result[prefix + name] = value
     return result
-
-
-def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """How two identities differ, in words, at most three; none if they do not."""
-    names = sorted({n for n in {*before, *now} if before.get(n) != now.get(n)})
-    said = [
-        f"another {name}"
-        if len(max(before.get(name, ""), now.get(name, ""), key=len)) > 40
-        else f"{name} was {before.get(name, 'not set')}, is {now.get(name, 'not set')}"
-        for name in names[:3]
-    ]
-    return said + [f"and {len(names) - 3} more"] * (len(names) > 3)

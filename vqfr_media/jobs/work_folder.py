@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from vqfr_media.differences import describe_changes
 from vqfr_media.errors import OutputError
 from vqfr_media.files import atomic_output, output_error, target_of
-from vqfr_media.jobs.identity import differences
 from vqfr_media.jobs.segments import segment_name
 from vqfr_media.media.index import FrameIndex
 from vqfr_media.media.segment_file import SegmentFile, read_segment
@@ -119,7 +119,7 @@ class WorkFolder:
             with suppress(ValueError, KeyError, TypeError):
                 values = json.loads(journal.read_text())
                 before = values["identity"] | {"journal": str(values["version"])}
-                other = differences(before, identity | {"journal": str(VERSION)})
+                other = describe_changes(before, identity | {"journal": str(VERSION)})
                 why = "; ".join(other)
                 plan = None if other else _plan_of(values["plan"])
             if plan is None:

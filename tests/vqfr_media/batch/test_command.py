@@ -17,8 +17,8 @@ from tests.scenes import write_scene
 from tests.vqfr_media.batch.folders import FATES, write_folder
 from tests.vqfr_media.batch.workers import told
 from vqfr_media import cli, weights
-from vqfr_media.batch.book import JOURNAL
-from vqfr_media.batch.record import REPORT, Record, Report
+from vqfr_media.batch.journal import JOURNAL_NAME
+from vqfr_media.batch.record import REPORT_NAME, BatchReport, Record
 from vqfr_media.cli.batch_table import padded, row, short, table
 
 FAST = {"preset": "ultrafast"}
@@ -186,9 +186,9 @@ def clips(folder: Path, count: int) -> Path:
 
 def told_now(folder: Path) -> dict[str, Record]:
     """What report and journal say, also while somebody writes them."""
-    records = told(folder) if (folder / REPORT).is_file() else {}
+    records = told(folder) if (folder / REPORT_NAME).is_file() else {}
     with suppress(FileNotFoundError):
-        for line in (folder / JOURNAL).read_text().splitlines():
+        for line in (folder / JOURNAL_NAME).read_text().splitlines():
             with suppress(ValueError):  # the last is being written
                 record = Record.from_json(json.loads(line))
                 records[record.output] = record
@@ -280,8 +280,8 @@ def test_the_columns_of_the_table_are_one_below_the_other() -> None:
 def test_a_long_table_names_only_what_failed() -> None:
     done = [Record(output=f"{n}.mp4", source="", status="done") for n in range(100)]
     failed = Record(output="bad.mp4", source="", status="failed", reason="damaged")
-    lines = table(Report(records=(*done, failed), seconds=1.0))
+    lines = table(BatchReport(records=(*done, failed), seconds=1.0))
     assert [line.split()[:3] for line in lines[1:]] == [["failed", "bad.mp4", "damaged"]]
-    assert len(table(Report(records=tuple(done[:5]), seconds=1.0))) == 6
-    assert table(Report(records=(), seconds=1.0)) == []
+    assert len(table(BatchReport(records=tuple(done[:5]), seconds=1.0))) == 6
+    assert table(BatchReport(records=(), seconds=1.0)) == []
     assert os.linesep not in "".join(lines)

@@ -25,9 +25,10 @@ from tests.vqfr_media.batch.workers import (
     told,
     with_options,
 )
-from vqfr_media.batch.plan import Again, plan_folder
+from vqfr_media.batch.plan import plan_folder
+from vqfr_media.batch.planner import RerunPolicy
 from vqfr_media.batch.run import run_batch
-from vqfr_media.batch.task import Task, Watch
+from vqfr_media.batch.task import ProgressListener, Task
 from vqfr_media.errors import EngineError, MediaError, OutputError, SkippedFaceError
 from vqfr_media.frames import VideoInfo
 from vqfr_media.media.read import open_video
@@ -164,9 +165,9 @@ def test_what_is_asked_for_is_worked_again(three: Path, tmp_path: Path) -> None:
     (three / "text.mp4").write_text("no video")
     run(three, output)
     assert run(three, output)[1].worked == []
-    assert run(three, output, again=Again(retry=True))[1].worked == ["text.mp4"]
+    assert run(three, output, policy=RerunPolicy(retry=True))[1].worked == ["text.mp4"]
     names = ["0.mp4", "1.mp4", "2.mp4", "text.mp4"]
-    assert run(three, output, again=Again(redo=True))[1].worked == names
+    assert run(three, output, policy=RerunPolicy(redo=True))[1].worked == names
 
 
 def test_a_failed_file_that_was_mended_is_worked(three: Path, tmp_path: Path) -> None:
@@ -187,12 +188,12 @@ def test_times_are_trusted_only_when_asked(three: Path, tmp_path: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    worker = run(three, output, again=Again(trust_times=True))[1]
+    worker = run(three, output, policy=RerunPolicy(trust_times=True))[1]
     assert (worker.read, worker.worked) == ([], [])
     worker = run(three, output)[1]
     assert (worker.read, worker.worked) == (["0.mp4", "1.mp4", "2.mp4"], ["1.mp4"])
     path.touch()
-    worker = run(three, output, again=Again(trust_times=True))[1]
+    worker = run(three, output, policy=RerunPolicy(trust_times=True))[1]
     assert (worker.read, worker.worked) == (["1.mp4"], [])
 
 
@@ -217,7 +218,7 @@ def test_files_of_others_are_not_replaced(three: Path, tmp_path: Path) -> None:
         assert counts(report)["failed"] == 1
         assert "no earlier batch made it" in report.records[1].reason
         assert (output / "1.mp4").read_bytes() == b"precious"
-    report, worker = run(three, output, again=Again(overwrite=True))
+    report, worker = run(three, output, policy=RerunPolicy(overwrite=True))
     assert worker.worked == ["1.mp4"]
     assert (output / "1.mp4").read_bytes() != b"precious"
 
@@ -400,8 +401,8 @@ def test_who_watches_is_told_of_every_file(three: Path, tmp_path: Path) -> None:
     plan = plan_folder(three, tmp_path / "out", OPTIONS)
     run_batch(
         plan,
-        CountingWorker(watch=Watch(start, step)),
-        on_look=lambda task: said.append(("look", task.source.name)),
+        CountingWorker(listener=ProgressListener(start, step)),
+        on_check=lambda task: said.append(("look", task.source.name)),
         on_begin=lambda task, why: said.append((f"begin: {why}", task.source.name)),
         on_record=lambda task, record: said.append((record.status, task.source.name)),
     )
@@ -427,7 +428,7 @@ class TwoAtOnce(CountingWorker):
 
     def __init__(self, error: BaseException | None = None) -> None:
         super().__init__()
-        self.at_once = 2
+        self.max_concurrency = 2
         self.both = threading.Barrier(2, timeout=30)
         self.stopped = threading.Event()
         self.error = error

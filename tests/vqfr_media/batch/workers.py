@@ -7,11 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from tests.stand_ins import InvertingEngine, MarkerDetector
-from vqfr_media.batch.local import LocalWorker
-from vqfr_media.batch.plan import Again, plan_folder
-from vqfr_media.batch.record import REPORT, Record, Report, read_report
+from vqfr_media.batch.local_worker import LocalWorker
+from vqfr_media.batch.plan import plan_folder
+from vqfr_media.batch.planner import RerunPolicy
+from vqfr_media.batch.record import REPORT_NAME, BatchReport, Record, read_report
 from vqfr_media.batch.run import run_batch
-from vqfr_media.batch.task import Task, Watch
+from vqfr_media.batch.task import ProgressListener, Task
 from vqfr_media.errors import EngineError
 from vqfr_media.options import EncodeOptions, RestoreOptions
 from vqfr_media.prepare import prepare
@@ -38,9 +39,11 @@ class FragileEngine(InvertingEngine):
 class CountingWorker(LocalWorker):
     """Notes the names of the files whose content it read, and of those that it worked."""
 
-    def __init__(self, engine: InvertingEngine | None = None, watch: Watch | None = None) -> None:
+    def __init__(
+        self, engine: InvertingEngine | None = None, listener: ProgressListener | None = None
+    ) -> None:
         ready = prepare(OPTIONS, engine or InvertingEngine(size=64), MarkerDetector())
-        super().__init__(ready, watch=watch)
+        super().__init__(ready, listener=listener)
         self.read: list[str] = []
         self.worked: list[str] = []
         self.versions: dict[str, str] = {}
@@ -63,24 +66,24 @@ def run(
     worker: CountingWorker | None = None,
     *,
     options: RestoreOptions = OPTIONS,
-    again: Again | None = None,
-) -> tuple[Report, CountingWorker]:
+    policy: RerunPolicy | None = None,
+) -> tuple[BatchReport, CountingWorker]:
     """Works a folder; returns what became of it, and who did it."""
     worker = worker or CountingWorker()
-    report = run_batch(plan_folder(source, output, options), worker, again=again)
+    report = run_batch(plan_folder(source, output, options), worker, policy=policy)
     return report, worker
 
 
 def told(output: Path) -> dict[str, Record]:
     """What `batch.json` says of each output."""
-    return {record.output: record for record in read_report(output / REPORT)}
+    return {record.output: record for record in read_report(output / REPORT_NAME)}
 
 
-def statuses(report: Report) -> dict[str, str]:
+def statuses(report: BatchReport) -> dict[str, str]:
     return {record.output: record.status for record in report.records}
 
 
-def counts(report: Report) -> Counter[str]:
+def counts(report: BatchReport) -> Counter[str]:
     return Counter(record.status for record in report.records)
 
 

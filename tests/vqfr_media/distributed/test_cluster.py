@@ -12,7 +12,7 @@ import pytest
 
 from vqfr_media.distributed.cluster import connected
 from vqfr_media.distributed.options import RayOptions
-from vqfr_media.distributed.run import open_workers
+from vqfr_media.distributed.ray_worker import open_workers
 from vqfr_media.errors import BackendError
 from vqfr_media.options import RestoreOptions
 

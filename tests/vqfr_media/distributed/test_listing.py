@@ -10,9 +10,9 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from tests.vqfr_media.distributed.conftest import Quiet
-from vqfr_media.batch.files import Choice
+from vqfr_media.batch.find_media import FileFilter
 from vqfr_media.distributed.listing import list_inputs, list_outputs
-from vqfr_media.distributed.places import Target, plan_url
+from vqfr_media.distributed.remote import RemoteOutput, plan_url
 from vqfr_media.errors import MediaError
 from vqfr_media.options import RestoreOptions
 
@@ -67,13 +67,13 @@ def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path) -> N
 @pytest.mark.usefixtures("flaky")
 def test_outputs_that_cannot_be_listed_are_left_alone(tmp_path: Path) -> None:
     names(tmp_path, "in/a.jpg", "there/down/a.jpg")
-    target = Target(f"flaky://{tmp_path}/there/down", tmp_path / "cache")
+    target = RemoteOutput(f"flaky://{tmp_path}/there/down", tmp_path / "cache")
     names(target.folder, "a.jpg", "batch.json")
     plan, _ = plan_url(
         f"file://{tmp_path}/in", target.folder, RestoreOptions(), cache=tmp_path / "cache"
     )
     with pytest.raises(MediaError, match="nobody answers"):
-        target.begin(plan)
+        target.download(plan)
     assert sorted(path.name for path in target.folder.iterdir()) == ["a.jpg", "batch.json"]
 
 
@@ -118,11 +118,11 @@ def test_links_and_names_that_are_no_text(tmp_path: Path) -> None:
     names(inside, "notes.txt", "x.png")
     plan, found = plan_url(
         f"file://{inside}", tmp_path / "out", RestoreOptions(), cache=tmp_path / "cache",
-        choice=Choice(exclude=("x.*",)),
+        file_filter=FileFilter(exclude=("x.*",)),
     )  # fmt: skip
     taken = [task.output.relative_to(tmp_path / "out").as_posix() for task in plan.tasks]
     assert sorted(taken) == sorted(["caf\udce9.jpg", "link.jpg", "real/a.jpg"])
-    assert {origin.size for origin in found.values()} == {11, 13, 15}
+    assert {remote.size for remote in found.values()} == {11, 13, 15}
     assert plan.left_out == (
         f"file://{inside}/folder: a link to a folder",
         "1 file of other kinds: 1 .txt",

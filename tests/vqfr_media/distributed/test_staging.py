@@ -11,20 +11,25 @@ from PIL import Image
 
 from tests.scenes import scene, write_scene
 from tests.vqfr_media.distributed.workers import inverting
-from vqfr_media.batch.files import Choice
-from vqfr_media.batch.local import LocalWorker
-from vqfr_media.batch.record import REPORT, read_report, report_json
+from vqfr_media.batch.find_media import FileFilter
+from vqfr_media.batch.local_worker import LocalWorker
+from vqfr_media.batch.record import REPORT_NAME, read_report, report_json
 from vqfr_media.batch.run import run_batch
-from vqfr_media.batch.task import Plan
+from vqfr_media.batch.task import BatchPlan
 from vqfr_media.distributed.listing import list_outputs
-from vqfr_media.distributed.places import PlacesWorker, Target, plan_url, refuse_within
+from vqfr_media.distributed.remote import (
+    RemoteOutput,
+    StagingWorker,
+    plan_url,
+    refuse_output_within,
+)
 from vqfr_media.distributed.staging import (
-    Origin,
+    RemoteFile,
+    cached_path,
+    fetch_cached,
     is_url,
-    origin_of,
-    place_of,
-    publish,
-    stage,
+    query_file,
+    upload_file,
 )
 from vqfr_media.errors import BackendError, InputError, MediaError, OptionError, OutputError
 from vqfr_media.options import EncodeOptions, RestoreOptions
@@ -47,12 +52,12 @@ def test_what_lies_below_a_url(tmp_path: Path) -> None:
     (tmp_path / "a b/é #1.mp4").write_bytes(b"12345")
     (tmp_path / "x.jpg").write_bytes(b"123")
     found = list_outputs(f"file://{tmp_path}")
-    assert {str(path): origin.size for path, origin in found.items()} == {
+    assert {str(path): remote.size for path, remote in found.items()} == {
         "a b/é #1.mp4": 5,
         "x.jpg": 3,
     }
     assert list_outputs(f"file://{tmp_path}/**/*.mp4").keys() == {PurePosixPath("a b/é #1.mp4")}
-    assert list_outputs(f"file://{tmp_path}/*.jpg")[PurePosixPath("x.jpg")] == origin_of(
+    assert list_outputs(f"file://{tmp_path}/*.jpg")[PurePosixPath("x.jpg")] == query_file(
         f"file://{tmp_path}/x.jpg"
     )
     assert list_outputs(f"file://{tmp_path}/nothing") == {}
@@ -63,8 +68,8 @@ def test_what_a_web_server_shows(tmp_path: Path, web: tuple[Path, str]) -> None:
     (folder / "a b").mkdir()
     (folder / "a b/é #1.mp4").write_bytes(b"12345")
     found = list_outputs(f"{url}/")
-    assert {str(path): origin.size for path, origin in found.items()} == {"a b/é #1.mp4": 5}
-    path, digest = stage(found[PurePosixPath("a b/é #1.mp4")], tmp_path / "cache")
+    assert {str(path): remote.size for path, remote in found.items()} == {"a b/é #1.mp4": 5}
+    path, digest = fetch_cached(found[PurePosixPath("a b/é #1.mp4")], tmp_path / "cache")
     assert (path.name, path.read_bytes()) == ("é #1.mp4", b"12345")
     assert digest == sha256(b"12345").hexdigest()
 
@@ -73,43 +78,43 @@ def test_a_file_is_fetched_once_and_again_when_it_changes(tmp_path: Path) -> Non
     source, cache = tmp_path / "in.mp4", tmp_path / "cache"
     source.write_bytes(b"first")
     url = f"file://{source}"
-    first, digest = stage(origin_of(url), cache)
+    first, digest = fetch_cached(query_file(url), cache)
     inode = first.stat().st_ino
-    assert stage(origin_of(url), cache) == (first, digest)
+    assert fetch_cached(query_file(url), cache) == (first, digest)
     assert first.stat().st_ino == inode
     source.write_bytes(b"another")
     os.utime(source, ns=(1, 1))
-    again, other = stage(origin_of(url), cache)
+    again, other = fetch_cached(query_file(url), cache)
     assert (again, again.read_bytes()) == (first, b"another")
     assert other != digest
     # What a worker is told is the content: it need not ask the server for tags.
     inode = again.stat().st_ino
-    assert stage(Origin(url, None, "", other), cache)[0].stat().st_ino == inode
+    assert fetch_cached(RemoteFile(url, None, "", other), cache)[0].stat().st_ino == inode
     assert sorted(p.name for p in again.parent.iterdir()) == ["in.mp4", "lock", "origin.json"]
 
 
 def test_without_a_tag_a_file_is_fetched_each_time(tmp_path: Path) -> None:
     source, cache = tmp_path / "in.mp4", tmp_path / "cache"
     source.write_bytes(b"first")
-    untold = replace(origin_of(f"file://{source}"), tag="")
-    stage(untold, cache)
+    untold = replace(query_file(f"file://{source}"), tag="")
+    fetch_cached(untold, cache)
     source.write_bytes(b"other")
-    assert stage(untold, cache)[0].read_bytes() == b"other"
+    assert fetch_cached(untold, cache)[0].read_bytes() == b"other"
 
 
 def test_a_file_that_is_not_what_was_listed(tmp_path: Path) -> None:
     source = tmp_path / "in.mp4"
     source.write_bytes(b"first")
-    listed = origin_of(f"file://{source}")
+    listed = query_file(f"file://{source}")
     for wrong in (replace(listed, size=4), replace(listed, sha256="0" * 64)):
         with pytest.raises(MediaError, match="is another file than when it was listed"):
-            stage(wrong, tmp_path / "cache")
-    assert not place_of(listed.url, tmp_path / "cache").exists()
+            fetch_cached(wrong, tmp_path / "cache")
+    assert not cached_path(listed.url, tmp_path / "cache").exists()
     source.unlink()
     with pytest.raises(MediaError, match=r"in\.mp4: cannot be fetched: FileNotFoundError"):
-        stage(listed, tmp_path / "cache")
+        fetch_cached(listed, tmp_path / "cache")
     with pytest.raises(MediaError, match=r"in\.mp4: cannot be read: FileNotFoundError"):
-        origin_of(listed.url)
+        query_file(listed.url)
 
 
 def test_what_cannot_be_reached(tmp_path: Path, web: tuple[Path, str]) -> None:
@@ -118,12 +123,12 @@ def test_what_cannot_be_reached(tmp_path: Path, web: tuple[Path, str]) -> None:
     with pytest.raises(BackendError, match="s3fs"):
         list_outputs("s3://bucket/folder")
     with pytest.raises(MediaError, match="cannot be read"):
-        origin_of(f"{web[1]}/nothing.mp4")
+        query_file(f"{web[1]}/nothing.mp4")
     (tmp_path / "x").write_bytes(b"1")
     with pytest.raises(OutputError, match="cannot be written"):
-        publish(tmp_path / "x", f"{web[1]}/x")
+        upload_file(tmp_path / "x", f"{web[1]}/x")
     with pytest.raises(OutputError, match=r"cache.*cannot be written"):
-        stage(origin_of(f"file://{tmp_path}/x"), tmp_path / "x" / "cache")
+        fetch_cached(query_file(f"file://{tmp_path}/x"), tmp_path / "x" / "cache")
 
 
 @pytest.mark.parametrize("scheme", ["file", "memory"])
@@ -132,13 +137,13 @@ def test_published_files_are_whole_or_not_there(tmp_path: Path, scheme: str) -> 
     url = f"{scheme}://{tmp_path}/out/a b"
     for content in (b"first", b"second"):
         source.write_bytes(content)
-        publish(source, f"{url}/x.mp4")
+        upload_file(source, f"{url}/x.mp4")
         with fsspec.open(f"{url}/x.mp4", "rb") as file:
             assert file.read() == content
     assert list(list_outputs(url)) == [PurePosixPath("x.mp4")]
     source.unlink()
     with pytest.raises(OutputError, match=r"x\.mp4: cannot be written: FileNotFoundError"):
-        publish(source, f"{url}/x.mp4")
+        upload_file(source, f"{url}/x.mp4")
     assert list(list_outputs(url)) == [PurePosixPath("x.mp4")]
 
 
@@ -149,7 +154,7 @@ def test_a_plan_of_what_lies_behind_a_url(tmp_path: Path) -> None:
         path.write_bytes(name.encode())
     plan, found = plan_url(
         f"file://{tmp_path}/in", tmp_path / "out", RestoreOptions(), cache=tmp_path / "cache",
-        choice=Choice(exclude=("no.*",)),
+        file_filter=FileFilter(exclude=("no.*",)),
     )  # fmt: skip
     assert [task.output.relative_to(tmp_path / "out") for task in plan.tasks] == [
         PurePath("s 1/e2.mkv"),
@@ -158,7 +163,7 @@ def test_a_plan_of_what_lies_behind_a_url(tmp_path: Path) -> None:
     ]
     assert [task.kind for task in plan.tasks] == ["video", "video", "image"]
     for task in plan.tasks:
-        assert stage(found[task.source], tmp_path / "cache")[0] == task.source
+        assert fetch_cached(found[task.source], tmp_path / "cache")[0] == task.source
         assert task.source.read_bytes().decode().endswith(task.source.name)
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="no video or image to restore in it"):
@@ -174,9 +179,9 @@ def test_results_of_an_earlier_batch_are_no_inputs(
     for name in ("a.jpg", "out/a.jpg", "out/deep/b.jpg", "own/c.jpg"):
         (there / name).parent.mkdir(parents=True, exist_ok=True)
         (there / name).write_bytes(b"x")
-    (there / REPORT).write_bytes(report_json([], "now"))  # that of the inputs' own place
-    (there / "out" / REPORT).write_bytes(report_json([], "now"))
-    (there / "own" / REPORT).write_text('{"schema": "a person\'s own"}')
+    (there / REPORT_NAME).write_bytes(report_json([], "now"))  # that of the inputs' own place
+    (there / "out" / REPORT_NAME).write_bytes(report_json([], "now"))
+    (there / "own" / REPORT_NAME).write_text('{"schema": "a person\'s own"}')
     plan, _ = plan_url(url, tmp_path / "out", RestoreOptions(), cache=tmp_path / "cache")
     assert [task.output.relative_to(tmp_path / "out").as_posix() for task in plan.tasks] == [
         "a.jpg", "own/c.jpg",
@@ -189,16 +194,16 @@ def test_results_of_an_earlier_batch_are_no_inputs(
 
 def test_two_processes_do_not_write_to_one_url(tmp_path: Path) -> None:
     url = f"file://{tmp_path}/there"
-    with Target(url, tmp_path / "cache").locked():
-        second = Target(f"{url}/", tmp_path / "cache")
+    with RemoteOutput(url, tmp_path / "cache").locked():
+        second = RemoteOutput(f"{url}/", tmp_path / "cache")
         with pytest.raises(OutputError, match="another vqfr-media on this machine"):
             second.locked().__enter__()
-        with Target(f"{url}2", tmp_path / "cache").locked():
+        with RemoteOutput(f"{url}2", tmp_path / "cache").locked():
             pass
     with second.locked():
         pass
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="file"), Target(url, tmp_path / "file").locked():
+    with pytest.raises(OutputError, match="file"), RemoteOutput(url, tmp_path / "file").locked():
         pass
 
 
@@ -209,20 +214,20 @@ def test_a_target_sees_what_is_missing_altered_or_anothers(tmp_path: Path) -> No
     there, cache = tmp_path / "there", tmp_path / "cache"
     url = f"file://{there}"
 
-    def target() -> Target:
-        found = Target(url, cache)
+    def target() -> RemoteOutput:
+        found = RemoteOutput(url, cache)
         plan, _ = plan_url(f"file://{tmp_path}/in", found.folder, RestoreOptions(), cache=cache)
-        found.begin(plan)
+        found.download(plan)
         return found
 
     first = target()
     first.folder.mkdir(parents=True)
-    for name in ("a.jpg", "b.jpg", "c.jpg", REPORT):
+    for name in ("a.jpg", "b.jpg", "c.jpg", REPORT_NAME):
         (first.folder / name).write_bytes(name.encode())
     for name in ("a.jpg", "b.jpg", "c.jpg"):
-        first.put(first.folder / name)
-    first.finish()
-    assert sorted(path.name for path in there.iterdir()) == ["a.jpg", "b.jpg", REPORT, "c.jpg"]
+        first.upload(first.folder / name)
+    first.upload_report()
+    assert sorted(path.name for path in there.iterdir()) == ["a.jpg", "b.jpg", REPORT_NAME, "c.jpg"]
     kept = first.folder / "c.jpg"
     inode = kept.stat().st_ino
     (there / "a.jpg").unlink()
@@ -237,7 +242,7 @@ def test_a_target_sees_what_is_missing_altered_or_anothers(tmp_path: Path) -> No
         path.unlink()
     third = target()
     assert (third.folder / "c.jpg").read_bytes() == b"c.jpg"
-    assert (third.folder / REPORT).read_bytes() == REPORT.encode()
+    assert (third.folder / REPORT_NAME).read_bytes() == REPORT_NAME.encode()
 
 
 def test_a_batch_from_one_url_to_another(tmp_path: Path) -> None:
@@ -247,21 +252,21 @@ def test_a_batch_from_one_url_to_another(tmp_path: Path) -> None:
     Image.fromarray(scene(3)).save(source / "a b/é.png")
     write_scene(source / "film.mp4", frames=6, codec="libx264")
     (source / "text.mp4").write_text("no video")
-    target = Target(f"file://{there}", cache)
+    target = RemoteOutput(f"file://{there}", cache)
 
     def run() -> list[str]:
         plan, found = plan_url(f"file://{source}", target.folder, FAST, cache=cache)
-        target.begin(plan)
+        target.download(plan)
         local = LocalWorker(inverting())
-        worker = PlacesWorker(local, found=found, cache=cache, target=target)
+        worker = StagingWorker(local, remote_files=found, cache=cache, output=target)
         report = run_batch(plan, worker)
-        target.finish()
+        target.upload_report()
         return [record.status for record in report.records]
 
     assert run() == ["done", "done", "failed"]
     restore_video(source / "film.mp4", tmp_path / "film.mp4", FAST, ready=inverting())
     assert (there / "film.mp4").read_bytes() == (tmp_path / "film.mp4").read_bytes()
-    told = read_report(there / REPORT)
+    told = read_report(there / REPORT_NAME)
     assert [record.status for record in told] == ["done", "done", "failed"]
     assert told[1].source == f"file://{source}/film.mp4"
     assert run() == ["unchanged", "unchanged", "failed"]
@@ -283,7 +288,9 @@ def test_an_output_of_another_url_is_not_replaced(tmp_path: Path) -> None:
         Image.fromarray(scene(number)).save(tmp_path / place / "a.png")
         cache = tmp_path / "cache"
         plan, found = plan_url(f"file://{tmp_path}/{place}", tmp_path / "out", FAST, cache=cache)
-        worker = PlacesWorker(LocalWorker(inverting()), found=found, cache=cache, target=None)
+        worker = StagingWorker(
+            LocalWorker(inverting()), remote_files=found, cache=cache, output=None
+        )
         record = run_batch(plan, worker).records[0]
         return record.reason if record.status == "failed" else record.status
 
@@ -298,10 +305,10 @@ def test_an_output_of_another_url_is_not_replaced(tmp_path: Path) -> None:
 
 def test_no_name_of_a_server_leads_out_of_the_cache(tmp_path: Path) -> None:
     for name in ("%2Fhome%2Fme%2Ffilm.mp4", "..%2F..%2Ffilm.mp4", "%2e%2e", "a/%2E", "%00"):
-        place = place_of(f"http://host/films/{name}", tmp_path)
+        place = cached_path(f"http://host/films/{name}", tmp_path)
         assert place.parent.parent == tmp_path
         assert ".." not in place.parts
-    assert place_of("http://host/films/a%20b.mp4", tmp_path).name == "a b.mp4"
+    assert cached_path("http://host/films/a%20b.mp4", tmp_path).name == "a b.mp4"
 
 
 @pytest.mark.parametrize("inside", ["", "/", "/out", "/out/deep/"])
@@ -309,29 +316,29 @@ def test_outputs_among_the_inputs_are_refused(tmp_path: Path, inside: str) -> No
     url = f"file://{tmp_path}"
     for output, source in ((url + inside, str(tmp_path)), (f"{tmp_path}{inside}", url)):
         with pytest.raises(OptionError, match="results would be taken for inputs"):
-            refuse_within(output, source)
+            refuse_output_within(output, source)
     with pytest.raises(OptionError, match="name another place"):
-        refuse_within(f"{url}/a/out", f"{url}/a/*/*.mkv")
-    refuse_within(f"{url}s{inside}", url)
-    refuse_within(url, f"{url}/films")
+        refuse_output_within(f"{url}/a/out", f"{url}/a/*/*.mkv")
+    refuse_output_within(f"{url}s{inside}", url)
+    refuse_output_within(url, f"{url}/films")
 
 
 def test_a_report_that_another_machine_wrote_or_removed_counts(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
-    target = Target(f"file://{there}", tmp_path / "cache")
-    nothing = Plan(target.folder, ())
+    target = RemoteOutput(f"file://{there}", tmp_path / "cache")
+    nothing = BatchPlan(target.folder, ())
     target.folder.mkdir(parents=True)
-    (target.folder / REPORT).write_text("of a run that was cut off")
-    target.begin(nothing)
-    assert (target.folder / REPORT).read_text() == "of a run that was cut off"
-    target.finish()
-    assert (there / REPORT).read_text() == "of a run that was cut off"
-    (there / REPORT).write_text("another machine's, newer")
-    again = Target(f"file://{there}", tmp_path / "cache")
-    again.begin(nothing)
-    assert (again.folder / REPORT).read_text() == "another machine's, newer"
-    again.finish()
-    (there / REPORT).unlink()
-    Target(f"file://{there}", tmp_path / "cache").begin(nothing)
-    assert not (again.folder / REPORT).exists()
+    (target.folder / REPORT_NAME).write_text("of a run that was cut off")
+    target.download(nothing)
+    assert (target.folder / REPORT_NAME).read_text() == "of a run that was cut off"
+    target.upload_report()
+    assert (there / REPORT_NAME).read_text() == "of a run that was cut off"
+    (there / REPORT_NAME).write_text("another machine's, newer")
+    again = RemoteOutput(f"file://{there}", tmp_path / "cache")
+    again.download(nothing)
+    assert (again.folder / REPORT_NAME).read_text() == "another machine's, newer"
+    again.upload_report()
+    (there / REPORT_NAME).unlink()
+    RemoteOutput(f"file://{there}", tmp_path / "cache").download(nothing)
+    assert not (again.folder / REPORT_NAME).exists()

@@ -26,20 +26,20 @@ from pathlib import Path
 from tests.vqfr_media.distributed.workers import slowly_inverting
 from vqfr_media.batch.plan import plan_folder
 from vqfr_media.batch.run import run_batch
-from vqfr_media.batch.task import Watch
+from vqfr_media.batch.task import ProgressListener
 from vqfr_media.distributed.options import RayOptions
-from vqfr_media.distributed.run import open_workers
+from vqfr_media.distributed.ray_worker import open_workers
 from vqfr_media.options import EncodeOptions, RestoreOptions
 
 logging.basicConfig(level=logging.WARNING, format="log: %(message)s")
 options = RestoreOptions(segment_seconds=0.8, encode=EncodeOptions(preset="ultrafast"))
-watch = Watch(
+listener = ProgressListener(
     on_frames=lambda task, count: print("frames", count, flush=True),
     on_resume=lambda task, count: print("resumed", count, flush=True),
 )
 plan = plan_folder(Path(sys.argv[1]), Path(sys.argv[2]), options)
 ray = RayOptions(address="local", workers=2, cpus_per_worker=1)
-with open_workers(ray, options, make=slowly_inverting, watch=watch) as worker:
+with open_workers(ray, options, factory=slowly_inverting, listener=listener) as worker:
     report = run_batch(plan, worker)
 print("done", report.counts, flush=True)
 """
@@ -179,15 +179,15 @@ def test_the_command_line_with_a_real_network(tmp_path: Path) -> None:
 def test_what_the_command_line_refuses(
     tmp_path: Path, more: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from vqfr_media.cli.batch import BatchCommand
     from vqfr_media.cli.main import exit_code
     from vqfr_media.cli.main import run as run_command
-    from vqfr_media.commands_batch import Batch
     from vqfr_media.errors import VqfrMediaError
 
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.mp4").touch()
     fields = dict(zip(more[::2], more[1::2], strict=True))
-    command = Batch(
+    command = BatchCommand(
         source=str(tmp_path / "in"),
         output=str(tmp_path / "out"),
         ray=fields.get("--ray"),

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from tests.vqfr_media.distributed.workers import inverting
-from vqfr_media.batch.plan import Again, why_work
+from vqfr_media.batch.planner import RerunPolicy, rerun_reason
 from vqfr_media.batch.record import FileState, Record
 from vqfr_media.batch.task import Task
-from vqfr_media.jobs.identity import differences, identity_of_settings
+from vqfr_media.differences import describe_changes
+from vqfr_media.jobs.identity import identity_of_settings
 from vqfr_media.options import RestoreOptions
 
 
@@ -33,7 +34,7 @@ def with_threads(count: int, backend: str) -> dict[str, str]:
 @pytest.mark.usefixtures("kept_threads")
 def test_only_pytorch_s_sums_depend_on_the_threads() -> None:
     one, two = with_threads(1, "torch"), with_threads(2, "torch")
-    assert differences(one, two) == ["engine.threads was 1, is 2"]
+    assert describe_changes(one, two) == ["engine.threads was 1, is 2"]
     assert with_threads(1, "openvino") == with_threads(2, "openvino")
 
 
@@ -45,5 +46,5 @@ def test_a_finished_file_is_not_made_again_for_a_thread(tmp_path: Path) -> None:
         content=FileState("same", 1, 1), identity=with_threads(1, "torch"),
     )  # fmt: skip
     now = with_threads(2, "torch") | {"source": "same"}
-    assert why_work(task, done, now, Again()) is None
-    assert why_work(task, done, now | {"source": "other"}, Again()) is not None
+    assert rerun_reason(task, done, now, RerunPolicy()) is None
+    assert rerun_reason(task, done, now | {"source": "other"}, RerunPolicy()) is not None

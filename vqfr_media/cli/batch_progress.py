@@ -10,10 +10,10 @@ from vqfr_media.frames import VideoInfo
 
 if TYPE_CHECKING:
     from vqfr_media.batch.record import Record
-    from vqfr_media.batch.task import Task, Watch
+    from vqfr_media.batch.task import ProgressListener, Task
 
 
-class Progress:
+class BatchProgress:
     """A bar over the files, and one for each video that is being worked."""
 
     def __init__(self, count: int, *, quiet: bool) -> None:
@@ -22,7 +22,7 @@ class Progress:
         self._shown: tqdm | None = None  # type: ignore[type-arg]
         self._videos: dict[Task, tqdm] = {}  # type: ignore[type-arg]
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "BatchProgress":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,13 +45,13 @@ class Progress:
             )
         return self._shown
 
-    def watch(self) -> "Watch":
+    def listener(self) -> "ProgressListener":
         """What a worker tells."""
-        from vqfr_media.batch.task import Watch
+        from vqfr_media.batch.task import ProgressListener
 
-        return Watch(self.start, self.step, self.skip)
+        return ProgressListener(self.start, self.step, self.skip)
 
-    def look(self, task: "Task") -> None:
+    def check(self, task: "Task") -> None:
         """A file is being looked at."""
         self._files.set_description_str(f"looking at {short(task.source.name)}")
 

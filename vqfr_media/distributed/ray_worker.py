@@ -1,4 +1,4 @@
-"""Files on a Ray cluster: long videos by segments, whole short ones, each by whoever is free."""
+"""Files restored on a Ray cluster: long videos by segments, others whole, by any free worker."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from vqfr_media.batch.task import Task, Watch
+from vqfr_media.batch.task import ProgressListener, Task
 from vqfr_media.distributed.cluster import connected, ray_library
 from vqfr_media.distributed.options import RayOptions
-from vqfr_media.distributed.pool import Pool, open_pool
-from vqfr_media.distributed.sizing import sizing
-from vqfr_media.distributed.staging import Origin, cache_folder
-from vqfr_media.distributed.worker import Given, Make, make_ready
+from vqfr_media.distributed.pool import WorkerPool, open_pool
+from vqfr_media.distributed.resources import choose_resources
+from vqfr_media.distributed.staging import RemoteFile, cache_folder
+from vqfr_media.distributed.worker import PreparedFactory, SourceFile, make_prepared
 from vqfr_media.errors import MediaError, VqfrMediaError
 from vqfr_media.files import atomic_output, check_place, check_source, output_error, refuse_same
 from vqfr_media.jobs.identity import content_of
@@ -27,8 +27,8 @@ from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import load_tracks
 from vqfr_media.summary import RunCounts, Summary
 
-# Files that are worked at once beyond the workers: while some are cut or joined, which is done
-# here, no worker waits.
+# Files in progress beyond the number of workers, so that no worker waits while another file is cut
+# into segments or joined, which is done in this process.
 _FILES_AHEAD = 1
 
 
@@ -37,20 +37,20 @@ def open_workers(
     ray: RayOptions,
     options: RestoreOptions,
     *,
-    watch: Watch | None = None,
-    origins: Mapping[Path, Origin] | None = None,
-    make: Make = make_ready,
+    listener: ProgressListener | None = None,
+    remote_files: Mapping[Path, RemoteFile] | None = None,
+    factory: PreparedFactory = make_prepared,
     cache: Path | None = None,
 ) -> Iterator["RayWorker"]:
     """Yields what `batch.run.run_batch` takes as its worker; its processes end with the block.
 
     Args:
         ray: the cluster, and what is asked of it.
-        options: of all files; chooses engine and detector.
-        watch: is told of starts and frames, from many threads.
-        origins: where each task's source can be had by every machine, if it is not on a path that
-            all of them share.
-        make: makes engine and detector in each worker; can be pickled.
+        options: for all files; chooses engine and detector.
+        listener: is told of starts and frames, from many threads.
+        remote_files: where every machine can get each task's source, if it has no path that all of
+            them share.
+        factory: makes engine and detector in each worker; can be pickled.
         cache: folder for fetched inputs, of the same name on every machine.
 
     Raises:
@@ -59,31 +59,31 @@ def open_workers(
     """
     with connected(ray.address):
         machines = [node["Resources"] for node in ray_library().nodes() if node["Alive"]]
-        size = sizing(ray, options.model, machines)
-        wanted = as_seen_anywhere(options, on_gpu=size.gpus > 0)
-        with open_pool(size, wanted, make=make, cache=cache or cache_folder()) as pool:
+        resources = choose_resources(ray, options.model, machines)
+        portable = portable_options(options, on_gpu=resources.gpus > 0)
+        with open_pool(resources, portable, factory=factory, cache=cache or cache_folder()) as pool:
             yield RayWorker(
                 pool,
-                size.workers,
-                watch=watch or Watch(),
-                origins=origins if origins is not None else {},
+                resources.workers,
+                listener=listener or ProgressListener(),
+                remote_files=remote_files if remote_files is not None else {},
             )
 
 
-def as_seen_anywhere(options: RestoreOptions, *, on_gpu: bool) -> RestoreOptions:
-    """The same for another process: with whole paths, and a device that it has been given."""
+def portable_options(options: RestoreOptions, *, on_gpu: bool) -> RestoreOptions:
+    """Returns the same options for another process: absolute paths, and the device it has."""
     model, face = options.model, options.face
     device = model.device if on_gpu else "cpu"
     return replace(
         options,
         model=replace(
-            model, device=device, weights=_whole(model.weights), engine=_whole(model.engine)
+            model, device=device, weights=_absolute(model.weights), engine=_absolute(model.engine)
         ),
-        face=replace(face, detector_weights=_whole(face.detector_weights)),
+        face=replace(face, detector_weights=_absolute(face.detector_weights)),
     )
 
 
-def _whole(path: Path | None) -> Path | None:
+def _absolute(path: Path | None) -> Path | None:
     return path if path is None else path.absolute()
 
 
@@ -92,24 +92,24 @@ class RayWorker:
 
     def __init__(
         self,
-        pool: Pool,
+        pool: WorkerPool,
         workers: int,
         *,
-        watch: Watch,
-        origins: Mapping[Path, Origin],
+        listener: ProgressListener,
+        remote_files: Mapping[Path, RemoteFile],
     ) -> None:
-        self.at_once = workers + _FILES_AHEAD
+        self.max_concurrency = workers + _FILES_AHEAD
         self._workers = workers
         self._pool = pool
-        self._watch = watch
-        self._origins = origins
+        self._listener = listener
+        self._remote_files = remote_files
 
     def settings(self, options: RestoreOptions) -> Mapping[str, str]:
-        """All that decides the bits of a result but its source."""
+        """Returns what decides the bits of a result, apart from its source."""
         return self._pool.settings(options)
 
     def content(self, task: Task) -> str:
-        """SHA-256 of the source.
+        """Returns the SHA-256 of the source.
 
         Raises:
             MediaError: it is missing, empty, no ordinary file, or cannot be read.
@@ -127,13 +127,13 @@ class RayWorker:
         refuse_same(task.output, task.source)
         check_place(task.output)
         if task.kind == "video":
-            done = self._in_segments(task)
-            if done is not None:
-                return replace(done, seconds=time.monotonic() - started)
-        summary = self._whole(task)
+            summary = self._restore_in_segments(task)
+            if summary is not None:
+                return replace(summary, seconds=time.monotonic() - started)
+        summary = self._restore_whole(task)
         return replace(summary, seconds=time.monotonic() - started)
 
-    def is_fatal(self, error: VqfrMediaError) -> bool:
+    def stops_batch(self, error: VqfrMediaError) -> bool:
         """Whether no worker is left."""
         del error
         return self._pool.is_empty
@@ -142,12 +142,12 @@ class RayWorker:
         """Ends the workers, so that whatever waits for them ends."""
         self._pool.close()
 
-    def _in_segments(self, task: Task) -> Summary | None:
-        """The summary of a video that was worked in segments; None if it has not two of them."""
-        source, options, watch = task.source, task.options, self._watch
+    def _restore_in_segments(self, task: Task) -> Summary | None:
+        """Restores a video in segments; returns None if it is too short for two of them."""
+        source, options, listener = task.source, task.options, self._listener
         with open_video(source) as reader:
             info = reader.info
-        watch.on_start(task, info)
+        listener.on_start(task, info)
         length = segment_length(options, info)
         if not (length and may_be_long(info, length)):
             return None
@@ -158,7 +158,7 @@ class RayWorker:
 
         def on_resume(frames: int) -> None:
             resumed.append(frames)
-            watch.on_resume(task, frames)
+            listener.on_resume(task, frames)
 
         outcome = restore_in_segments(
             source,
@@ -176,69 +176,69 @@ class RayWorker:
         return self._summary(task, outcome.counts, outcome.warnings, sum(resumed))
 
     def _segments(self, task: Task, job: Job, numbers: range, folder: Path) -> Iterator[int]:
-        """A `resume.Worker`: each segment by whoever is free, in any order."""
-        given = self._given(task.source)
+        """A `resume.Worker`: each segment by any free worker, in any order."""
+        source_file = self._source_file(task.source)
 
-        def one(number: int) -> int:
+        def restore_segment(number: int) -> int:
             frames = job.frames(number)
             name = segment_name(number)
             with atomic_output(folder / name) as temporary:
                 self._pool.run(
                     f"{job.source}: frames {frames.start} to {frames.stop - 1}",
-                    "segment",
-                    (job, number, given),
+                    "restore_segment",
+                    (job, number, source_file),
                     target=temporary,
-                    on_frames=partial(self._watch.on_frames, task),
+                    on_frames=partial(self._listener.on_frames, task),
                 )
                 try:
-                    whole = read_segment(temporary, verify=True) is not None
+                    complete = read_segment(temporary, verify=True) is not None
                 except (OSError, ValueError) as error:
                     raise output_error(temporary, error) from error
-                if not whole:
+                if not complete:
                     raise MediaError(f"{job.source}: segment {number} arrived damaged; try again")
             return number
 
         with ThreadPoolExecutor(
             min(self._workers, len(numbers)), thread_name_prefix="vqfr-segment"
         ) as threads:
-            running = [threads.submit(one, number) for number in numbers]
+            running = [threads.submit(restore_segment, number) for number in numbers]
             try:
                 for future in as_completed(running):
                     yield future.result()
             finally:
-                # What is being worked is finished and kept; what is not begun is not.
+                # Segments that have begun are finished and kept; the others are dropped.
                 threads.shutdown(wait=True, cancel_futures=True)
 
-    def _whole(self, task: Task) -> Summary:
-        given = self._given(task.source)
+    def _restore_whole(self, task: Task) -> Summary:
+        source_file = self._source_file(task.source)
         with atomic_output(task.output) as temporary:
             summary = self._pool.run(
                 str(task.source),
-                "whole",
-                (given, task.output.name, task.kind, task.options),
+                "restore_file",
+                (source_file, task.output.name, task.kind, task.options),
                 target=temporary,
-                on_frames=partial(self._watch.on_frames, task),
+                on_frames=partial(self._listener.on_frames, task),
             )
-        assert summary is not None, "the worker yields one"  # noqa: S101
+        assert summary is not None, "restore_file yields one"  # noqa: S101
         if work_folder_of(task.output).is_dir():  # of an earlier run in segments
             with open_work_folder(task.output) as folder:
                 folder.remove()
         return replace(summary, source=task.source, output=task.output)
 
-    def _given(self, source: Path) -> Given:
+    def _source_file(self, source: Path) -> SourceFile:
         try:
             status = source.stat()
         except OSError as error:
             raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
-        return Given(
-            source.absolute(), status.st_size, status.st_mtime_ns, self._origins.get(source)
+        return SourceFile(
+            source.absolute(), status.st_size, status.st_mtime_ns, self._remote_files.get(source)
         )
 
     def _summary(
         self, task: Task, counts: RunCounts, warnings: tuple[str, ...], resumed: int
     ) -> Summary:
         return replace(
-            self._pool.introduction.about,
+            self._pool.info.summary,
             source=task.source,
             output=task.output,
             frames=counts.frames,

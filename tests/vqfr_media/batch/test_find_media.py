@@ -6,9 +6,16 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from vqfr_media.batch.files import BECOMES, IMAGES, WRITTEN, Choice, find_media, natural
+from vqfr_media.batch.find_media import (
+    IMAGE_SUFFIXES,
+    REPLACED_SUFFIXES,
+    WRITABLE_VIDEOS,
+    FileFilter,
+    find_media,
+    natural_key,
+)
 from vqfr_media.batch.plan import plan_files, plan_folder
-from vqfr_media.batch.record import REPORT, report_json
+from vqfr_media.batch.record import REPORT_NAME, report_json
 from vqfr_media.errors import CodecError, InputError, OptionError
 from vqfr_media.media.write import can_encode
 from vqfr_media.options import EncodeOptions, RestoreOptions
@@ -44,7 +51,7 @@ def test_natural_order_counts_numbers_and_keeps_folders_together() -> None:
         "clip 10b.mp4", "season 2/b 7.mp4", "season 2/b 11.mp4", "season 10/a.mp4", "祖母.png",
     ]  # fmt: skip
     jumbled = sorted(map(PurePosixPath, ordered), key=str)
-    assert [str(path) for path in sorted(jumbled, key=natural)] == ordered
+    assert [str(path) for path in sorted(jumbled, key=natural_key)] == ordered
     assert [str(path) for path in jumbled] != ordered
 
 
@@ -84,12 +91,12 @@ def test_patterns(
     tmp_path: Path, include: tuple[str, ...], exclude: tuple[str, ...], wanted: list[str]
 ) -> None:
     make(tmp_path, "one/A.JPG", "one/b.mp4", "two/A.jpg", "two/c.mkv")
-    assert found(tmp_path, choice=Choice(include, exclude)) == wanted
+    assert found(tmp_path, file_filter=FileFilter(include, exclude)) == wanted
 
 
 def test_what_patterns_leave_out_is_told(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg", "b.jpg", "c.mp4")
-    assert find_media(tmp_path, choice=Choice(("*.mp4",))).left_out == [
+    assert find_media(tmp_path, file_filter=FileFilter(("*.mp4",))).left_out == [
         "2 files by --include or --exclude"
     ]
 
@@ -115,7 +122,7 @@ def test_links_are_followed_when_asked_and_never_round_in_a_circle(tmp_path: Pat
 
 def test_outputs_inside_the_inputs_are_no_inputs(tmp_path: Path) -> None:
     make(tmp_path, "a.mp4", "restored/a.mp4", "before/b.mp4", "before/deep/c.mp4")
-    (tmp_path / "before" / REPORT).write_bytes(report_json([], "now"))
+    (tmp_path / "before" / REPORT_NAME).write_bytes(report_json([], "now"))
     media = find_media(tmp_path, avoid=tmp_path / "restored")
     assert [str(path) for path in media.files] == ["a.mp4"]
     assert media.left_out == [f"{tmp_path}/before: holds the results of an earlier batch"]
@@ -158,15 +165,18 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_folder_without_media_is_refused_with_what_was_there(tmp_path: Path) -> None:
     make(tmp_path / "in", "a.txt", "b.mp4")
     with pytest.raises(InputError, match=r"no video or image .* 1 \.txt.*--include"):
-        plan_folder(tmp_path / "in", tmp_path / "out", OPTIONS, choice=Choice(("*.jpg",)))
+        plan_folder(tmp_path / "in", tmp_path / "out", OPTIONS, file_filter=FileFilter(("*.jpg",)))
 
 
 def test_outputs_mirror_the_inputs_and_keep_what_can_be_written(tmp_path: Path) -> None:
-    names = [f"x/{number}{suffix}" for number, suffix in enumerate((*WRITTEN, *BECOMES, *IMAGES))]
+    names = [
+        f"x/{number}{suffix}"
+        for number, suffix in enumerate((*WRITABLE_VIDEOS, *REPLACED_SUFFIXES, *IMAGE_SUFFIXES))
+    ]
     made = outputs(make(tmp_path / "in", *names), tmp_path / "out")
     for name in names:
         path = PurePosixPath(name)
-        assert made[name] == str(path.with_suffix(BECOMES.get(path.suffix, path.suffix)))
+        assert made[name] == str(path.with_suffix(REPLACED_SUFFIXES.get(path.suffix, path.suffix)))
 
 
 def test_suffixes_that_are_asked_for(tmp_path: Path) -> None:

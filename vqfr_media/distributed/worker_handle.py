@@ -1,4 +1,4 @@
-"""A worker on Ray, and one call to it: pieces into a file, its log into ours, death an error."""
+"""A worker on Ray, started and called: its result goes into a file, its log into ours."""
 
 import logging
 import re
@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vqfr_media.distributed.cluster import ray_library
-from vqfr_media.distributed.sizing import Sizing
-from vqfr_media.distributed.worker import Introduction, News, Worker
+from vqfr_media.distributed.resources import WorkerResources
+from vqfr_media.distributed.worker import Worker, WorkerInfo, WorkerStatus
 from vqfr_media.errors import BackendError
-from vqfr_media.files import output_error
+from vqfr_media.files import first_line, output_error
 from vqfr_media.summary import Summary
 
 _POLL_SECONDS = 0.5
-_NEWS_SECONDS = 30.0
-# Pieces of a result that wait at the worker's until they are fetched.
-_PIECES_AHEAD = 4
+_STATUS_SECONDS = 30.0
+# Chunks of a result that wait on the worker's machine until they are fetched.
+_CHUNKS_AHEAD = 4
 
 
-class LostError(Exception):
+class WorkerLostError(Exception):
     """A worker ended, or what it had made was lost, while the work was going on."""
 
 
-class FailedThereError(Exception):
+class WorkerFailedError(Exception):
     """A worker raised `error`; what goes wrong here is raised as it is."""
 
     def __init__(self, error: BaseException) -> None:
@@ -33,42 +33,42 @@ class FailedThereError(Exception):
 
 
 class StoppedError(Exception):
-    """The workers were sent away while work was going on."""
+    """The workers were stopped while work was going on."""
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
+class WorkerHandle:
     """One worker."""
 
     actor: Any
     """Ray's handle."""
-    introduction: Introduction
+    info: WorkerInfo
     """What it is."""
 
     @property
     def name(self) -> str:
         """Machine and process."""
-        return self.introduction.name
+        return self.info.name
 
 
-def hire(
-    sizing: Sizing,
+def start_worker(
+    resources: WorkerResources,
     arguments: Sequence[object],
     *,
     attempts: int,
     on_actor: Callable[[Any], None],
-) -> Member:
-    """Starts a worker where the cluster has room, as soon as it has, and waits until it is ready.
+) -> WorkerHandle:
+    """Starts a worker as soon as the cluster has room for it, and waits until it is ready.
 
     Args:
-        sizing: what it has.
+        resources: cores and GPUs that it needs.
         arguments: of `Worker`.
-        attempts: how many may be lost while they get ready.
-        on_actor: called with Ray's handle of each, at once.
+        attempts: how many workers may be lost while they get ready.
+        on_actor: called with Ray's handle of each of them, at once.
 
     Raises:
         BackendError: so many were lost.
-        InputError, MachineError, EngineError: as `Worker.introduce`.
+        InputError, MachineError, EngineError: as `Worker.get_ready`.
     """
     ray = ray_library()
     lost = ""
@@ -76,43 +76,43 @@ def hire(
         actor = (
             ray.remote(Worker)
             .options(
-                num_cpus=sizing.cpus,
-                num_gpus=sizing.gpus,
+                num_cpus=resources.cpus,
+                num_gpus=resources.gpus,
                 max_restarts=0,
-                max_concurrency=3,  # the work, news of it, and settings
+                max_concurrency=3,  # the work, its status, and settings
             )
             .remote(*arguments)
         )
         on_actor(actor)
         try:
-            member = Member(actor, ray.get(actor.introduce.remote()))
-            fetch_news(member, lambda _frames: None)
+            handle = WorkerHandle(actor, ray.get(actor.get_ready.remote()))
+            fetch_status(handle, lambda _frames: None)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayError as error:
-            lost = reason_of(error)
+            lost = loss_reason(error)
             continue
-        return member
+        return handle
     raise BackendError(
         f"{attempts} workers were lost while they got ready, the last because {lost}"
     )
 
 
-def collect(
-    member: Member,
+def fetch_result(
+    handle: WorkerHandle,
     method: str,
     arguments: Sequence[object],
     target: Path,
     on_frames: Callable[[int], None],
 ) -> Summary | None:
-    """Calls a generator of a worker and writes the pieces that it yields into `target`.
+    """Calls a generator of a worker and writes the chunks that it yields to `target`.
 
     Returns:
-        What it yields besides pieces.
+        The summary, if the generator yields one.
 
     Raises:
-        LostError: the worker ended.
-        FailedThereError: the generator raised something.
+        WorkerLostError: the worker ended.
+        WorkerFailedError: the generator raised something.
         OutputError: the disk is full or gone, here.
     """
     exceptions = ray_library().exceptions
@@ -122,15 +122,15 @@ def collect(
         raise output_error(target, error) from error
     try:
         with file:
-            return _collect(member, method, arguments, file, target, on_frames)
+            return _fetch_result(handle, method, arguments, file, target, on_frames)
     except exceptions.RayTaskError as error:
-        raise FailedThereError(error.cause) from None
+        raise WorkerFailedError(error.cause) from None
     except exceptions.RayError as error:
-        raise LostError(reason_of(error)) from error
+        raise WorkerLostError(loss_reason(error)) from error
 
 
-def _collect(
-    member: Member,
+def _fetch_result(
+    handle: WorkerHandle,
     method: str,
     arguments: Sequence[object],
     file: BinaryIO,
@@ -138,8 +138,8 @@ def _collect(
     on_frames: Callable[[int], None],
 ) -> Summary | None:
     ray = ray_library()
-    call = getattr(member.actor, method).options(
-        num_returns="streaming", _generator_backpressure_num_objects=_PIECES_AHEAD
+    call = getattr(handle.actor, method).options(
+        num_returns="streaming", _generator_backpressure_num_objects=_CHUNKS_AHEAD
     )
     stream = call.remote(*arguments)
     summary: Summary | None = None
@@ -147,7 +147,7 @@ def _collect(
         while True:
             ready, _ = ray.wait([stream], timeout=_POLL_SECONDS, fetch_local=False)
             if not ready:
-                fetch_news(member, on_frames)
+                fetch_status(handle, on_frames)
                 continue
             try:
                 value = ray.get(next(stream))
@@ -161,34 +161,33 @@ def _collect(
             except OSError as error:
                 raise output_error(target, error) from error
     except ray.exceptions.RayTaskError:
-        fetch_news(member, on_frames)  # what it said before it failed
+        fetch_status(handle, on_frames)  # what it said before it failed
         raise
-    fetch_news(member, on_frames)
+    fetch_status(handle, on_frames)
     return summary
 
 
-def fetch_news(member: Member, on_frames: Callable[[int], None]) -> None:
-    """Passes on how many frames a worker has done since the last call, and what it has logged.
+def fetch_status(handle: WorkerHandle, on_frames: Callable[[int], None]) -> None:
+    """Passes on how many frames a worker has finished since the last call, and what it has logged.
 
     Raises:
-        RayError: it is not there any more.
+        RayError: the worker is lost.
     """
     ray = ray_library()
     try:
-        news: News = ray.get(member.actor.news.remote(), timeout=_NEWS_SECONDS)
+        status: WorkerStatus = ray.get(handle.actor.status.remote(), timeout=_STATUS_SECONDS)
     except ray.exceptions.GetTimeoutError:
         return  # a machine that is that busy is asked again; if it is lost, Ray will say so
-    for said in news.said:
-        logging.getLogger(said.name).log(said.level, "%s: %s", member.name, said.message)
-    if news.frames:
-        on_frames(news.frames)
+    for line in status.log:
+        logging.getLogger(line.name).log(line.level, "%s: %s", handle.name, line.message)
+    if status.frames:
+        on_frames(status.frames)
 
 
-def reason_of(error: BaseException) -> str:
-    """Why a worker was lost, in one line of the many that Ray says."""
+def loss_reason(error: BaseException) -> str:
+    """Returns why a worker was lost: one line of the many that Ray writes."""
     text = str(error)
     for pattern in (r"Worker exit detail: (.+?)(?: Some common causes|$)", r"\n(The actor .+?)\n"):
         if found := re.search(pattern, text, re.MULTILINE):
             return found[1].strip().rstrip(".")
-    lines = text.strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return first_line(error).rstrip(".")

@@ -13,16 +13,16 @@ from PIL import Image
 from tests.clips import write_clip
 from tests.scenes import scene, write_scene
 from tests.vqfr_media.distributed.workers import by_order, inverting, one_is_odd, without_weights
-from vqfr_media.batch.local import LocalWorker
+from vqfr_media.batch.local_worker import LocalWorker
 from vqfr_media.batch.plan import plan_folder
 from vqfr_media.batch.run import run_batch
-from vqfr_media.batch.task import Task, Watch
+from vqfr_media.batch.task import ProgressListener, Task
 from vqfr_media.distributed.cluster import connected
-from vqfr_media.distributed.places import PlacesWorker, plan_url
-from vqfr_media.distributed.pool import Pool, open_pool
-from vqfr_media.distributed.run import RayWorker
-from vqfr_media.distributed.sizing import Sizing
-from vqfr_media.distributed.staging import Origin
+from vqfr_media.distributed.pool import WorkerPool, open_pool
+from vqfr_media.distributed.ray_worker import RayWorker
+from vqfr_media.distributed.remote import StagingWorker, plan_url
+from vqfr_media.distributed.resources import WorkerResources
+from vqfr_media.distributed.staging import RemoteFile
 from vqfr_media.errors import EngineError, OutputError, WeightsError
 from vqfr_media.jobs.work_folder import work_folder_of
 from vqfr_media.options import EncodeOptions, RestoreOptions
@@ -31,26 +31,31 @@ from vqfr_media.summary import Summary
 
 # 20 frames of the scenes' 25 a second.
 SHORT = RestoreOptions(segment_seconds=0.8, encode=EncodeOptions(preset="ultrafast"))
-TWO = Sizing(workers=2, room=2, cpus=1, gpus=0)
+TWO = WorkerResources(workers=2, capacity=2, cpus=1, gpus=0)
 
 
 @dataclass(frozen=True)
 class Cluster:
     """Two workers, and the folder of their orders (`workers.InvertingByOrder`)."""
 
-    pool: Pool
+    pool: WorkerPool
     orders: Path
 
     def order(self, word: str) -> None:
         (self.orders / word).touch()
 
     def worker(
-        self, *, watch: Watch | None = None, origins: dict[Path, Origin] | None = None
+        self,
+        *,
+        listener: ProgressListener | None = None,
+        remote_files: dict[Path, RemoteFile] | None = None,
     ) -> RayWorker:
-        return RayWorker(self.pool, 2, watch=watch or Watch(), origins=origins or {})
+        return RayWorker(
+            self.pool, 2, listener=listener or ProgressListener(), remote_files=remote_files or {}
+        )
 
     def restore(self, source: Path, output: Path, **more: Callable[..., None]) -> Summary:
-        return self.worker(watch=Watch(**more)).work(Task(source, output, SHORT))
+        return self.worker(listener=ProgressListener(**more)).work(Task(source, output, SHORT))
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +77,8 @@ def shared_cluster(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("orders")
-    make = partial(by_order, folder=folder)
-    with open_pool(TWO, SHORT, make=make, cache=folder / "cache") as pool:
+    factory = partial(by_order, folder=folder)
+    with open_pool(TWO, SHORT, factory=factory, cache=folder / "cache") as pool:
         yield Cluster(pool, folder)
 
 
@@ -192,7 +197,9 @@ def test_inputs_behind_a_url_reach_every_worker(
     (folder / "a b/in.mp4").write_bytes(film.source.read_bytes())
     mine = tmp_path / "mine"
     plan, found = plan_url(f"{url}/", tmp_path / "out", SHORT, cache=mine)
-    worker = PlacesWorker(cluster.worker(origins=found), found=found, cache=mine, target=None)
+    worker = StagingWorker(
+        cluster.worker(remote_files=found), remote_files=found, cache=mine, output=None
+    )
     report = run_batch(plan, worker)
     assert report.counts == {"done": 1}
     assert digest(tmp_path / "out/a b/in.mp4") == digest(film.whole)
@@ -237,10 +244,10 @@ def test_a_full_disk_of_ours_is_not_the_workers_fault(
 ) -> None:
     full = tmp_path / "full.mp4"
     full.symlink_to("/dev/full")
-    given = cluster.worker()._given(film.source)
+    source_file = cluster.worker()._source_file(film.source)
     with pytest.raises(OutputError, match="No space left"):
         cluster.pool.run(
-            "film", "whole", (given, "out.mp4", "video", SHORT),
+            "film", "restore_file", (source_file, "out.mp4", "video", SHORT),
             target=full, on_frames=lambda _: None,
         )  # fmt: skip
     assert "failed on" not in caplog.text
@@ -254,15 +261,15 @@ def test_a_worker_of_another_kind_takes_no_part(
     tmp_path: Path, film: Film, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "odd").mkdir()
-    make = partial(one_is_odd, folder=tmp_path)
+    factory = partial(one_is_odd, folder=tmp_path)
     # Both wait for each other, so that there are as many of either kind: float16 comes first.
-    with open_pool(TWO, SHORT, make=make, cache=tmp_path) as pool:
-        precision = pool.introduction.settings["engine.precision"]
+    with open_pool(TWO, SHORT, factory=factory, cache=tmp_path) as pool:
+        precision = pool.info.settings["engine.precision"]
         assert precision == "float16"
         assert "takes no part in the work: engine.precision is float32, on " in caplog.text
-        worker = RayWorker(pool, 2, watch=Watch(), origins={})
+        worker = RayWorker(pool, 2, listener=ProgressListener(), remote_files={})
         worker.work(Task(film.source, tmp_path / "out.mp4", SHORT))
-        assert not worker.is_fatal(EngineError("one"))
+        assert not worker.stops_batch(EngineError("one"))
     assert digest(tmp_path / "out.mp4") == digest(film.whole)
 
 
@@ -271,6 +278,6 @@ def test_a_worker_of_another_kind_takes_no_part(
 def test_what_no_worker_can_do_without_is_told(tmp_path: Path) -> None:
     with (
         pytest.raises(WeightsError, match="the weights are not here because the test says so"),
-        open_pool(TWO, SHORT, make=without_weights, cache=tmp_path),
+        open_pool(TWO, SHORT, factory=without_weights, cache=tmp_path),
     ):
         raise AssertionError

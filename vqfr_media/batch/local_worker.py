@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from vqfr_media.batch.task import Task, Watch
+from vqfr_media.batch.task import ProgressListener, Task
 from vqfr_media.engine import Engine
 from vqfr_media.errors import EngineError, SkippedFaceError, VqfrMediaError
 from vqfr_media.files import check_source
@@ -19,10 +19,10 @@ from vqfr_media.summary import Summary
 class LocalWorker:
     """A `FileWorker` in this process."""
 
-    def __init__(self, ready: Prepared, *, watch: Watch | None = None) -> None:
-        self.at_once = 1
+    def __init__(self, ready: Prepared, *, listener: ProgressListener | None = None) -> None:
+        self.max_concurrency = 1
         self._ready = ready
-        self._watch = watch or Watch()
+        self._listener = listener or ProgressListener()
 
     def settings(self, options: RestoreOptions) -> Mapping[str, str]:
         """All that decides the bits of a result but its source."""
@@ -40,7 +40,7 @@ class LocalWorker:
 
     def work(self, task: Task) -> Summary:
         """Restores one file; raises what `restore_video` does."""
-        watch = self._watch
+        listener = self._listener
         if task.kind == "image":
             return restore_image(task.source, task.output, task.options, ready=self._ready)
         return restore_video(
@@ -48,12 +48,12 @@ class LocalWorker:
             task.output,
             task.options,
             ready=self._ready,
-            on_start=partial(watch.on_start, task),
-            on_frame=lambda _: watch.on_frames(task, 1),
-            on_resume=partial(watch.on_resume, task),
+            on_start=partial(listener.on_start, task),
+            on_frame=lambda _: listener.on_frames(task, 1),
+            on_resume=partial(listener.on_resume, task),
         )
 
-    def is_fatal(self, error: VqfrMediaError) -> bool:
+    def stops_batch(self, error: VqfrMediaError) -> bool:
         """Whether the network failed, and now fails on a blank picture too."""
         if not isinstance(error, EngineError) or isinstance(error, SkippedFaceError):
             return False

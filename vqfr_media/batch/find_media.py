@@ -7,30 +7,30 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from vqfr_media.batch.record import REPORT, is_report
+from vqfr_media.batch.record import REPORT_NAME, is_report
 from vqfr_media.errors import InputError
 from vqfr_media.media.image import FORMATS
 
 # Containers that can be written, and keep their name.
-WRITTEN = (
+WRITABLE_VIDEOS = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".ts", ".m2ts", ".mts", ".m2t", ".3gp", ".3g2",
     ".f4v", ".nut",
 )  # fmt: skip
 # The others, and what they become. AVI, MPEG program streams, WMV and FLV cannot hold exact times
 # or the codecs that keep every depth; Matroska can hold both.
-BECOMES = {".qt": ".mov"} | dict.fromkeys(
+REPLACED_SUFFIXES = {".qt": ".mov"} | dict.fromkeys(
     (
         ".avi", ".divx", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob", ".mxf",
         ".ogv", ".ogm", ".rm", ".rmvb", ".dv", ".y4m", ".wtv", ".mk3d",
     ),
     ".mkv",
 )  # fmt: skip
-IMAGES = tuple(FORMATS)
-VIDEOS = (*WRITTEN, *BECOMES)
+IMAGE_SUFFIXES = tuple(FORMATS)
+VIDEO_SUFFIXES = (*WRITABLE_VIDEOS, *REPLACED_SUFFIXES)
 
 
 @dataclass
-class Found:
+class FoundFiles:
     """What lies in a folder."""
 
     files: list[PurePath] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Choice:
+class FileFilter:
     """Which of the files are wanted."""
 
     include: tuple[str, ...] = ()
@@ -50,12 +50,12 @@ class Choice:
     exclude: tuple[str, ...] = ()
     """Patterns of files and folders that are not wanted."""
 
-    def takes(self, path: PurePath) -> bool:
+    def accepts(self, path: PurePath) -> bool:
         """Whether the file with this relative path is wanted."""
         wanted = not self.include or any(_matches(path, pattern) for pattern in self.include)
-        return wanted and not self.leaves_out(path)
+        return wanted and not self.excludes(path)
 
-    def leaves_out(self, path: PurePath) -> bool:
+    def excludes(self, path: PurePath) -> bool:
         """Whether the file or folder with this relative path is excluded."""
         return any(_matches(path, pattern) for pattern in self.exclude)
 
@@ -75,7 +75,7 @@ def _matches(path: PurePath, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(part.casefold(), pattern) for part in path.parts)
 
 
-def natural(path: PurePath) -> tuple[object, ...]:
+def natural_key(path: PurePath) -> tuple[object, ...]:
     """Sorts "clip 2" before "clip 10", and a folder's files together."""
     parts = tuple(
         tuple(
@@ -91,10 +91,10 @@ def natural(path: PurePath) -> tuple[object, ...]:
 def find_media(
     folder: Path,
     *,
-    choice: Choice | None = None,
+    file_filter: FileFilter | None = None,
     avoid: Path | None = None,
     follow_links: bool = False,
-) -> Found:
+) -> FoundFiles:
     """The videos and images under `folder`, by their names.
 
     Hidden files and folders are never taken, and neither are folders with the report of an earlier
@@ -113,7 +113,7 @@ def find_media(
         raise InputError(f"{str(folder)!r}: no such folder")
     if not folder.is_dir():
         raise InputError(f"{folder}: is no folder; `vqfr-media restore` takes files")
-    search = _Search(folder, choice or Choice(), avoid, follow_links)
+    search = _Search(folder, file_filter or FileFilter(), avoid, follow_links)
     search.look(PurePath(), ())
     if search.first_error is not None:
         raise InputError(
@@ -123,18 +123,20 @@ def find_media(
 
 
 class _Search:
-    def __init__(self, root: Path, choice: Choice, avoid: Path | None, follow_links: bool) -> None:
+    def __init__(
+        self, root: Path, file_filter: FileFilter, avoid: Path | None, follow_links: bool
+    ) -> None:
         self.first_error: OSError | None = None
-        self._root, self._choice, self._follow = root, choice, follow_links
+        self._root, self._filter, self._follow = root, file_filter, follow_links
         self._avoid = os.path.realpath(avoid) if avoid is not None else None
-        self._found = Found()
+        self._found = FoundFiles()
         self._others: Counter[str] = Counter()
         self._unwanted = 0
 
-    def result(self) -> Found:
+    def result(self) -> FoundFiles:
         found = self._found
-        found.files.sort(key=natural)
-        found.left_out += not_taken(self._others, self._unwanted)
+        found.files.sort(key=natural_key)
+        found.left_out += left_out_messages(self._others, self._unwanted)
         return found
 
     def look(self, below: PurePath, above: tuple[tuple[int, int], ...]) -> None:
@@ -153,7 +155,7 @@ class _Search:
         if here in above:
             self._found.left_out.append(f"{folder}: a link that leads back to a folder above it")
             return
-        if below.parts and is_report(folder / REPORT):
+        if below.parts and is_report(folder / REPORT_NAME):
             self._found.left_out.append(f"{folder}: holds the results of an earlier batch")
             return
         for entry in entries:
@@ -170,13 +172,13 @@ class _Search:
             is_folder = False
         if not is_folder:
             suffix = below.suffix.lower()
-            if suffix not in IMAGES and suffix not in VIDEOS:
+            if suffix not in IMAGE_SUFFIXES and suffix not in VIDEO_SUFFIXES:
                 self._others[suffix or "without a suffix"] += 1
-            elif self._choice.takes(below):
+            elif self._filter.accepts(below):
                 self._found.files.append(below)
             else:
                 self._unwanted += 1
-        elif self._choice.leaves_out(below) or os.path.realpath(entry.path) == self._avoid:
+        elif self._filter.excludes(below) or os.path.realpath(entry.path) == self._avoid:
             return
         elif entry.is_symlink() and not self._follow:
             self._found.left_out.append(f"{entry.path}: a link to a folder; add --follow-links")
@@ -184,7 +186,7 @@ class _Search:
             self.look(below, above)
 
 
-def not_taken(others: "Counter[str]", unwanted: int) -> list[str]:
+def left_out_messages(others: "Counter[str]", unwanted: int) -> list[str]:
     """Files that are no videos or images, by suffix, and unwanted ones, in sentences."""
     said = []
     if others:

@@ -8,43 +8,43 @@ from vqfr_media.distributed.options import RayOptions
 from vqfr_media.errors import BackendError, OptionError
 from vqfr_media.options import ModelOptions
 
-# More workers a machine than this share its memory and its disk rather than its cores.
-_MOST_ON_A_MACHINE = 8
+# With more workers than this on a machine, memory and disk are the limit rather than cores.
+_MOST_WORKERS_PER_MACHINE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizing:
-    """The workers that are asked for."""
+class WorkerResources:
+    """The workers to start, and what each of them needs."""
 
     workers: int
-    """How many."""
-    room: int
-    """Of these, how many can start now."""
+    """Number of workers."""
+    capacity: int
+    """How many of them the cluster has room for now."""
     cpus: int
-    """Cores, and threads, of each."""
+    """Cores of each, which is also the number of its threads."""
     gpus: float
-    """GPUs of each."""
+    """GPUs of each, also a part of one."""
 
 
-def sizing(
+def choose_resources(
     options: RayOptions, model: ModelOptions, machines: Sequence[Mapping[str, float]]
-) -> Sizing:
-    """What to ask of a cluster.
+) -> WorkerResources:
+    """Returns what to ask of a cluster.
 
     Args:
-        options: what the user says.
-        model: says whether GPUs are wanted.
-        machines: what each has in all, by Ray's names: CPU, GPU.
+        options: what the user asks for.
+        model: decides whether GPUs are needed.
+        machines: the resources of each machine, used or not, by Ray's names: CPU, GPU.
 
     Raises:
-        OptionError: a device that no worker can have.
-        BackendError: the cluster has not what one worker needs.
+        OptionError: the device is one that no worker can have.
+        BackendError: no machine has what one worker needs.
     """
     gpus = _gpus(options, model, machines)
     fit = [machine for machine in machines if not gpus or machine.get("GPU", 0) >= gpus]
     cpus = options.cpus_per_worker or _cpus(gpus, fit)
-    room = sum(_room(machine, cpus, gpus) for machine in fit)
-    if not room:
+    capacity = sum(_capacity(machine, cpus, gpus) for machine in fit)
+    if not capacity:
         wanted = f"{cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
         there = "; ".join(
             f"{machine.get('CPU', 0):g} CPUs, {machine.get('GPU', 0):g} GPUs"
@@ -54,8 +54,8 @@ def sizing(
             f"no machine of the Ray cluster has {wanted} for a worker (there are: {there}); "
             "ask for less with --cpus-per-worker and --gpus-per-worker"
         )
-    workers = options.workers or room
-    return Sizing(workers=workers, room=min(workers, room), cpus=cpus, gpus=gpus)
+    workers = options.workers or capacity
+    return WorkerResources(workers=workers, capacity=min(workers, capacity), cpus=cpus, gpus=gpus)
 
 
 def _gpus(
@@ -80,18 +80,18 @@ def _gpus(
 
 
 def _cpus(gpus: float, machines: Sequence[Mapping[str, float]]) -> int:
-    """So many that no GPU lies idle for want of cores, or that no machine has too many workers.
+    """Returns as many cores as leave no GPU idle, or no machine with too many workers.
 
-    Without GPUs, machines much smaller than the largest, such as one that only directs the others,
+    Without GPUs, machines much smaller than the largest, such as one that only runs the driver,
     then have no room for a worker.
     """
     if gpus:
         shares = [machine.get("CPU", 0) / (machine["GPU"] // gpus) for machine in machines]
         return max(1, math.floor(min(shares, default=1)))
     largest = max((machine.get("CPU", 0) for machine in machines), default=1)
-    return max(1, math.floor(largest / _MOST_ON_A_MACHINE))
+    return max(1, math.floor(largest / _MOST_WORKERS_PER_MACHINE))
 
 
-def _room(machine: Mapping[str, float], cpus: int, gpus: float) -> int:
+def _capacity(machine: Mapping[str, float], cpus: int, gpus: float) -> int:
     by_cpu = int(machine.get("CPU", 0) // cpus)
     return min(by_cpu, int(machine.get("GPU", 0) / gpus + 1e-6)) if gpus else by_cpu

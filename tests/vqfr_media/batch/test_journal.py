@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from vqfr_media.batch import book as book_module
-from vqfr_media.batch.book import JOURNAL, LOCK, open_book, read_book
-from vqfr_media.batch.plan import Again, why_work
-from vqfr_media.batch.record import REPORT, FileState, Record, read_report, report_json
+from vqfr_media.batch import journal as journal_module
+from vqfr_media.batch.journal import JOURNAL_NAME, LOCK_NAME, open_journal, read_journal
+from vqfr_media.batch.planner import RerunPolicy, rerun_reason
+from vqfr_media.batch.record import REPORT_NAME, FileState, Record, read_report, report_json
 from vqfr_media.batch.task import Task
 from vqfr_media.errors import OutputError
 from vqfr_media.values import SkipReason
@@ -40,7 +40,7 @@ FULL = Record(
 
 def test_a_record_survives_its_report(tmp_path: Path) -> None:
     records = [FULL, Record(output="b.png", source="/in/b.png", kind="image")]
-    path = tmp_path / REPORT
+    path = tmp_path / REPORT_NAME
     path.write_bytes(report_json(records, "2026-01-01T00:02:00+00:00"))
     assert read_report(path) == records
     text = path.read_text("utf-8")
@@ -71,65 +71,65 @@ def test_a_record_survives_its_report(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_report_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / REPORT).write_bytes(content)
+    (tmp_path / REPORT_NAME).write_bytes(content)
     with (
         pytest.raises(OutputError, match="not the report of an earlier batch"),
-        open_book(tmp_path),
+        open_journal(tmp_path),
     ):
         pass
-    assert (tmp_path / REPORT).read_bytes() == content
-    assert not (tmp_path / LOCK).exists()
+    assert (tmp_path / REPORT_NAME).read_bytes() == content
+    assert not (tmp_path / LOCK_NAME).exists()
 
 
 def test_a_later_versions_report_is_refused(tmp_path: Path) -> None:
     content = report_json([FULL], "now").replace(b'"version": 1', b'"version": 2')
-    (tmp_path / REPORT).write_bytes(content)
+    (tmp_path / REPORT_NAME).write_bytes(content)
     with pytest.raises(OutputError, match="is of version 2, this vqfr-media writes 1"):
-        read_report(tmp_path / REPORT)
+        read_report(tmp_path / REPORT_NAME)
 
 
 def test_what_was_put_is_there_after_a_crash(tmp_path: Path) -> None:
     """A copy of the folder, made while the book is open, is what a power cut leaves."""
     others = [replace(FULL, output=f"{number}.mkv") for number in range(3)]
-    with open_book(tmp_path / "out") as book:
+    with open_journal(tmp_path / "out") as journal:
         for record in others:
-            book.put(record)
-        book.put(replace(others[1], status="failed"))
-        assert (tmp_path / "out" / JOURNAL).is_file()
+            journal.add_durably(record)
+        journal.add_durably(replace(others[1], status="failed"))
+        assert (tmp_path / "out" / JOURNAL_NAME).is_file()
         crashed = tmp_path / "crashed"
         crashed.mkdir()
         for path in (tmp_path / "out").iterdir():
             (crashed / path.name).write_bytes(path.read_bytes())
-    with (crashed / JOURNAL).open("ab") as journal:
+    with (crashed / JOURNAL_NAME).open("ab") as journal:
         journal.write(b'{"output": "9.mkv", "sour')
-    found = read_book(crashed)
+    found = read_journal(crashed)
     assert [found[record.output] for record in others] == [
         others[0], replace(others[1], status="failed"), others[2]
     ]  # fmt: skip
     assert found["9.mkv"] is None
-    with open_book(crashed):
+    with open_journal(crashed):
         pass
-    assert [record.output for record in read_report(crashed / REPORT)] == [
+    assert [record.output for record in read_report(crashed / REPORT_NAME)] == [
         "0.mkv",
         "1.mkv",
         "2.mkv",
     ]
-    assert [path.name for path in crashed.iterdir()] == [REPORT]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [REPORT]
+    assert [path.name for path in crashed.iterdir()] == [REPORT_NAME]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [REPORT_NAME]
 
 
 def test_the_report_is_not_written_after_each_of_many_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_book(tmp_path) as book:
+    with open_journal(tmp_path) as journal:
         for number in range(50):
-            book.put(replace(FULL, output=f"{number}.mkv"))
-        assert read_report(tmp_path / REPORT) == []  # as when it was opened, not long ago
-        monkeypatch.setattr(book_module, "_SECONDS_BETWEEN", 0.0)
-        monkeypatch.setattr(book_module, "_SHARE_OF_TIME", 1e9)
-        book.put(replace(FULL, output="50.mkv"))
-        assert len(read_report(tmp_path / REPORT)) == 51
-        assert not (tmp_path / JOURNAL).exists()
+            journal.add_durably(replace(FULL, output=f"{number}.mkv"))
+        assert read_report(tmp_path / REPORT_NAME) == []  # as when it was opened, not long ago
+        monkeypatch.setattr(journal_module, "_SECONDS_BETWEEN_SAVES", 0.0)
+        monkeypatch.setattr(journal_module, "_MOST_TIME_SAVING", 1e9)
+        journal.add_durably(replace(FULL, output="50.mkv"))
+        assert len(read_report(tmp_path / REPORT_NAME)) == 51
+        assert not (tmp_path / JOURNAL_NAME).exists()
 
 
 HOLD = """
@@ -143,24 +143,27 @@ with FileLock(sys.argv[1]):
 
 def test_two_processes_do_not_write_into_one_folder(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path / LOCK],
+        [sys.executable, "-c", HOLD, tmp_path / LOCK_NAME],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(OutputError, match="another vqfr-media"), open_book(tmp_path):
+        with pytest.raises(OutputError, match="another vqfr-media"), open_journal(tmp_path):
             pass
         other.kill()
-    with open_book(tmp_path):  # the lock went with its process
+    with open_journal(tmp_path):  # the lock went with its process
         pass
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(OutputError, match="cannot be written"), open_book(tmp_path / "file"):
+    with pytest.raises(OutputError, match="cannot be written"), open_journal(tmp_path / "file"):
         pass
-    with pytest.raises(OutputError, match="cannot be written"), open_book(tmp_path / "file/below"):
+    with (
+        pytest.raises(OutputError, match="cannot be written"),
+        open_journal(tmp_path / "file/below"),
+    ):
         pass
 
 
@@ -173,7 +176,7 @@ def why(now: dict[str, str], **changes: object) -> str | None:
     state = FileState("aa", 1, 1)
     earlier = Record(output="a", source="a", status="done", content=state, identity=BEFORE)
     earlier = replace(earlier, **changes)  # type: ignore[arg-type]
-    return why_work(TASK, earlier, {"source": "aa", **now}, Again())
+    return rerun_reason(TASK, earlier, {"source": "aa", **now}, RerunPolicy())
 
 
 def test_what_decides_a_result() -> None:
@@ -199,8 +202,8 @@ def test_weights_decide_where_they_are_known_else_the_engine() -> None:
     other = why(BEFORE | known | {"model.weights": "x"}, identity=BEFORE | known)
     assert other == "model.weights was w, is x"
     alone = {"engine.identity": "e"}
-    again = why(BEFORE | {"engine.identity": "f"}, identity=BEFORE | alone)
-    assert again == "engine.identity was e, is f"
+    reason = why(BEFORE | {"engine.identity": "f"}, identity=BEFORE | alone)
+    assert reason == "engine.identity was e, is f"
 
 
 def test_a_failure_is_remembered_while_nothing_changed() -> None:
