@@ -1,1 +1,1 @@
-"""Many files: found, worked one after the other or side by side, and told of in one report."""
+"""Many files: found, restored one after the other or several at once, recorded in one report."""

@@ -1,4 +1,4 @@
-"""Finding videos and images: recursively, in natural order, by patterns, never our own results."""
+"""Finds videos and images: recursively, in natural order, by patterns, never our own results."""
 
 import fnmatch
 import os
@@ -31,14 +31,14 @@ VIDEO_SUFFIXES = (*WRITABLE_VIDEOS, *REPLACED_SUFFIXES)
 
 @dataclass
 class FoundFiles:
-    """What lies in a folder."""
+    """What was found in a folder."""
 
     files: list[PurePath] = field(default_factory=list)
     """Videos and images, relative to it, in natural order."""
     left_out: list[str] = field(default_factory=list)
     """What was not taken, in sentences."""
     unreadable: list[str] = field(default_factory=list)
-    """Folders that could not be looked into, and why."""
+    """Folders that could not be read, and why."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ class FileFilter:
 
 
 def _matches(path: PurePath, pattern: str) -> bool:
-    """As docs/batch.md says: letters of any case; with a "/" the whole path, else any part of it.
+    """Whether a pattern matches a path, upper or lower case.
 
-    A `*` also spans folders, and `**/` may be none.
+    A pattern with a "/" is compared with the whole path, another one with each part of it. A `*`
+    also matches "/", and `**/` may match nothing (docs/batch.md).
     """
     pattern = pattern.casefold().rstrip("/")
     if "**/" in pattern and _matches(path, pattern.replace("**/", "", 1)):
@@ -76,7 +77,7 @@ def _matches(path: PurePath, pattern: str) -> bool:
 
 
 def natural_key(path: PurePath) -> tuple[object, ...]:
-    """Sorts "clip 2" before "clip 10", and a folder's files together."""
+    """Returns the key that sorts "clip 2" before "clip 10", and a folder's files together."""
     parts = tuple(
         tuple(
             (0, int(piece), "") if piece.isdecimal() else (1, 0, piece)
@@ -95,16 +96,16 @@ def find_media(
     avoid: Path | None = None,
     follow_links: bool = False,
 ) -> FoundFiles:
-    """The videos and images under `folder`, by their names.
+    """Finds the videos and images under `folder`, by their suffixes.
 
     Hidden files and folders are never taken, and neither are folders with the report of an earlier
     batch, other than `folder` itself.
 
     Args:
-        folder: where to look.
-        choice: which files are wanted.
-        avoid: a folder that is not looked into: that of the outputs.
-        follow_links: Look into folders behind symbolic links too, once on every way down.
+        folder: folder to search.
+        file_filter: which files are wanted.
+        avoid: a folder that is not searched: that of the outputs.
+        follow_links: search folders behind symbolic links too, but never one above the link again.
 
     Raises:
         InputError: `folder` is no folder, or cannot be read.
@@ -114,7 +115,7 @@ def find_media(
     if not folder.is_dir():
         raise InputError(f"{folder}: is no folder; `vqfr-media restore` takes files")
     search = _Search(folder, file_filter or FileFilter(), avoid, follow_links)
-    search.look(PurePath(), ())
+    search.scan(PurePath(), ())
     if search.first_error is not None:
         raise InputError(
             f"{folder}: cannot be read: {search.first_error.strerror}"
@@ -139,8 +140,13 @@ class _Search:
         found.left_out += left_out_messages(self._others, self._unwanted)
         return found
 
-    def look(self, below: PurePath, above: tuple[tuple[int, int], ...]) -> None:
-        """Looks into the folder `below` the root; `above` are the ids of those on the way down."""
+    def scan(self, below: PurePath, above: tuple[tuple[int, int], ...]) -> None:
+        """Searches a folder.
+
+        Args:
+            below: its path relative to the root.
+            above: device and inode of each folder from the root down to it.
+        """
         folder = self._root / below
         try:
             status = folder.stat()
@@ -164,7 +170,7 @@ class _Search:
     def _take(
         self, entry: "os.DirEntry[str]", below: PurePath, above: tuple[tuple[int, int], ...]
     ) -> None:
-        if entry.name.startswith("."):  # ours while they are worked, AppleDouble, caches
+        if entry.name.startswith("."):  # our unfinished files, AppleDouble, caches
             return
         try:
             is_folder = entry.is_dir()
@@ -183,11 +189,11 @@ class _Search:
         elif entry.is_symlink() and not self._follow:
             self._found.left_out.append(f"{entry.path}: a link to a folder; add --follow-links")
         else:
-            self.look(below, above)
+            self.scan(below, above)
 
 
 def left_out_messages(others: "Counter[str]", unwanted: int) -> list[str]:
-    """Files that are no videos or images, by suffix, and unwanted ones, in sentences."""
+    """Returns sentences about files that are no videos or images, by suffix, and unwanted ones."""
     said = []
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(6))

@@ -150,5 +150,5 @@ def _read_lines(path: Path) -> list[Record]:
                 raise ValueError(f"{values!r}")
             records.append(Record.from_json(values))
         except (ValueError, KeyError, TypeError, AttributeError):
-            logger.warning("%s: a line broke off; that file is looked at again", path)
+            logger.warning("%s: an incomplete line; that file is checked again", path)
     return records

@@ -1,4 +1,4 @@
-"""Files worked in this process, one after the other, by one engine and one detector."""
+"""Files restored in this process, one after the other, by one engine and one detector."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -25,16 +25,16 @@ class LocalWorker:
         self._listener = listener or ProgressListener()
 
     def settings(self, options: RestoreOptions) -> Mapping[str, str]:
-        """All that decides the bits of a result but its source."""
+        """Returns what decides the bits of a result, apart from its source."""
         return identity_of_settings(options, self._ready)
 
     def content(self, task: Task) -> str:
-        """SHA-256 of the source.
+        """Returns the SHA-256 of the source.
 
         Raises:
             MediaError: it is missing, empty, no ordinary file, or cannot be read.
         """
-        # Looked at first, because reading a pipe would wait for ever.
+        # First, because reading a pipe would wait for ever.
         check_source(task.source, kind="an image" if task.kind == "image" else "a video")
         return content_of(task.source)
 
@@ -64,7 +64,7 @@ class LocalWorker:
 
 
 def still_runs(engine: Engine) -> bool:
-    """Whether an engine that has failed can do a batch of blank crops."""
+    """Whether an engine that has failed can restore a batch of blank crops."""
     spec = engine.spec
     try:
         crops = torch.zeros(spec.batch_size, 3, spec.size, spec.size, device=spec.device)

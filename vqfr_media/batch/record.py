@@ -1,4 +1,4 @@
-"""What became of each file, as `batch.json` tells it; the schema is in docs/batch.md."""
+"""What became of each file, as `batch.json` records it; its format is in docs/batch.md."""
 
 import json
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from vqfr_media.batch.task import Kind
 from vqfr_media.errors import OutputError, VqfrMediaError
@@ -14,7 +14,7 @@ from vqfr_media.values import SkipReason
 
 REPORT_NAME = "batch.json"
 SCHEMA = "vqfr-media batch"
-# Bytes in which it says so.
+# The schema's name is within so many bytes from the start of the file.
 REPORT_HEAD_BYTES = 200
 VERSION = 1
 
@@ -23,14 +23,14 @@ Status = Literal["pending", "working", "done", "unchanged", "failed"]
 
 @dataclass(frozen=True)
 class FileState:
-    """A file as it was looked at."""
+    """Content, size and time of a file when it was last checked."""
 
     sha256: str
-    """Of its content; of a source that is no local file, what its keeper says instead."""
+    """SHA-256 of its content, or what else a `FileWorker` knows it by."""
     size: int
-    """Bytes."""
+    """Its size in bytes."""
     modified_ns: int
-    """When it was written last, nanoseconds since 1970."""
+    """When it was last written, nanoseconds since 1970."""
 
     def matches(self, path: Path) -> bool:
         """Whether the file at `path` has this size and this time."""
@@ -52,51 +52,51 @@ class Record:
     kind: Kind = "video"
     """What it was read as."""
     status: Status = "pending"
-    """done in this run, unchanged since an earlier one, failed; pending and working where the run
-    ended before."""
+    """`done` in this run, `unchanged` since an earlier one, or `failed`; `working` or `pending` if
+    the run ended during the work on it or before."""
     reason: str = ""
-    """Why it failed, or why it was worked."""
+    """Why it failed, or why it was restored."""
     error: str = ""
     """Class of the error (docs/batch.md), if it failed."""
     started: str = ""
     """When the work on it began, ISO 8601, UTC."""
     finished: str = ""
-    """When it ended."""
+    """When the work on it ended, ISO 8601, UTC."""
     seconds: float = 0.0
-    """Wall time of the work."""
+    """Wall time of the work, seconds."""
     frames: int = 0
-    """Frames written."""
+    """Number of frames written."""
     resumed: int = 0
-    """Those of them that an earlier, interrupted run had finished."""
+    """How many of them an earlier, interrupted run had finished."""
     shots: int = 0
-    """Shots in it."""
+    """Number of shots in the video."""
     restored: int = 0
-    """Faces restored, over all frames."""
+    """Number of faces restored, over all frames."""
     tracks: int = 0
-    """Persons in shots: tracks of restored faces."""
+    """Number of tracks of restored faces: persons, counted once in each shot."""
     skipped: Mapping[SkipReason, int] = field(default_factory=dict)
-    """Faces left alone, over all frames, by reason."""
+    """Number of faces left alone, over all frames, by reason."""
     made_with: Mapping[str, str] = field(default_factory=dict)
     """Model, device, backend, precision and detector."""
     warnings: tuple[str, ...] = ()
-    """What could not be kept exactly."""
+    """What could not be kept exactly, in sentences."""
     content: FileState | None = None
-    """The source."""
+    """The state of the source."""
     result: FileState | None = None
-    """The output."""
+    """The state of the output."""
     made_from: str = ""
-    """The source of `result`: another one's output is not replaced unasked."""
+    """The source of the output `result`; an output of another source is not replaced unasked."""
     identity: Mapping[str, str] = field(default_factory=dict)
-    """What decided the result (`identity.identity_of_settings`); empty where that is not known."""
+    """What decided the result (`identity.identity_of_settings`); empty if that is not known."""
 
     @property
     def fps(self) -> float | None:
-        """Frames a second of wall time in the last run, None of an image."""
-        worked = self.frames - self.resumed
-        return worked / self.seconds if worked > 1 and self.seconds else None
+        """Frames restored per second of wall time in the last run; None for an image."""
+        restored = self.frames - self.resumed
+        return restored / self.seconds if restored > 1 and self.seconds else None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for `json.dumps`."""
+        """Returns plain values for `json.dumps`."""
         versions = {n: v for n, v in self.identity.items() if n.startswith("version.")}
         return {
             "output": self.output,
@@ -128,8 +128,8 @@ class Record:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Record":
-        """The opposite.
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Makes a record of what `to_json` returned.
 
         Raises:
             KeyError, TypeError, ValueError: these are not the values of a record.
@@ -165,16 +165,16 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchReport:
-    """The outcome of one run over a plan."""
+    """What one run of a plan came to."""
 
     records: tuple[Record, ...]
-    """One a file of the plan, in its order."""
+    """One for each file of the plan, in its order."""
     seconds: float
-    """Wall time."""
+    """Wall time, seconds."""
     stopped: VqfrMediaError | None = None
-    """What ended it before its last file."""
+    """The error that ended it before its last file, if any."""
     left_behind: tuple[str, ...] = ()
-    """Work folders of files that are no part of the plan any more, in sentences."""
+    """Work folders of files that are no longer part of the plan, in sentences."""
 
     @property
     def counts(self) -> dict[Status, int]:
@@ -196,16 +196,16 @@ def _state(values: Mapping[str, Any] | None) -> FileState | None:
 
 
 def json_bytes(values: object, *, indent: int | None = None) -> bytes:
-    """JSON in which letters of any script can be read.
+    """Returns JSON in which letters of any script can be read.
 
-    A byte of a file name that is no UTF-8 stands as its surrogate's escape, which JSON allows.
+    A byte of a file name that is no UTF-8 is written as its surrogate's escape, which JSON allows.
     """
     text = json.dumps(values, ensure_ascii=False, indent=indent)
     return text.encode("utf-8", "backslashreplace")
 
 
 def report_json(records: Sequence[Record], written: str) -> bytes:
-    """The content of `batch.json`."""
+    """Returns the content of `batch.json`."""
     counts = Counter(record.status for record in records)
     values = {
         "schema": SCHEMA,
@@ -218,7 +218,7 @@ def report_json(records: Sequence[Record], written: str) -> bytes:
 
 
 def read_report(path: Path) -> list[Record]:
-    """The records of an earlier run; none if there is no such file.
+    """Reads the records of an earlier run; none if there is no such file.
 
     Raises:
         OutputError: the file is another's, a newer version's, or damaged.

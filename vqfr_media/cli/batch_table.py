@@ -1,4 +1,4 @@
-"""What a batch says at its end."""
+"""The table that a batch prints at its end."""
 
 import unicodedata
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ _NAME_COLUMNS = 44
 
 
 def table(report: "BatchReport") -> list[str]:
-    """A line for each file that was worked; where they are many, for those that failed."""
+    """Returns a line for each file that was restored or failed; if they are many, only failed."""
     rows = [record for record in report.records if record.status in ("done", "failed")]
     if len(rows) > _LONGEST_TABLE:
         rows = [record for record in rows if record.status == "failed"]
@@ -25,7 +25,7 @@ def table(report: "BatchReport") -> list[str]:
 
 
 def row(record: "Record") -> str:
-    """What became of a file."""
+    """Returns the line that says what became of a file."""
     start = f"{record.status:7} {padded(short(record.output))}"
     if record.status == "failed":
         return f"{start} {printable(record.reason)}"
@@ -37,7 +37,7 @@ def row(record: "Record") -> str:
 
 
 def total(plan: "BatchPlan", report: "BatchReport") -> str:
-    """The last line."""
+    """Returns the last line, which counts the files by status."""
     from vqfr_media.batch.record import REPORT_NAME
 
     count = len(report.records)
@@ -49,7 +49,7 @@ def total(plan: "BatchPlan", report: "BatchReport") -> str:
 
 
 def short(name: str) -> str:
-    """The name, its middle left out where it is wider than its column."""
+    """Returns the name, without its middle if it is wider than its column."""
     name = printable(name)
     if _columns(name) <= _NAME_COLUMNS:
         return name
@@ -63,19 +63,19 @@ def short(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with what would move a terminal's cursor, or is no text at all, as escapes."""
+    """Returns the text, with escapes for what would move a terminal's cursor or is no text."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
 
 
 def padded(name: str) -> str:
-    """The name, filled up to its column."""
+    """Returns the name, padded to the width of its column."""
     return name + " " * (_NAME_COLUMNS - _columns(name))
 
 
 def _columns(text: str) -> int:
-    """Columns of a terminal; letters of East Asian scripts take two, combining marks none."""
+    """Counts a terminal's columns; East Asian letters take two, combining marks none."""
     return sum(
         0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
         for c in text

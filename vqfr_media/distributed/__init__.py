@@ -1,1 +1,1 @@
-"""Many machines: the segments of long videos and whole short files as tasks on a Ray cluster."""
+"""Many machines: segments of long videos and whole short files, restored on a Ray cluster."""

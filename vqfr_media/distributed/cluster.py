@@ -23,7 +23,7 @@ _USAGE = "RAY_USAGE_STATS_ENABLED"
 
 
 def ray_library() -> Any:
-    """The module `ray`.
+    """Returns the module `ray`.
 
     Raises:
         BackendError: it is not installed, or does not load.
@@ -40,7 +40,7 @@ def ray_library() -> Any:
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """A connection to the cluster at `address` (`RayOptions.address`) while the block runs.
+    """Keeps a connection to the cluster at `address` (`RayOptions.address`) while the block runs.
 
     Where this process is connected already, that connection is used and stays.
 
@@ -52,7 +52,7 @@ def connected(address: str) -> Iterator[None]:
         yield
         return
     found = _find(address)
-    with _aside():
+    with _ray_output_logged():
         try:
             with _environment(_USAGE, "0"), _kept_signals():
                 _init(ray, address, found)
@@ -94,7 +94,7 @@ def _refused(found: str | None, error: BaseException) -> str:
 
 
 def _find(address: str) -> str | None:
-    """HOST:PORT of the cluster, which answers; None where one is to be started."""
+    """Returns HOST:PORT of a cluster that answers; None if one is to be started."""
     if address == "local":
         return None
     if address != "auto":
@@ -120,7 +120,7 @@ def _find(address: str) -> str | None:
 
 
 def _check_answers(address: str, advice: str) -> None:
-    """Ray itself would try for two minutes."""
+    """Refuses an address at which nothing answers; Ray itself would try for two minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
@@ -132,7 +132,7 @@ def _check_answers(address: str, advice: str) -> None:
 
 @contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
-    """For the processes that are started meanwhile."""
+    """Sets a variable of the environment for the processes that are started in the block."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:
@@ -146,7 +146,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def _kept_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, which the command line has its own use for."""
+    """Restores the handler of SIGTERM, which Ray replaces and the command line needs."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -157,8 +157,8 @@ def _kept_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class _WithoutRay:
-    """Standard output, but what Ray's threads print goes to our log as detail."""
+class _StdoutWithoutRay:
+    """Standard output, except that what Ray's threads print goes to our log at level DEBUG."""
 
     def __init__(self, stdout: Any) -> None:
         self._stdout = stdout
@@ -176,9 +176,10 @@ class _WithoutRay:
 
 
 @contextmanager
-def _aside() -> Iterator[None]:
+def _ray_output_logged() -> Iterator[None]:
+    """Keeps what Ray's threads print off standard output while the block runs."""
     before = sys.stdout
-    sys.stdout = _WithoutRay(before)
+    sys.stdout = _StdoutWithoutRay(before)
     try:
         yield
     finally:

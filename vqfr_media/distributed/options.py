@@ -1,4 +1,4 @@
-"""Where the workers are, how many, and what each of them has: checked on construction."""
+"""The options of a Ray cluster's workers, checked on construction."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ from vqfr_media.errors import OptionError
 
 @dataclass(frozen=True, kw_only=True)
 class RayOptions:
-    """A Ray cluster, and what is asked of it."""
+    """A Ray cluster, and the workers to start on it."""
 
     address: str = "auto"
     """HOST:PORT of a cluster; `auto`: the one in RAY_ADDRESS, else the one that `ray start` made on
     this machine, else as `local`; `local`: one that is started here and ends with the work."""
     workers: int | None = None
-    """How many; by default as many as the cluster has room for."""
+    """Number of workers; by default as many as the cluster has room for."""
     cpus_per_worker: int | None = None
-    """Cores, and threads of the network, that each has; by default so that a machine has one worker
-    a GPU, or without GPUs at most eight."""
+    """Cores of each, which is also the number of the network's threads; by default so many that a
+    machine has one worker for each GPU, or without GPUs at most eight."""
     gpus_per_worker: float | None = None
-    """GPUs that each has, also a part of one; by default 1 where the cluster has any."""
+    """GPUs of each, also a part of one; by default 1 if the cluster has any."""
 
     def __post_init__(self) -> None:
         if "://" in self.address:

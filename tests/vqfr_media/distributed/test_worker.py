@@ -48,7 +48,7 @@ def source_file(source: Path, remote: RemoteFile | None = None) -> SourceFile:
 def test_a_segment_in_pieces_is_the_segment(
     tmp_path: Path, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vqfr_media.distributed.worker.PIECE_BYTES", 1000)
+    monkeypatch.setattr("vqfr_media.distributed.worker.CHUNK_BYTES", 1000)
     source = write_scene(tmp_path / "in.mp4", frames=60, codec="libx264")
     job = job_of(source, tmp_path / "out.mkv", length=20, options=SHORT)
     here = inverting()
