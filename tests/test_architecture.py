@@ -198,14 +198,8 @@ def test_nothing_prints_or_exits() -> None:
 # Names that stand for something else in another file, each with the reason why it may.
 _TO_BE_RENAMED = "is given a name of its own soon"
 SAME_NAME = {
-    "Batch": _TO_BE_RENAMED,
-    "Found": _TO_BE_RENAMED,
-    "Origin": _TO_BE_RENAMED,
-    "Outcome": _TO_BE_RENAMED,
     "Picture": _TO_BE_RENAMED,
-    "Plan": _TO_BE_RENAMED,
     "Points": _TO_BE_RENAMED,
-    "Pool": _TO_BE_RENAMED,
     "Report": _TO_BE_RENAMED,
     "Stage": _TO_BE_RENAMED,
 }
