@@ -1,6 +1,7 @@
 """Ranks: alone everything is the identity, together gradients are those of the whole batch."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_wrong_teams_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_ranks_are_one_with_the_whole_batch(tmp_path: Path) -> None:
     script = tmp_path / "work.py"
     script.write_text(WORK)
-    root = str(ROOT)
+    path = os.pathsep.join((str(ROOT), str(ROOT / "training")))
     for world_size in (1, 2):
         (tmp_path / str(world_size)).mkdir()
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -109,7 +110,7 @@ def test_two_ranks_are_one_with_the_whole_batch(tmp_path: Path) -> None:
         ]
         done = subprocess.run(
             command,
-            env={"PYTHONPATH": root, "PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": ""},
+            env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": ""},
             capture_output=True,
             text=True,
             check=False,
