@@ -96,15 +96,15 @@ def run(frames: list[Frame], restorer: Restorer) -> Clock:
     """Sends the frames through every stage, as pipeline.py does but in one thread."""
     clock, t = Clock(), restorer
     detected = map(clock.timed("detect", t.detect), frames)
-    tracked = map(clock.timed("track", t.track), sliding(detected, t.track_radius))
-    chosen = map(clock.timed("choose", t.choose), sliding(tracked, t.choose_radius))
-    aligned = map(clock.timed("align", t.align), sliding(chosen, t.align_radius))
+    tracked = map(clock.timed("track", t.track), sliding(detected, t.radii.track))
+    chosen = map(clock.timed("choose", t.choose), sliding(tracked, t.radii.choose))
+    aligned = map(clock.timed("align", t.align), sliding(chosen, t.radii.align))
     encoded = in_batches(aligned, clock.timed("encode", t.encode), size_of=num_faces, batch_size=1)
     latents = map(
-        clock.timed("smooth latents", t.smooth_latents), sliding(encoded, t.latent_radius)
+        clock.timed("smooth latents", t.smooth_latents), sliding(encoded, t.radii.latents)
     )
     decoded = in_batches(latents, clock.timed("decode", t.decode), size_of=num_faces, batch_size=1)
-    finished = map(clock.timed("smooth pixels", t.smooth_pixels), sliding(decoded, t.pixel_radius))
+    finished = map(clock.timed("smooth pixels", t.smooth_pixels), sliding(decoded, t.radii.pixels))
     faces = 0
     for frame_faces in finished:
         faces += len(frame_faces.faces)

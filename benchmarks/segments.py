@@ -28,7 +28,7 @@ from vqfr_media.media.rgb_clip import write_clip
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.restoration.restore import Restorer
-from vqfr_media.restoration.stream import reach, restore_frames
+from vqfr_media.restoration.stream import restore_frames
 from vqfr_media.values import EngineSpec, Face
 
 WIDTH, HEIGHT, FRAMES, RATE = 640, 360, 200, 25
@@ -79,7 +79,7 @@ def share(frames: int, rate: Fraction) -> dict[str, float]:
     pixel_format = PixelFormat(family="gray", full_range=True)
     engine, detector = CountingEngine(), CountingDetector(1)
     restorer = Restorer(engine, detector, RestoreOptions(), 1 / rate, rate)
-    radius = reach(restorer)
+    radius = restorer.radii.total
     plane = np.full((96, 96), 90, np.uint8)
     read = (Frame(i, i, (plane,), pixel_format) for i in range(frames + 2 * radius))
     wanted = range(radius, radius + frames)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vqfr_media.values import FrameFaces, RestoredFace, SkipReason
+from vqfr_media.values import FrameFaces, RestoredFace, SkipReason, number_tracks
 
 
 @dataclass(kw_only=True)
@@ -156,7 +156,7 @@ class RunCounts:
     skipped: Counter[SkipReason] = field(default_factory=Counter)
     shots: list[int] = field(default_factory=list)
     tracks: list[TrackRecord] = field(default_factory=list)
-    _ids: list[int] = field(default_factory=list)
+    _numbers: list[int] = field(default_factory=list)
 
     def add(self, frame_faces: FrameFaces[RestoredFace]) -> None:
         """Counts one frame."""
@@ -168,25 +168,22 @@ class RunCounts:
         self.frames += 1
         if frame.new_shot:
             self.shots.append(index)
-        ids = []
-        for face in frame.faces:
-            if face.previous is not None and not frame.new_shot:
-                track = self.tracks[self._ids[face.previous]]
-            else:
-                track = TrackRecord(
-                    id=len(self.tracks),
-                    shot=len(self.shots) - 1,
-                    first_frame=index,
-                    last_frame=index,
+        links = [face.previous for face in frame.faces]
+        self._numbers = number_tracks(
+            links, self._numbers, new_shot=frame.new_shot, count=len(self.tracks)
+        )
+        for face, number in zip(frame.faces, self._numbers, strict=True):
+            if number == len(self.tracks):
+                shot = len(self.shots) - 1
+                self.tracks.append(
+                    TrackRecord(id=number, shot=shot, first_frame=index, last_frame=index)
                 )
-                self.tracks.append(track)
+            track = self.tracks[number]
             track.last_frame = index
             track.restored += 1
             track.filled += face.filled
             track.mean_size += (face.size - track.mean_size) / track.restored
             track.mean_score += (face.score - track.mean_score) / track.restored
-            ids.append(track.id)
-        self._ids = ids
         self.restored += len(frame.faces)
         self.skipped.update(frame.skipped)
 

@@ -181,6 +181,30 @@ class FrameFaces[F: (TrackedFace, AlignedFace, EncodedFace, RestoredFace)]:
     """Faces left as they are."""
 
 
+def number_tracks(
+    links: Sequence[int | None], before: Sequence[int], *, new_shot: bool, count: int
+) -> list[int]:
+    """Returns the number of the track of each face of a frame.
+
+    A face that is linked has the number of the face that it is linked to; the others begin new
+    tracks, which are numbered on from `count` in order.
+
+    Args:
+        links: For each face, the position of the same face in the frame before, or None.
+        before: Numbers of the tracks of the faces in the frame before.
+        new_shot: Whether a shot begins with the frame, which cuts all links.
+        count: How many tracks there were before.
+    """
+    numbers = []
+    for link in links:
+        if link is None or new_shot:
+            numbers.append(count)
+            count += 1
+        else:
+            numbers.append(before[link])
+    return numbers
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineSpec:
     """What a caller must know of an engine to feed it."""

@@ -109,25 +109,25 @@ def test_streaming_and_random_access_agree_bit_for_bit(
 
     @cache
     def tracked(i: int) -> FrameFaces[TrackedFace]:
-        return work.track(window_at(detected, i, work.track_radius, count))
+        return work.track(window_at(detected, i, work.radii.track, count))
 
     @cache
     def chosen(i: int) -> FrameFaces[TrackedFace]:
-        return work.choose(window_at(tracked, i, work.choose_radius, count))
+        return work.choose(window_at(tracked, i, work.radii.choose, count))
 
     @cache
     def encoded(i: int) -> FrameFaces[EncodedFace]:
-        return work.encode([work.align(window_at(chosen, i, work.align_radius, count))])[0]
+        return work.encode([work.align(window_at(chosen, i, work.radii.align, count))])[0]
 
     @cache
     def decoded(i: int) -> FrameFaces[RestoredFace]:
-        smoothed = work.smooth_latents(window_at(encoded, i, work.latent_radius, count))
+        smoothed = work.smooth_latents(window_at(encoded, i, work.radii.latents, count))
         return work.decode([smoothed])[0]
 
     order = list(range(count))
     random.Random(3).shuffle(order)
     for index in order:
-        frame = work.blend(work.smooth_pixels(window_at(decoded, index, work.pixel_radius, count)))
+        frame = work.blend(work.smooth_pixels(window_at(decoded, index, work.radii.pixels, count)))
         expected, _ = streamed[index]
         assert frame.index == expected.index == index
         for plane, wanted in zip(frame.planes, expected.planes, strict=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 from vqfr_media.errors import InputError
 from vqfr_media.faces.track import place
 from vqfr_media.frames import Display, Frame
-from vqfr_media.values import Face, FrameFaces, SkipReason, TrackedFace
+from vqfr_media.values import Face, FrameFaces, SkipReason, TrackedFace, number_tracks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,20 +165,18 @@ def collect(
     count = 0
     shots: list[int] = []
     chains: list[list[Appearance]] = []
-    ids: list[int] = []
+    numbers: list[int] = []
     for frame_faces in items:
         index = frame_faces.frame.index
         count += 1
         if frame_faces.new_shot:
             shots.append(index)
-        before, ids = ids, []
-        for tracked in frame_faces.faces:
-            if tracked.previous is None or frame_faces.new_shot:
-                ids.append(len(chains))
+        links = [tracked.previous for tracked in frame_faces.faces]
+        numbers = number_tracks(links, numbers, new_shot=frame_faces.new_shot, count=len(chains))
+        for tracked, number in zip(frame_faces.faces, numbers, strict=True):
+            if number == len(chains):
                 chains.append([])
-            else:
-                ids.append(before[tracked.previous])
-            chains[ids[-1]].append(Appearance(index, tracked.face, tracked.filled))
+            chains[number].append(Appearance(index, tracked.face, tracked.filled))
     return (
         count,
         tuple(shots),

@@ -1,7 +1,7 @@
 """A long video as segments, each worked by itself into a file: same bits in any order, anywhere.
 
 Between two segments the encoder starts anew, and nothing else: windows reach across the border,
-because a segment reads `reach` frames more on both sides than it writes.
+because a segment reads `FrameRadii.total` frames more on both sides than it writes.
 """
 
 import math
@@ -23,8 +23,9 @@ from vqfr_media.media.index import FrameIndex, IndexMismatchError, read_frames
 from vqfr_media.media.segment_file import open_segment
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import load_tracks
-from vqfr_media.restoration.restore import Restorer, frames_within, refuse_skipped
-from vqfr_media.restoration.stream import reach, restore_frames
+from vqfr_media.restoration.radii import FrameRadii
+from vqfr_media.restoration.restore import Restorer, refuse_skipped
+from vqfr_media.restoration.stream import restore_frames
 from vqfr_media.summary import counts_of
 from vqfr_media.windows import READ_AHEAD, prefetch
 
@@ -81,11 +82,7 @@ def segment_length(options: RestoreOptions, info: VideoInfo) -> int:
     """
     if options.segment_seconds is not None:
         return math.ceil(options.segment_seconds * info.frame_rate)
-    temporal = options.temporal
-    radius = sum(
-        frames_within(seconds, info.frame_rate)
-        for seconds in (temporal.latent_radius, temporal.pixel_radius)
-    )
+    radius = FrameRadii.of(options.temporal, info.frame_rate).after_align
     return max(math.ceil(DEFAULT_SECONDS * info.frame_rate), math.ceil(2 * radius / OVERLAP_SHARE))
 
 
@@ -122,8 +119,8 @@ def work(
     lenient = replace(options, strict=False)
     restorer = Restorer(engine, detector, lenient, info.time_base, info.frame_rate, tracks)
     wanted = range(job.frames(numbers[0]).start, job.frames(numbers[-1]).stop)
-    seen = _Borders(job, reach(restorer))
-    read = range(max(0, wanted.start - seen.reach), min(len(job.index), wanted.stop + seen.reach))
+    seen = _Borders(job, restorer.radii.total)
+    read = range(max(0, wanted.start - seen.radius), min(len(job.index), wanted.stop + seen.radius))
     sought = read.start > 0 and len(job.index.keys) > 0
     with (
         prefetch(seen.watch(read_frames(job.source, job.index, read)), READ_AHEAD) as frames,
@@ -192,8 +189,8 @@ class _Borders:
     They differ where seeking in the source gives other pictures than reading it through.
     """
 
-    def __init__(self, job: Job, reach: int) -> None:
-        self.reach = reach
+    def __init__(self, job: Job, radius: int) -> None:
+        self.radius = radius
         self.checksums: dict[int, int] = {}
         self._job = job
 
@@ -201,7 +198,10 @@ class _Borders:
         """Passes frames on, in order, and adds each to the borders that it is near to."""
         length = self._job.length
         for frame in frames:
-            first, last = (frame.index - self.reach) // length, (frame.index + self.reach) // length
+            first, last = (
+                (frame.index - self.radius) // length,
+                (frame.index + self.radius) // length,
+            )
             for border in range(max(1, first + 1), min(last + 1, self._job.count)):
                 value = self.checksums.get(border, 0)
                 for plane in frame.planes:

@@ -12,7 +12,7 @@ from vqfr_media.media.image import is_image, read_image
 from vqfr_media.media.read import open_video
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import ChosenDetector, choose_detector, load_detector
-from vqfr_media.restoration.restore import frames_in_gap
+from vqfr_media.restoration.radii import frames_in_gap
 from vqfr_media.values import Detected, FrameFaces, TrackedFace
 from vqfr_media.windows import READ_AHEAD, Window, prefetch, sliding
 

@@ -34,24 +34,24 @@ class RandomAccess:
         # What is kept is what the next stage's window spans, and room for those who run ahead.
         room = 2 * (requests + self.block)
 
+        radii = restorer.radii
+
         def spanning(radius: int) -> int:
             return 2 * radius + 1 + room
 
-        self.detected: Memo[Detected] = Memo(spanning(restorer.track_radius))
-        self.tracked: Memo[FrameFaces[TrackedFace]] = Memo(spanning(restorer.choose_radius))
-        self.chosen: Memo[FrameFaces[TrackedFace]] = Memo(spanning(restorer.align_radius))
-        blocks = spanning(max(restorer.latent_radius, restorer.pixel_radius)) // self.block + 2
+        self.detected: Memo[Detected] = Memo(spanning(radii.track))
+        self.tracked: Memo[FrameFaces[TrackedFace]] = Memo(spanning(radii.choose))
+        self.chosen: Memo[FrameFaces[TrackedFace]] = Memo(spanning(radii.align))
+        blocks = spanning(max(radii.latents, radii.pixels)) // self.block + 2
         self.encoded: Memo[list[FrameFaces[EncodedFace]]] = Memo(blocks)
         self.decoded: Memo[list[FrameFaces[RestoredFace]]] = Memo(blocks)
 
     @property
     def radius(self) -> int:
         """Frames to each side of a frame that its result depends on."""
-        work = self.restorer
-        found = 0 if work.tracks is not None else work.track_radius
-        temporal = work.choose_radius + work.align_radius + work.latent_radius + work.pixel_radius
+        radii = self.restorer.radii
         # A block reaches further than the frame for which it is computed.
-        return found + temporal + (2 if work.latent_radius else 1) * (self.block - 1)
+        return radii.total + (2 if radii.latents else 1) * (self.block - 1)
 
     @property
     def kept(self) -> int:
@@ -87,6 +87,7 @@ class _Request:
 
     def __init__(self, access: RandomAccess, source: Source) -> None:
         self._work, self._source = access.restorer, source
+        self._radii = access.restorer.radii
         self._count, self._block = access.count, access.block
         self._detected = _Once(access.detected)
         self._tracked = _Once(access.tracked)
@@ -97,7 +98,7 @@ class _Request:
     def frame_faces(self, index: int) -> FrameFaces[RestoredFace]:
         """See `RandomAccess.frame_faces`."""
         work = self._work
-        return work.smooth_pixels(window_at(self._decode, index, work.pixel_radius, self._count))
+        return work.smooth_pixels(window_at(self._decode, index, self._radii.pixels, self._count))
 
     def _detect(self, index: int) -> Detected:
         return self._detected.get(index, lambda: self._work.detect(self._source(index)))
@@ -108,7 +109,7 @@ class _Request:
         def compute() -> FrameFaces[TrackedFace]:
             if work.tracks is not None:
                 return work.tracks.frame_faces(self._source(index))
-            return work.track(window_at(self._detect, index, work.track_radius, self._count))
+            return work.track(window_at(self._detect, index, self._radii.track, self._count))
 
         return self._tracked.get(index, compute)
 
@@ -116,7 +117,7 @@ class _Request:
         work = self._work
         return self._chosen.get(
             index,
-            lambda: work.choose(window_at(self._track, index, work.choose_radius, self._count)),
+            lambda: work.choose(window_at(self._track, index, self._radii.choose, self._count)),
         )
 
     def _encode(self, index: int) -> FrameFaces[EncodedFace]:
@@ -124,7 +125,7 @@ class _Request:
 
         def compute() -> list[FrameFaces[EncodedFace]]:
             windows = (
-                window_at(self._choose, i, work.align_radius, self._count)
+                window_at(self._choose, i, self._radii.align, self._count)
                 for i in self._frames_of(block)
             )
             return work.encode([work.align(window) for window in windows])
@@ -136,7 +137,7 @@ class _Request:
 
         def compute() -> list[FrameFaces[RestoredFace]]:
             windows = (
-                window_at(self._encode, i, work.latent_radius, self._count)
+                window_at(self._encode, i, self._radii.latents, self._count)
                 for i in self._frames_of(block)
             )
             return work.decode([work.smooth_latents(window) for window in windows])

@@ -4,7 +4,6 @@
 resumed job) calls the same methods and gets the same bits.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -23,6 +22,7 @@ from vqfr_media.faces.track import choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
 from vqfr_media.options import DEFAULT_FIDELITY, RestoreOptions
+from vqfr_media.restoration.radii import FrameRadii, frames_in_gap
 from vqfr_media.restoration.resize import enlarged, upscale
 from vqfr_media.restoration.smoothing import smooth_landmarks, smooth_latents, smooth_pixels
 from vqfr_media.values import (
@@ -36,8 +36,6 @@ from vqfr_media.values import (
 )
 from vqfr_media.windows import Window
 
-# Seconds to each side over which a face's size is averaged before it is compared with a bound.
-CHOICE_RADIUS = 0.2
 
 
 @dataclass(frozen=True)
@@ -64,34 +62,12 @@ class Restorer:
                 f"{self.engine.spec.model}; write null there or add --model v2"
             )
 
-    def frames_within(self, seconds: float) -> int:
-        """Frames that a radius of `seconds` reaches to each side."""
-        return frames_within(seconds, self.frame_rate)
-
     @property
-    def track_radius(self) -> int:
-        """Frames to each side that `track` looks at."""
-        return frames_in_gap(self.options.temporal.max_gap, self.frame_rate) + 1
-
-    @property
-    def choose_radius(self) -> int:
-        """Frames to each side that `choose` looks at."""
-        return self.frames_within(CHOICE_RADIUS)
-
-    @property
-    def align_radius(self) -> int:
-        """Frames to each side that `align` looks at; one at least, for the links."""
-        return max(1, self.frames_within(self.options.temporal.landmarks_radius))
-
-    @property
-    def latent_radius(self) -> int:
-        """Frames to each side that `smooth_latents` looks at."""
-        return self.frames_within(self.options.temporal.latent_radius)
-
-    @property
-    def pixel_radius(self) -> int:
-        """Frames to each side that `smooth_pixels` looks at."""
-        return self.frames_within(self.options.temporal.pixel_radius)
+    def radii(self) -> FrameRadii:
+        """Frames to each side that each stage looks at."""
+        return FrameRadii.of(
+            self.options.temporal, self.frame_rate, faces_known=self.tracks is not None
+        )
 
     def detect(self, frame: Frame) -> Detected:
         """Finds the faces of one frame."""
@@ -261,16 +237,6 @@ def refuse_skipped(index: int, skipped: Sequence[Skipped]) -> None:
                 f"({skip.face.box[0]:.0f}, {skip.face.box[1]:.0f}) is not restored "
                 f"({skip.reason}); leave out --strict to go on without it"
             )
-
-
-def frames_within(seconds: float, frame_rate: Fraction) -> int:
-    """Frames that a radius of `seconds` reaches to each side."""
-    return math.ceil(seconds * frame_rate - 1e-6)
-
-
-def frames_in_gap(seconds: float, frame_rate: Fraction) -> int:
-    """Frames that a face may be lost for, so that no more than `seconds` are filled in."""
-    return math.floor(seconds * frame_rate + 1e-6)
 
 
 def _kept(frame_faces: FrameFaces[TrackedFace]) -> dict[int, int]:

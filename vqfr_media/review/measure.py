@@ -16,14 +16,14 @@ from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.options import FaceOptions, RestoreOptions
 from vqfr_media.restoration.find_tracks import follow_faces
-from vqfr_media.restoration.restore import CHOICE_RADIUS, frames_within
+from vqfr_media.restoration.radii import CHOICE_RADIUS, frames_within
 from vqfr_media.restoration.smoothing import smooth_landmarks
 from vqfr_media.review.figures import Sum, figures_of, no_sums
 from vqfr_media.review.measurement import Clip, MeasuredRestoration, MeasuredTrack
 from vqfr_media.review.pairs import Pair, Pairing, display_size, open_pair
 from vqfr_media.review.picture import upright_size
 from vqfr_media.review.track_accumulator import CROP, Sighting, TrackAccumulator
-from vqfr_media.values import Face, FrameFaces, SkipReason, TrackedFace
+from vqfr_media.values import Face, FrameFaces, SkipReason, TrackedFace, number_tracks
 from vqfr_media.windows import sliding
 
 # Faces of both clips are cut out at landmarks smoothed over this radius in seconds, as a
@@ -153,7 +153,7 @@ class _Measuring:
         self._reasons: Counter[SkipReason] = Counter()
         self._active: dict[int, TrackAccumulator] = {}
         self._ids: list[int] = []
-        self._next_id = 0
+        self._num_tracks = 0
         self._done: list[MeasuredTrack] = []
         self._last = {t.id: t.appearances[-1].frame for t in tracks.tracks} if tracks else {}
 
@@ -199,13 +199,9 @@ class _Measuring:
         """The numbers of the tracks of a frame's faces."""
         if self._tracks is not None:
             return [track.id for track, _ in self._tracks.faces_of(stage.frame.index)]
-        ids = []
-        for tracked in stage.faces:
-            if tracked.previous is None or stage.new_shot:
-                ids.append(self._next_id)
-                self._next_id += 1
-            else:
-                ids.append(self._ids[tracked.previous])
+        links = [tracked.previous for tracked in stage.faces]
+        ids = number_tracks(links, self._ids, new_shot=stage.new_shot, count=self._num_tracks)
+        self._num_tracks = max([self._num_tracks, *(number + 1 for number in ids)])
         return ids
 
     def _in_after(self, pair: Pair, faces: Sequence[Face]) -> list[npt.NDArray[np.float64] | None]:

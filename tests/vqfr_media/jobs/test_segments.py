@@ -31,7 +31,7 @@ from vqfr_media.media.segment_file import SegmentFile, joined, open_segment, rea
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import EncodeOptions, FaceOptions, RestoreOptions, TemporalOptions
 from vqfr_media.restoration.restore import Restorer
-from vqfr_media.restoration.stream import reach, restore_frames
+from vqfr_media.restoration.stream import restore_frames
 
 ALL_RULES = TemporalOptions(
     landmarks_radius=0.12, latent_radius=0.08, pixel_radius=0.12, max_gap=0.08
@@ -175,7 +175,7 @@ def test_a_stretch_of_the_stream_is_the_streams(tmp_path: Path, rules: TemporalO
         )  # fmt: skip
 
     streamed = list(restore_frames(frames, restorer()))
-    radius = reach(restorer())
+    radius = restorer().radii.total
     for wanted in (range(20, 21), range(0, 25), range(25, 45), range(30, 60), range(33, 35)):
         read = frames[max(0, wanted.start - radius) : wanted.stop + radius]
         assert len(read) < 60
@@ -293,7 +293,7 @@ def test_at_most_two_percent_of_faces_are_computed_twice(
     )
     length = segment_length(options, info)
     restorer = Restorer(InvertingEngine(), None, options, info.time_base, info.frame_rate)
-    assert 2 * (restorer.latent_radius + restorer.pixel_radius) / length <= 0.02
+    assert 2 * (restorer.radii.latents + restorer.radii.pixels) / length <= 0.02
     assert length >= 20 * rate
     assert segment_length(replace(options, segment_seconds=2), info) == -(-2 * Fraction(rate) // 1)
     assert segment_length(replace(options, segment_seconds=0), info) == 0

@@ -1,0 +1,79 @@
+"""How far the stages of a restoration look around a frame: seconds as frames, and their sums."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Self
+
+from vqfr_media.options import TemporalOptions
+
+# Seconds to each side over which a face's size is averaged before it is compared with a bound.
+CHOICE_RADIUS = 0.2
+
+
+def frames_within(seconds: float, frame_rate: Fraction) -> int:
+    """Returns the frames that a radius of `seconds` reaches to each side."""
+    return math.ceil(seconds * frame_rate - 1e-6)
+
+
+def frames_in_gap(seconds: float, frame_rate: Fraction) -> int:
+    """Returns the frames that a face may be lost for, so that at most `seconds` are filled in."""
+    return math.floor(seconds * frame_rate + 1e-6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameRadii:
+    """The frames to each side that each stage with a window looks at, in the order of the stages.
+
+    The sums say for how many frames to each side an earlier stage has to have worked, so that the
+    later ones can work one frame.
+    """
+
+    track: int
+    """Of `track`; 0 where the faces are known before."""
+    choose: int
+    """Of `choose`."""
+    align: int
+    """Of `align`, which smooths the landmarks; one at least, for the links."""
+    latents: int
+    """Of `smooth_latents`."""
+    pixels: int
+    """Of `smooth_pixels`."""
+
+    @classmethod
+    def of(
+        cls, options: TemporalOptions, frame_rate: Fraction, *, faces_known: bool = False
+    ) -> Self:
+        """Returns the radii of a restoration at `frame_rate` frames per second."""
+        return cls(
+            track=0 if faces_known else frames_in_gap(options.max_gap, frame_rate) + 1,
+            choose=frames_within(CHOICE_RADIUS, frame_rate),
+            align=max(1, frames_within(options.landmarks_radius, frame_rate)),
+            latents=frames_within(options.latent_radius, frame_rate),
+            pixels=frames_within(options.pixel_radius, frame_rate),
+        )
+
+    @property
+    def after_latents(self) -> int:
+        """What is looked at after the latents are smoothed."""
+        return self.pixels
+
+    @property
+    def after_align(self) -> int:
+        """What is looked at after the crops are cut."""
+        return self.latents + self.after_latents
+
+    @property
+    def after_choose(self) -> int:
+        """What is looked at after faces are chosen."""
+        return self.align + self.after_align
+
+    @property
+    def after_track(self) -> int:
+        """What is looked at after faces are tracked."""
+        return self.choose + self.after_choose
+
+    @property
+    def total(self) -> int:
+        """Frames to each side of a frame that its result depends on."""
+        return self.track + self.after_track
