@@ -102,10 +102,13 @@ def write_text(path: Path, text: str) -> None:
     """Writes a whole file in UTF-8; a crash at any moment leaves the old file or the new one.
 
     Raises:
-        OutputError: as `atomic_output`.
+        OutputError: the folder is missing or not writable, or the disk is full.
     """
     with atomic_output(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise output_error(path, error) from error
 
 
 def is_temporary(path: Path) -> bool:
@@ -232,7 +235,12 @@ def _make_temporary(path: Path, folder: Path | None = None) -> tuple[Path, Path]
 
 @contextmanager
 def lock_folder(
-    folder: Path, lock_name: str, *, busy: str | None = None, remove: bool = False
+    folder: Path,
+    lock_name: str,
+    *,
+    busy: str | None = None,
+    remove: bool = False,
+    owner: Path | None = None,
 ) -> Iterator[None]:
     """Makes `folder` and holds it for this process alone, by a lock file in it.
 
@@ -241,6 +249,7 @@ def lock_folder(
         lock_name: name of the lock file.
         busy: what the error says if another process holds it; by default, waits for that process.
         remove: also remove the lock file at the end, so that the folder holds only its content.
+        owner: what the error names if the folder cannot be made; by default the folder.
 
     Raises:
         OutputError: the folder cannot be made, or another process holds it.
@@ -252,7 +261,7 @@ def lock_folder(
     except Timeout as error:
         raise OutputError(busy) from error
     except OSError as error:
-        raise output_error(folder, error) from error
+        raise output_error(owner or folder, error) from error
     try:
         yield
     finally:

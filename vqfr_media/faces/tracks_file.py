@@ -10,7 +10,7 @@ import numpy as np
 from vqfr_media.errors import InputError
 from vqfr_media.faces.align import similarity
 from vqfr_media.faces.tracks import Appearance, FaceTrack, Tracks, TracksSource
-from vqfr_media.files import atomic_output, output_error
+from vqfr_media.files import write_text
 from vqfr_media.frames import Display
 from vqfr_media.values import Face
 
@@ -24,11 +24,7 @@ def write_tracks(path: Path, tracks: Tracks) -> None:
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
     """
-    with atomic_output(path) as temporary:
-        try:
-            temporary.write_text(to_json(tracks), encoding="utf-8")
-        except OSError as error:
-            raise output_error(path, error) from error
+    write_text(path, to_json(tracks))
 
 
 def to_json(tracks: Tracks) -> str:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from vqfr_media.differences import describe_changes
 from vqfr_media.errors import OutputError
-from vqfr_media.files import atomic_output, output_error, target_of
+from vqfr_media.files import lock_folder, output_error, target_of, write_text
 from vqfr_media.jobs.segments import segment_name
 from vqfr_media.media.index import FrameIndex
 from vqfr_media.media.segment_file import SegmentFile, read_segment
@@ -57,32 +56,13 @@ def open_work_folder(output: Path) -> Iterator["WorkFolder"]:
         OutputError: it cannot be made, or another process works in it.
     """
     path = work_folder_of(output)
-    lock = FileLock(path / LOCK)
-    try:
-        path.mkdir(exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(
-            f"{output}: another vqfr-media is working on it; wait for it, or name another output"
-        ) from error
-    except OSError as error:
-        raise output_error(output, error) from error
-    folder = WorkFolder(path, output)
-    try:
-        yield folder
-    finally:
+    busy = f"{output}: another vqfr-media is working on it; wait for it, or name another output"
+    with lock_folder(path, LOCK, busy=busy, owner=output):
+        folder = WorkFolder(path, output)
         try:
-            if folder.removed or not any(path.glob("[0-9]*.segment")):
-                folder.clear()
-                (path / LOCK).unlink(
-                    missing_ok=True
-                )  # while it is ours: another would be another's
-                if not any(path.iterdir()):
-                    path.rmdir()
-        except OSError as error:  # the output, or the error that ends the work, counts for more
-            logger.warning("%s: cannot be removed: %s", path, error.strerror or error)
+            yield folder
         finally:
-            lock.release()
+            folder.leave()
 
 
 class WorkFolder:
@@ -96,6 +76,18 @@ class WorkFolder:
     def remove(self) -> None:
         """Leaves nothing behind when the block is left: the output is there."""
         self.removed = True
+
+    def leave(self) -> None:
+        """Removes the folder, if `remove` was called or nothing in it is of use to a later run."""
+        try:
+            if self.removed or not any(self.path.glob("[0-9]*.segment")):
+                self.clear()
+                # While it is ours: another would be another's.
+                (self.path / LOCK).unlink(missing_ok=True)
+                if not any(self.path.iterdir()):
+                    self.path.rmdir()
+        except OSError as error:  # the output, or the error that ends the work, counts for more
+            logger.warning("%s: cannot be removed: %s", self.path, error.strerror or error)
 
     def clear(self, *, keep: frozenset[str] = frozenset()) -> None:
         """Removes what jobs leave there, but for what is named; never what others put there."""
@@ -149,11 +141,7 @@ class WorkFolder:
                 "extradata": plan.extradata.hex(),
             },
         }
-        with atomic_output(self.path / JOURNAL) as temporary:
-            try:
-                temporary.write_text(json.dumps(values))
-            except OSError as error:
-                raise output_error(self.path / JOURNAL, error) from error
+        write_text(self.path / JOURNAL, json.dumps(values))
 
     def finished(self, count: int) -> list[int]:
         """Numbers of the segments, of `count`, that are whole; anything else in it is removed.
