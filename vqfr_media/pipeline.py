@@ -7,15 +7,17 @@ from pathlib import Path
 
 from vqfr_media.engine import Engine
 from vqfr_media.faces.detect import Detector
-from vqfr_media.files import check_place, refuse_same
+from vqfr_media.faces.tracks import Tracks
+from vqfr_media.files import refuse_same
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.jobs.identity import identity_of_settings
-from vqfr_media.jobs.resume import encoder_threads, may_be_long, restore_in_segments
+from vqfr_media.jobs.resume import RestoredVideo, may_be_long, restore_in_segments
 from vqfr_media.jobs.segments import Job, segment_length, work
 from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
+from vqfr_media.media.encoder import encoder_threads
 from vqfr_media.media.image import check_image_output, read_image, write_image
-from vqfr_media.media.read import open_video
-from vqfr_media.media.write import open_writer
+from vqfr_media.media.read import VideoReader, open_video
+from vqfr_media.media.write import open_writer, try_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import Prepared, load_tracks, prepare
 from vqfr_media.restoration.restore import Restorer
@@ -67,89 +69,100 @@ def restore_video(
     started = time.monotonic()
     with open_video(source) as reader:
         info = reader.info
-        length = segment_length(options, info)
-        if length and may_be_long(info, length):
-            refuse_same(output, source)
-            check_place(output)  # before a network is fetched or built for it
-            tracks = load_tracks(options.tracks, info.width, info.height, info.display)
-            if tracks is not None:
-                tracks.check_claim(info.frame_count_from_header)
-            ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
-            if on_start is not None:
-                on_start(info)
-            resumed: list[int] = []
-            result = restore_in_segments(
-                source,
-                output,
-                options,
-                info=info,
-                settings=identity_of_settings(options, ready),
-                length=length,
-                worker=_worker(ready, on_frame),
-                on_resume=_both(resumed.append, on_resume),
-                check=tracks.check_count if tracks is not None else None,
-            )
-            if result is not None:
-                return summarise(
-                    result.counts, ready, source, output, started, result.warnings,
-                    resumed=sum(resumed),
-                )  # fmt: skip
-            on_start = None
-        counts = RunCounts()
-        with open_writer(
+        # All that can be refused is refused before a network is fetched or built.
+        try_writer(
             output, source, info, options.encode,
             upscale=options.upscale, threads=encoder_threads(),
-        ) as writer:  # fmt: skip
-            tracks = load_tracks(options.tracks, info.width, info.height, info.display)
-            if tracks is not None:
-                tracks.check_claim(info.frame_count_from_header)
-            ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
-            restorer = Restorer(
-                ready.engine, ready.detector, options, info.time_base, info.frame_rate, tracks
+        )  # fmt: skip
+        tracks = load_tracks(options.tracks, info.width, info.height, info.display)
+        if tracks is not None:
+            tracks.check_claim(info.frame_count_from_header)
+        ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
+        if on_start is not None:
+            on_start(info)
+        length = segment_length(options, info)
+        restored = None
+        if may_be_long(info, length):
+            restored = _restore_in_segments(
+                source, output, options, info, ready, tracks,
+                length=length, on_frame=on_frame, on_resume=on_resume,
+            )  # fmt: skip
+        if restored is None:
+            restored = _restore_in_one_go(
+                reader, source, output, options, ready, tracks, on_frame=on_frame
             )
-            if on_start is not None:
-                on_start(info)
-            with (
-                prefetch(reader, READ_AHEAD) as frames,
-                prefetch(restore_frames(frames, restorer), READ_AHEAD) as restored,
-            ):
-                for frame, frame_faces in restored:
-                    writer.write(frame)
-                    counts.add(frame_faces)
-                    if on_frame is not None:
-                        on_frame(frame)
-            if tracks is not None:
-                tracks.check_count(counts.frames)
-    if work_folder_of(output).is_dir():  # of an earlier run in segments, which this one replaces
-        with open_work_folder(output) as folder:
-            folder.remove()
-    return summarise(counts, ready, source, output, started, tuple(writer.warnings))
+    return summarise(
+        restored.counts, ready, source, output, started, restored.warnings,
+        resumed=restored.resumed,
+    )  # fmt: skip
 
 
-def _both(
-    first: Callable[[int], None], second: Callable[[int], None] | None
-) -> Callable[[int], None]:
-    """Calls both, where there are two."""
-
-    def call(number: int) -> None:
-        first(number)
-        if second is not None:
-            second(number)
-
-    return call
-
-
-def _worker(
-    ready: Prepared, on_frame: Callable[[Frame], None] | None
-) -> Callable[[Job, range, Path], Iterator[int]]:
-    """What works segments in this process."""
+def _restore_in_segments(
+    source: Path,
+    output: Path,
+    options: RestoreOptions,
+    info: VideoInfo,
+    ready: Prepared,
+    tracks: Tracks | None,
+    *,
+    length: int,
+    on_frame: Callable[[Frame], None] | None,
+    on_resume: Callable[[int], None] | None,
+) -> RestoredVideo | None:
+    """Restores a video in segments of `length` frames; None where it has not two of them."""
 
     def work_here(job: Job, numbers: range, folder: Path) -> Iterator[int]:
         return work(
             job, numbers, folder, engine=ready.engine, detector=ready.detector, on_frame=on_frame
         )
 
-    return work_here
+    return restore_in_segments(
+        source,
+        output,
+        options,
+        info=info,
+        settings=identity_of_settings(options, ready),
+        length=length,
+        worker=work_here,
+        on_resume=on_resume,
+        check=tracks.check_count if tracks is not None else None,
+    )
+
+
+def _restore_in_one_go(
+    reader: VideoReader,
+    source: Path,
+    output: Path,
+    options: RestoreOptions,
+    ready: Prepared,
+    tracks: Tracks | None,
+    *,
+    on_frame: Callable[[Frame], None] | None,
+) -> RestoredVideo:
+    """Restores a video from its first frame to its last, and keeps nothing but the output."""
+    info, counts = reader.info, RunCounts()
+    restorer = Restorer(
+        ready.engine, ready.detector, options, info.time_base, info.frame_rate, tracks
+    )
+    with (
+        open_writer(
+            output, source, info, options.encode,
+            upscale=options.upscale, threads=encoder_threads(),
+        ) as writer,
+        prefetch(reader, READ_AHEAD) as frames,
+        prefetch(restore_frames(frames, restorer), READ_AHEAD) as restored,
+    ):  # fmt: skip
+        for frame, frame_faces in restored:
+            writer.write(frame)
+            counts.add(frame_faces)
+            if on_frame is not None:
+                on_frame(frame)
+        if tracks is not None:
+            tracks.check_count(counts.frames)
+    if work_folder_of(output).is_dir():  # of an earlier run in segments, which this one replaces
+        with open_work_folder(output) as folder:
+            folder.remove()
+    return RestoredVideo(counts=counts, warnings=tuple(writer.warnings))
 
 
 def restore_image(
@@ -166,7 +179,6 @@ def restore_image(
     options = options or RestoreOptions()
     source, output = Path(source), Path(output)
     started = time.monotonic()
-    counts = RunCounts()
     refuse_same(output, source)
     frame, extras = read_image(source)
     check_image_output(output, frame, options.encode, upscale=options.upscale)
@@ -175,6 +187,7 @@ def restore_image(
         tracks.check_count(1)
     ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
     restorer = Restorer(ready.engine, ready.detector, options, Fraction(1), Fraction(1), tracks)
+    counts = RunCounts()
     for restored, frame_faces in restore_frames([frame], restorer):
         write_image(output, restored, extras, options.encode)
         counts.add(frame_faces)
@@ -191,7 +204,7 @@ def summarise(
     *,
     resumed: int = 0,
 ) -> Summary:
-    """What a restoration that began at `started` (`time.monotonic`) came to."""
+    """Returns what a restoration that began at `started` (`time.monotonic`) came to."""
     return Summary(
         source=source,
         output=output,

@@ -176,7 +176,7 @@ class RayWorker:
         return self._summary(task, outcome.counts, outcome.warnings, sum(resumed))
 
     def _segments(self, task: Task, job: Job, numbers: range, folder: Path) -> Iterator[int]:
-        """A `resume.Worker`: each segment by any free worker, in any order."""
+        """A `resume.SegmentWorker`: each segment by any free worker, in any order."""
         source_file = self._source_file(task.source)
 
         def restore_segment(number: int) -> int:

@@ -4,7 +4,6 @@ Finished segments are kept beside the output (`work_folder.py`); at the end they
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,6 +17,7 @@ from vqfr_media.frames import VideoInfo
 from vqfr_media.jobs.identity import content_of
 from vqfr_media.jobs.segments import Job, check_encoder
 from vqfr_media.jobs.work_folder import SegmentPlan, WorkFolder, open_work_folder
+from vqfr_media.media.encoder import encoder_threads
 from vqfr_media.media.index import (
     FrameIndex,
     IndexMismatchError,
@@ -25,7 +25,7 @@ from vqfr_media.media.index import (
     index_packets,
 )
 from vqfr_media.media.segment_file import SegmentFile, joined
-from vqfr_media.media.write import VideoWriter, open_writer
+from vqfr_media.media.write import open_writer, try_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.summary import FaceCounts, FrameCounts, RunCounts
 from vqfr_media.values import SkipReason
@@ -33,21 +33,28 @@ from vqfr_media.values import SkipReason
 logger = logging.getLogger(__name__)
 
 # Works consecutive segments of a job into files of a folder, and yields the number of each.
-Worker = Callable[[Job, range, Path], Iterator[int]]
+SegmentWorker = Callable[[Job, range, Path], Iterator[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentedResult:
-    """What a job in segments came to."""
+class RestoredVideo:
+    """What the restoration of a video came to."""
 
     counts: RunCounts
-    """As if it had been worked in one go."""
+    """What was done to its frames; the same in segments and in one go."""
     warnings: tuple[str, ...]
     """What the output cannot hold exactly."""
+    resumed: int = 0
+    """Frames that an earlier, interrupted run had finished."""
 
 
 def may_be_long(info: VideoInfo, length: int) -> bool:
-    """Whether a video may have two segments of `length` frames, by what its container claims."""
+    """Returns whether a video may have two segments of `length` frames, by its container's claims.
+
+    A length of 0 says that it is not to be cut.
+    """
+    if length == 0:
+        return False
     count = info.frame_count_from_header
     if count is None and info.duration_seconds_from_header is not None:
         count = round(info.duration_seconds_from_header * info.frame_rate)
@@ -62,10 +69,10 @@ def restore_in_segments(
     info: VideoInfo,
     settings: Mapping[str, str],
     length: int,
-    worker: Worker,
+    worker: SegmentWorker,
     on_resume: Callable[[int], None] | None = None,
     check: Callable[[int], None] | None = None,
-) -> SegmentedResult | None:
+) -> RestoredVideo | None:
     """Restores a video in segments of `length` frames; None where it has not two of them.
 
     Args:
@@ -97,7 +104,12 @@ def restore_in_segments(
                 index = index_by_decoding(source)
             if len(index) < 2 * length:
                 return None
-            plan = _plan(source, output, options, info, index, folder)
+            threads = encoder_threads()  # written down, because the encoder's bits depend on it
+            extradata = try_writer(
+                output, source, info, options.encode,
+                upscale=options.upscale, threads=threads, folder=folder.path,
+            )  # fmt: skip
+            plan = SegmentPlan(index, threads, extradata)
             folder.write_plan(identity, plan)
         if check is not None:
             check(len(plan.index))
@@ -107,8 +119,8 @@ def restore_in_segments(
             extradata=plan.extradata,
         )  # fmt: skip
         try:
-            job = _work_all(job, identity, folder, worker, on_resume)
-            result = _assemble(job, folder)
+            job, resumed = _work_all(job, identity, folder, worker, on_resume)
+            result = _join(job, folder, resumed)
         except BaseException as error:
             done = sum(1 for _ in folder.path.glob("[0-9]*.segment"))
             if done:
@@ -120,63 +132,27 @@ def restore_in_segments(
     return result
 
 
-def _plan(
-    source: Path,
-    output: Path,
-    options: RestoreOptions,
-    info: VideoInfo,
-    index: FrameIndex,
-    folder: WorkFolder,
-) -> SegmentPlan:
-    """How to cut; opens the output once, so that what it cannot hold is told before the work."""
-    threads = encoder_threads()  # written down, because the encoder's bits depend on it
-    try:
-        with _writer(source, output, options, info, threads, folder) as writer:
-            extradata = writer.extradata
-            raise _OnlyATrialError
-    except _OnlyATrialError:
-        return SegmentPlan(index, threads, extradata)
-
-
-def encoder_threads() -> int:
-    """Three for two cores, as x264 has it; 16 at most, since x265 refuses to start with more."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(16, max(1, (cores or 1) * 3 // 2))
-
-
-class _OnlyATrialError(Exception):
-    """Ends a trial of the writer, which then leaves nothing behind."""
-
-
-def _writer(
-    source: Path,
-    output: Path,
-    options: RestoreOptions,
-    info: VideoInfo,
-    threads: int,
-    folder: WorkFolder,
-) -> VideoWriter:
-    return open_writer(
-        output, source, info, options.encode,
-        upscale=options.upscale, threads=threads, folder=folder.path,
-    )  # fmt: skip
-
-
 def _work_all(
     job: Job,
     identity: dict[str, str],
     folder: WorkFolder,
-    worker: Worker,
+    worker: SegmentWorker,
     on_resume: Callable[[int], None] | None,
-) -> Job:
-    """Works what is missing, until nothing speaks against the index; the job with the right one."""
+) -> tuple[Job, int]:
+    """Works what is missing, until nothing speaks against the index.
+
+    Returns:
+        The job with the right index, and the number of frames that an earlier run has finished.
+    """
+    resumed: int | None = None
     while True:
         done = folder.finished(job.count)
         if job.options.strict:  # an earlier run may have been less strict
             done = [number for number in done if not _has_refused(folder, number)]
-        if on_resume is not None and done:
-            on_resume(sum(len(job.frames(number)) for number in done))
-        on_resume = None
+        if resumed is None:  # in later rounds, what is done is of this run
+            resumed = sum(len(job.frames(number)) for number in done)
+            if on_resume is not None and done:
+                on_resume(resumed)
         try:
             missing = sorted(set(range(job.count)) - set(done))
             for numbers in consecutive_ranges(missing):
@@ -192,7 +168,7 @@ def _work_all(
             else:
                 raise
         if index is None:
-            return job
+            return job, resumed
         job = replace(job, index=index)
         folder.write_plan(identity, SegmentPlan(index, job.threads, job.extradata))
 
@@ -245,7 +221,8 @@ def _index_without_seeking(job: Job, folder: WorkFolder) -> FrameIndex | None:
     return replace(job.index, keys=np.array([], np.int64))
 
 
-def _assemble(job: Job, folder: WorkFolder) -> SegmentedResult:
+def _join(job: Job, folder: WorkFolder, resumed: int) -> RestoredVideo:
+    """Makes one file of the segments, and counts what is in them."""
     counts = RunCounts()
 
     def counted() -> Iterator[SegmentFile]:
@@ -259,10 +236,13 @@ def _assemble(job: Job, folder: WorkFolder) -> SegmentedResult:
     base = Fraction(folder.segment(0).notes["time_base"])
     known = [delay for delay in delays if delay is not None]
     delay = max(known) if len(known) == len(delays) else None
-    with _writer(job.source, job.output, job.options, job.info, job.threads, folder) as writer:
+    with open_writer(
+        job.output, job.source, job.info, job.options.encode,
+        upscale=job.options.upscale, threads=job.threads, folder=folder.path,
+    ) as writer:  # fmt: skip
         check_encoder(job, writer.extradata)
         writer.join(joined(counted(), delay=delay, time_base=base))
-    return SegmentedResult(counts=counts, warnings=tuple(writer.warnings))
+    return RestoredVideo(counts=counts, warnings=tuple(writer.warnings), resumed=resumed)
 
 
 def _counts(values: dict[str, object]) -> FrameCounts:

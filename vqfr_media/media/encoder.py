@@ -274,6 +274,12 @@ def open_encoder(
                 nowhere.close()
 
 
+def encoder_threads() -> int:
+    """Returns three threads for two cores, as x264 has it, and at most 16, as x265 wants it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(16, max(1, (cores or 1) * 3 // 2))
+
+
 def refusal(path: Path, error: Exception, done: str) -> CodecError:
     """The error for what an encoder or a container does not take."""
     return CodecError(

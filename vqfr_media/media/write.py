@@ -20,7 +20,7 @@ from vqfr_media.media.input_container import AnyPacket, find_stream, fraction, o
 from vqfr_media.media.output_container import BRANDS, holds_chapters, open_output, start_offset
 from vqfr_media.options import EncodeOptions
 
-__all__ = ["VideoWriter", "can_encode", "open_writer"]
+__all__ = ["VideoWriter", "can_encode", "open_writer", "try_writer"]
 
 # What is moved when the output counts time more coarsely, by the type of stream.
 _MOVED = {"video": "frames", "audio": "sound", "subtitle": "subtitles", "data": "data"}
@@ -236,3 +236,37 @@ def open_writer(
     return VideoWriter(
         output, source, info, options, upscale=upscale, threads=threads, folder=folder
     )
+
+
+def try_writer(
+    output: Path,
+    source: Path,
+    info: VideoInfo,
+    options: EncodeOptions,
+    *,
+    upscale: int = 1,
+    threads: int | None = None,
+    folder: Path | None = None,
+) -> bytes:
+    """Opens a writer as `open_writer` does and leaves nothing behind.
+
+    So what the output cannot hold is told before any work is done for it.
+
+    Returns:
+        What the encoder says of itself before its first packet.
+
+    Raises:
+        InputError, CodecError, OutputError: as `open_writer`.
+    """
+    try:
+        with open_writer(
+            output, source, info, options, upscale=upscale, threads=threads, folder=folder
+        ) as writer:
+            extradata = writer.extradata
+            raise _TrialOverError
+    except _TrialOverError:
+        return extradata
+
+
+class _TrialOverError(Exception):
+    """Ends a trial of the writer, which then leaves nothing behind."""
