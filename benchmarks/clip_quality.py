@@ -63,7 +63,7 @@ class _Seen:
 
 
 def pictures(path: Path, size: tuple[int, int] | None = None) -> Iterator[Picture]:
-    """Every frame as (H, W, 3) uint8 RGB, enlarged by a cubic to `size` (width, height)."""
+    """Yields every frame as (H, W, 3) uint8 RGB, enlarged by a cubic to `size` (width, height)."""
     for picture in read_pictures(path):
         if size is not None and picture.shape[1::-1] != size:
             yield _enlarged(picture, size)

@@ -45,7 +45,7 @@ FACES = Path(__file__).parents[2] / "shared/data/faces/val"
 
 
 def scene(photograph: Path) -> Iterator[Frame]:
-    """`FRAMES` frames with one drifting face."""
+    """Returns `FRAMES` frames with one drifting face."""
     frame, _ = read_image(photograph)
     green, blue, red = frame.planes
     face = np.stack([red, green, blue], axis=2).astype(np.float32)
@@ -77,7 +77,7 @@ class Clock:
         self.spent: dict[str, list[float]] = {name: [] for name in STAGES}
 
     def timed[A, R](self, name: str, work: Callable[[A], R]) -> Callable[[A], R]:
-        """`work`, timed under `name`."""
+        """Returns `work`, timed under `name`."""
 
         def run(argument: A) -> R:
             started = time.perf_counter()
@@ -88,7 +88,7 @@ class Clock:
         return run
 
     def milliseconds(self, name: str) -> float:
-        """Median over the frames after the warm-up."""
+        """Returns the median over the frames after the warm-up."""
         return 1000 * float(np.median(self.spent[name][WARM_UP:]))
 
 
@@ -115,7 +115,7 @@ def run(frames: list[Frame], restorer: Restorer) -> Clock:
 
 
 def facexlib_milliseconds(frame: Frame, weights_file: Path) -> float:
-    """facexlib's own detection on the full frame."""
+    """Times facexlib's own detection on the full frame."""
     from facexlib.detection.retinaface import RetinaFace
 
     network = RetinaFace("mobile0.25", half=False, device="cpu")

@@ -48,12 +48,12 @@ class CountingEngine:
         self.encoded = self.decoded = 0
 
     def encode(self, crops: Tensor) -> Tensor:
-        """Nothing of them."""
+        """Returns zeros."""
         self.encoded += len(crops)
         return torch.zeros(len(crops), 1, 1, 1)
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
-        """The crops."""
+        """Returns the crops."""
         del latents, fidelity
         self.decoded += len(crops)
         return crops
@@ -66,7 +66,7 @@ class CountingDetector:
         self.faces, self.pictures = faces, 0
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
-        """A face in the middle."""
+        """Returns a face in the middle."""
         del image
         self.pictures += 1
         points = np.array([[38, 40], [58, 40], [48, 52], [40, 62], [56, 62]], float)
@@ -75,7 +75,7 @@ class CountingDetector:
 
 
 def share(frames: int, rate: Fraction) -> dict[str, float]:
-    """What a segment of so many frames, worked alone, computes beside its own, as shares of it."""
+    """Computes what a segment of so many frames, worked alone, works beside its own, as shares."""
     pixel_format = PixelFormat(family="gray", full_range=True)
     engine, detector = CountingEngine(), CountingDetector(1)
     restorer = Restorer(engine, detector, RestoreOptions(), 1 / rate, rate)
@@ -92,7 +92,7 @@ def share(frames: int, rate: Fraction) -> dict[str, float]:
 
 
 def pictures() -> Iterator[npt.NDArray[np.uint8]]:
-    """A soft noisy picture that drifts."""
+    """Returns a soft noisy picture that drifts."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     noise = rng.normal(0, 4, (8, HEIGHT, WIDTH, 1)).astype(np.float32)
@@ -105,7 +105,7 @@ def pictures() -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def timed(source: Path, length: int, folder: Path, *, alone: bool) -> tuple[float, int]:
-    """CPU seconds, and bytes of the packets, of the whole film in segments of `length` frames."""
+    """Measures CPU seconds, and bytes of packets, of the film in segments of `length` frames."""
     output = folder / "out.mp4"
     with open_video(source) as reader:
         info = reader.info

@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 64, 48
 
 
 def picture(number: int, *, width: int = WIDTH, height: int = HEIGHT) -> av.VideoFrame:
-    """A smooth coloured picture that moves with `number`, as rgb24."""
+    """Draws a smooth coloured picture that moves with `number`, as rgb24."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     waves = [np.sin(x / 7 + number / 3 + c) + np.cos(y / (5 + c) - number / 4) for c in range(3)]
     rgb = np.clip(128 + 55 * np.stack(waves, axis=2), 0, 255).astype(np.uint8)
@@ -22,7 +22,7 @@ def picture(number: int, *, width: int = WIDTH, height: int = HEIGHT) -> av.Vide
 
 
 def small_jpeg() -> bytes:
-    """An 8 × 8 JPEG file."""
+    """Returns an 8 × 8 JPEG file."""
     file = io.BytesIO()
     Image.fromarray(picture(0, width=8, height=8).to_ndarray()).save(file, format="JPEG")
     return file.getvalue()
@@ -171,7 +171,7 @@ def write_two_films(path: Path, *, frames: int = 20) -> None:
 
 
 def packets(path: Path, kind: str) -> list[list[tuple[bytes, Fraction | None]]]:
-    """Of every stream of this kind ("video", "audio" ...): bytes and seconds of its packets."""
+    """Reads bytes and seconds of all packets, by stream of this kind ("video", "audio" ...)."""
     with av.open(str(path)) as container:
         wanted = [stream for stream in container.streams if stream.type == kind]
         result: dict[int, list[tuple[bytes, Fraction | None]]] = {s.index: [] for s in wanted}

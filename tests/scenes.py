@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 320, 192
 
 
 def scene(index: int, *, discs: int = 1, cut: int | None = None) -> npt.NDArray[np.uint8]:
-    """(192, 320, 3) uint8 RGB: textured, with discs that drift; another place from `cut` on."""
+    """Draws (192, 320, 3) uint8 RGB: textured, with drifting discs; another place from `cut` on."""
     after = cut is not None and index >= cut
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float64)
     waves = [np.sin(x / (9 + c) + (40 if after else 0)) + np.cos(y / (7 + c)) for c in range(3)]

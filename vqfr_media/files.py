@@ -25,12 +25,12 @@ _MEDIUM = {
 
 
 def is_medium_error(error: BaseException) -> bool:
-    """Whether `error` carries the number of a full, missing or forbidden place to write."""
+    """Returns whether `error` carries the number of a full, missing or forbidden place to write."""
     return getattr(error, "errno", None) in _MEDIUM
 
 
 def output_error(path: Path, error: BaseException) -> OutputError:
-    """The error to raise `from error` when `path` cannot be written."""
+    """Returns the error to raise `from error` when `path` cannot be written."""
     reason = getattr(error, "strerror", None) or str(error)
     advice = {
         errno.ENOSPC: "free some space or write to another disk",
@@ -175,7 +175,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def target_of(path: Path) -> Path:
-    """The file that an output of this name will be: `path` without symbolic links.
+    """Returns the file that an output of this name will be: `path` without symbolic links.
 
     Raises:
         OutputError: the folder is missing, or `path` is a folder, a pipe or a device.
@@ -220,7 +220,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def _make_temporary(path: Path, folder: Path | None = None) -> tuple[Path, Path]:
-    """An empty file, and the file whose name it is to take: `path` without symbolic links."""
+    """Makes an empty file; returns it and the file whose name it is to take, links resolved."""
     target = target_of(path)
     temporary = target.with_name(f".{target.stem}.part-{secrets.token_hex(4)}{target.suffix}")
     if folder is not None:
@@ -295,7 +295,7 @@ def wait_for_folder(folder: Path) -> Iterator[None]:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of all bytes of a file, in hexadecimal.
+    """Returns the SHA-256 of all bytes of a file, in hexadecimal.
 
     Raises:
         OSError: it cannot be read.
@@ -305,7 +305,7 @@ def file_sha256(path: Path) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says in its first line, or the name of its class where it says nothing."""
+    """Returns what an error says in its first line, or its class's name where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -82,12 +82,12 @@ class PixelFormat:
         return 1 if self.sample == "float" else (1 << self.bits) - 1
 
     def plane_shape(self, plane: int, width: int, height: int) -> tuple[int, int]:
-        """Rows and columns of plane number `plane` in a picture of `width` × `height`."""
+        """Returns rows and columns of plane number `plane` in a picture of `width` × `height`."""
         x, y = self.subsampling if plane in (1, 2) else (0, 0)
         return -(-height >> y), -(-width >> x)
 
     def luma_to_plane(self, plane: int) -> npt.NDArray[np.float64]:
-        """(2, 3) affine matrix from luma coordinates to the coordinates of plane `plane`."""
+        """Returns the (2, 3) affine matrix from luma coordinates to those of plane `plane`."""
         x, y = self.subsampling if plane in (1, 2) else (0, 0)
         site_x, site_y = CHROMA_SITES[self.chroma_location]
         # A 4:1:0 or 4:1:1 sample covers four luma samples; 'midway' is then at 1.5.
@@ -165,7 +165,7 @@ class Frame:
         return (self.height, width) if self.display.quarter_turns % 2 else (width, self.height)
 
     def to_display(self) -> npt.NDArray[np.float64]:
-        """(2, 3) affine matrix from plane (luma) coordinates to display coordinates."""
+        """Returns the (2, 3) affine matrix from plane (luma) coordinates to display coordinates."""
         sar = float(self.display.sample_aspect_ratio)
         # In continuous corner coordinates (pixel i spans i..i+1): stretch, then turn.
         stretch = np.array([[sar, 0, 0], [0, 1, 0], [0, 0, 1.0]])

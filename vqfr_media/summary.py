@@ -76,7 +76,7 @@ class Summary:
     """What the reader or the writer could not keep exactly, and why."""
 
     def lines(self) -> list[str]:
-        """What a user is told at the end."""
+        """Returns what a user is told at the end."""
         worked = self.frames - self.resumed
         speed = f" ({worked / self.seconds:.1f} fps)" if worked > 1 else ""
         frames = _count(self.frames, "frame")
@@ -102,7 +102,7 @@ class Summary:
         return [*lines, *(f"note: {warning}" for warning in self.warnings)]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for `json.dumps`."""
+        """Returns plain values for `json.dumps`."""
         values = asdict(self)
         engine = None if self.engine is None else str(self.engine)
         return {**values, "source": str(self.source), "output": str(self.output), "engine": engine}
@@ -137,7 +137,7 @@ class FrameCounts:
 
 
 def counts_of(frame_faces: FrameFaces[RestoredFace]) -> FrameCounts:
-    """What `RunCounts` counts of a finished frame."""
+    """Returns what `RunCounts` counts of a finished frame."""
     tracked = [face.aligned.tracked for face in frame_faces.faces]
     return FrameCounts(
         frame_faces.frame.index,
@@ -152,11 +152,17 @@ class RunCounts:
     """Folds the finished frames of one run, in order, into the figures of a `Summary`."""
 
     frames: int = 0
+    """Frames so far."""
     restored: int = 0
+    """Faces restored, over all frames."""
     skipped: Counter[SkipReason] = field(default_factory=Counter)
+    """Faces left alone, by reason."""
     shots: list[int] = field(default_factory=list)
+    """Index of each shot's first frame."""
     tracks: list[TrackRecord] = field(default_factory=list)
+    """Every track of restored faces; its position is its number."""
     _numbers: list[int] = field(default_factory=list)
+    """Numbers of the tracks of the last frame's faces."""
 
     def add(self, frame_faces: FrameFaces[RestoredFace]) -> None:
         """Counts one frame."""

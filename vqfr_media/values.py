@@ -32,7 +32,7 @@ class SkipReason(StrEnum):
 
 
 def frozen_array(values: npt.ArrayLike, shape: Sequence[int]) -> npt.NDArray[np.float64]:
-    """A read-only float64 copy of `values`, which must have exactly `shape`.
+    """Returns a read-only float64 copy of `values`, which must have exactly `shape`.
 
     Raises:
         ValueError: the shape differs.

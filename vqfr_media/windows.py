@@ -59,7 +59,7 @@ def sliding[T](items: Iterable[T], radius: int) -> Iterator[Window[T]]:
 
 
 def window_at[T](get: Callable[[int], T], index: int, radius: int, count: int) -> Window[T]:
-    """The window that `sliding` yields for item `index` of `count`, by random access.
+    """Returns the window that `sliding` yields for item `index` of `count`, by random access.
 
     Raises:
         IndexError: there is no such item.

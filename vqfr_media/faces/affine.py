@@ -28,14 +28,14 @@ _COARSEST = 0.6
 
 
 def compose(outer: Matrix23, inner: Matrix23) -> Matrix23:
-    """(2, 3) matrix of `inner` followed by `outer`."""
+    """Returns the (2, 3) matrix of `inner` followed by `outer`."""
     linear = outer[:, :2] @ inner[:, :2]
     shift = outer[:, :2] @ inner[:, 2] + outer[:, 2]
     return np.column_stack([linear, shift])
 
 
 def invert(matrix: Matrix23) -> Matrix23:
-    """(2, 3) inverse of `matrix`.
+    """Returns the (2, 3) inverse of `matrix`.
 
     Raises:
         ValueError: the matrix is singular or not finite.
@@ -47,12 +47,12 @@ def invert(matrix: Matrix23) -> Matrix23:
 
 
 def apply(matrix: Matrix23, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """(..., 2) float64: `points` (..., 2) taken through `matrix`."""
+    """Takes `points` (..., 2) through `matrix`; float64."""
     return np.asarray(points, dtype=np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
 def bounds(matrix: Matrix23, box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom (exclusive) of the pixels that the mapped `box` touches.
+    """Returns left, top, right, bottom (exclusive) of the pixels that the mapped `box` touches.
 
     `box` is x0, y0, x1, y1 in pixel-centre coordinates of the source of `matrix`.
     """
@@ -133,7 +133,7 @@ def warp(
 
 
 def _span(source: Samples, start: int, stop: int, *, axis: int, outside: Outside) -> Samples:
-    """start..stop along `axis` of `source`, continued at both ends without end."""
+    """Takes start..stop along `axis` of `source`, continued at both ends without end."""
     length = source.shape[axis]
     if start >= 0 and stop <= length:
         return source[(slice(None),) * axis + (slice(start, stop),)]

@@ -21,7 +21,7 @@ _TEMPLATE_512 = (
 
 
 def template(size: int) -> npt.NDArray[np.float64]:
-    """(5, 2) where the landmarks lie in an aligned crop of `size` × `size`, pixel centres.
+    """Returns (5, 2): where the landmarks lie in an aligned crop of `size` × `size`, pixel centres.
 
     At 512 these are facexlib's numbers. Elsewhere facexlib multiplies them by size/512, which
     shifts the picture by half a pixel's difference; here crops of all sizes show the same square.
@@ -30,7 +30,7 @@ def template(size: int) -> npt.NDArray[np.float64]:
 
 
 def similarity(landmarks: npt.ArrayLike, size: int) -> Matrix23:
-    """(2, 3) turn, scale and shift that bring five landmarks closest to the template.
+    """Returns the (2, 3) turn, scale and shift that bring five landmarks closest to the template.
 
     Plain least squares over all five: a robust estimate drops a different landmark from frame to
     frame, and the crop jitters.
@@ -65,7 +65,7 @@ def similarity(landmarks: npt.ArrayLike, size: int) -> Matrix23:
 def align(
     frame: Frame, tracked: TrackedFace, *, landmarks: npt.ArrayLike, size: int
 ) -> AlignedFace:
-    """The face at `landmarks`, warped straight out of the frame's planes.
+    """Warps the face at `landmarks` straight out of the frame's planes.
 
     Args:
         frame: The picture, in any format; only the part around the face is read.
@@ -94,7 +94,7 @@ def crop_planes(
     matrix: Matrix23,
     size: int,
 ) -> tuple[npt.NDArray[np.float32], ...]:
-    """One (size, size) float32 picture in code values for each plane but alpha.
+    """Returns one (size, size) float32 picture in code values for each plane but alpha.
 
     Args:
         planes: a frame's planes, alpha allowed.

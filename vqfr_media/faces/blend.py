@@ -32,7 +32,7 @@ _GRID = 32
 
 @lru_cache(maxsize=4)  # a pure function that takes longer than all the rest of a face's paste
 def soft_mask(size: int) -> Picture:
-    """(size, size) float32, 0 to 1: how much of the restored crop shows; read-only.
+    """Returns (size, size) float32, 0 to 1: how much of the restored crop shows; read-only.
 
     A rounded oval in the place of the template's face, exactly 0 at the border and near it. It
     falls over a tenth of the crop, with a continuous slope at both ends.
@@ -49,7 +49,7 @@ def soft_mask(size: int) -> Picture:
 
 
 def match_colour(restored: Picture, crop: Picture, mask: Picture, *, limit: float = 0.1) -> Picture:
-    """`restored` with the light and skin tone of `crop`; its detail stays the network's.
+    """Gives `restored` the light and skin tone of `crop`; its detail stays the network's.
 
     Adds the difference of the two pictures' low frequencies (Gaussian of a twelfth of the side,
     weighted by the mask), softly limited.
@@ -84,7 +84,7 @@ def _shrink(picture: Picture, grid: tuple[int, int]) -> Picture:
 
 
 def blend(frame: Frame, faces: Sequence[RestoredFace], *, strength: float = 1.0) -> Frame:
-    """The frame with the restored faces in it.
+    """Mixes the restored faces into the frame.
 
     Every sample is round(sample + mask · (restored - sample)), clipped to what the depth can hold
     (floats are neither rounded nor clipped): where the mask is 0 it is the decoder's, bit for bit.
@@ -133,7 +133,7 @@ def _mix(samples: Plane, restored: Picture, mask: Picture, strength: float, peak
 
 
 def masks(frame: Frame, faces: Sequence[RestoredFace]) -> tuple[Picture, ...]:
-    """One float32 array of each plane's shape: how much of it `blend` replaces, 0 to 1."""
+    """Returns an array of each plane's shape: how much of it `blend` replaces, 0 to 1, float32."""
     kept = [np.ones(plane.shape, np.float32) for plane in frame.planes]
     for face in faces:
         for patch in _patches(frame, face):
@@ -146,15 +146,19 @@ class _Patch:
     """Where a face goes in one plane."""
 
     plane: int
+    """Number of the plane."""
     area: tuple[slice, slice]
+    """Rows and columns of the plane that the face touches."""
     mask: Picture
+    """How much of the face shows in each sample of the area, 0 to 1."""
     matrix: Matrix23
     """From crop coordinates to those of the area."""
     interpolation: Interpolation
+    """How the crop is sampled."""
 
 
 def _footprint(face: RestoredFace) -> float:
-    """Area of the crop in the frame, in luma samples."""
+    """Returns the area of the crop in the frame, in luma samples."""
     return 1 / abs(float(np.linalg.det(face.aligned.matrix[:, :2])))
 
 
@@ -183,7 +187,7 @@ def _place(
     number: int,
     support: tuple[float, float, float, float],
 ) -> _Patch | None:
-    """Where the face goes in plane `number`; None where it does not touch it."""
+    """Finds where the face goes in plane `number`; None where it does not touch it."""
     rows, columns = frame.planes[number].shape
     to_plane = compose(frame.format.luma_to_plane(number), invert(face.aligned.matrix))
     left, top, right, bottom = bounds(to_plane, support)

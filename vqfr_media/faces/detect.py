@@ -43,7 +43,7 @@ class Detector(Protocol):
     """Finds faces in a picture."""
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
-        """Faces in an (h, w, 3) RGB picture, best first, in its pixel-centre coordinates."""
+        """Finds faces in an (h, w, 3) RGB picture, best first, in its pixel-centre coordinates."""
 
 
 def detect(frame: Frame, detector: Detector, *, proxy: int, score: float) -> Detected:
@@ -129,7 +129,7 @@ class RetinaFaceDetector:
         self._lowest = WEAK * score
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
-        """Faces in an (h, w, 3) RGB picture, best first, in its pixel-centre coordinates."""
+        """Finds faces in an (h, w, 3) RGB picture, best first, in its pixel-centre coordinates."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"image must be (h, w, 3) uint8, got {image.shape} {image.dtype}")
         rows, columns = image.shape[:2]
@@ -147,7 +147,7 @@ class RetinaFaceDetector:
 
 @lru_cache(maxsize=4)
 def priors(rows: int, columns: int) -> npt.NDArray[np.float32]:
-    """(N, 4) centre x, y and side (twice) of every anchor, in pixels, in the network's order."""
+    """Returns (N, 4): centre x, y and side (twice) of every anchor, in pixels, in network order."""
     grids = []
     for stride, sides in zip(_STRIDES, _ANCHORS, strict=True):
         y, x, side = np.meshgrid(
@@ -168,7 +168,7 @@ def _decode(
     landmarks: npt.NDArray[np.float32],
     scores: npt.NDArray[np.float32],
 ) -> list[Face]:
-    """Faces from the network's output at `anchors`, the weaker of overlapping ones left out.
+    """Reads faces from the output at `anchors`; the weaker of overlapping ones are left out.
 
     A dozen anchors see each face, and which of them is strongest changes from frame to frame. So
     boxes and landmarks are means over the anchors that agree (box voting: Gidaris and Komodakis,

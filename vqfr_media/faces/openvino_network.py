@@ -46,7 +46,7 @@ class OpenvinoNetwork:
                 ) from error
 
     def __call__(self, batch: Tensor) -> list[Tensor]:
-        """(N, 3, h, w) float32 -> the network's outputs, in new tensors.
+        """Runs the network on (N, 3, h, w) float32; its outputs are new tensors.
 
         Raises:
             EngineError: OpenVINO failed.

@@ -41,7 +41,7 @@ _SAME = 0.5
 
 
 def is_cut(previous: Detected, current: Detected) -> bool:
-    """Whether another shot begins at `current`: what the source says, else the two thumbnails.
+    """Returns whether a shot begins at `current`: the source says it, else the two thumbnails.
 
     They are compared by their structure, best over small shifts of the camera, which neither a
     flash nor a fade changes; histograms that differ make the test stricter.
@@ -71,7 +71,7 @@ def is_cut(previous: Detected, current: Detected) -> bool:
 
 
 def link(earlier: Sequence[Face], later: Sequence[Face], *, gap: int = 1) -> tuple[int | None, ...]:
-    """For each face of `later` the position of the same face in `earlier`, or None.
+    """Finds for each face of `later` the position of the same face in `earlier`, or None.
 
     Two faces are the same where each is the other's nearest, by the mean distance of the landmarks
     relative to the faces' size, within what a head moves and grows in `gap` frames. No face of
@@ -96,7 +96,7 @@ def link(earlier: Sequence[Face], later: Sequence[Face], *, gap: int = 1) -> tup
 
 
 def track(window: Window[Detected], *, score: float, max_gap: int) -> FrameFaces[TrackedFace]:
-    """The faces of the window's centre frame, completed from its neighbours and linked backwards.
+    """Completes the faces of the centre frame from its neighbours and links them backwards.
 
     Args:
         window: `max_gap` + 1 frames to each side, fewer at the ends of the video.
@@ -177,7 +177,7 @@ def choose(
 def follow[F: (TrackedFace, AlignedFace, EncodedFace, RestoredFace)](
     window: Window[FrameFaces[F]], face: int
 ) -> list[tuple[int, int]]:
-    """Where the centre frame's face number `face` is in the window: (item, position), in order.
+    """Follows the centre frame's face number `face`: (item, position) in the window, in order.
 
     The track is followed to both sides until a cut, a lost link or the end of the window.
 
@@ -221,7 +221,7 @@ def _complete(
     score: float,
     max_gap: int,
 ) -> list[tuple[Face, bool]]:
-    """Faces of item `centre` and whether each is filled in, by place; looks `max_gap` around."""
+    """Returns the faces of item `centre`, by place, and whether each is filled in."""
     before = []
     for at in range(centre - 1, max(centre - max_gap, 0) - 1, -1):
         if at + 1 in cuts:
@@ -270,7 +270,7 @@ def _complete(
 def _between(
     earlier: Sequence[Face], later: Sequence[Face], *, gap: int, share: float, score: float
 ) -> Iterator[Face]:
-    """The faces of both, `share` of the way from one to the other."""
+    """Yields the faces of both, `share` of the way from one to the other."""
     for face, index in zip(later, link(earlier, later, gap=gap), strict=True):
         # One strong end is enough: it vouches for the other.
         if index is not None and max(face.score, earlier[index].score) >= score:
@@ -288,10 +288,10 @@ def _apart(one: Face, other: Face) -> bool:
 
 
 def place(face: Face) -> tuple[float, ...]:
-    """What faces of one frame are ordered by."""
+    """Returns what faces of one frame are ordered by."""
     return (*face.box.tolist(), *face.landmarks.ravel().tolist(), face.score)
 
 
 def _ordered(faces: Sequence[Face]) -> list[Face]:
-    """By place, so that the detector's order decides nothing, not even between equals."""
+    """Orders by place: the detector's order decides nothing, not even between equals."""
     return sorted(faces, key=place)

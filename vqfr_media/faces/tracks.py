@@ -98,11 +98,11 @@ class Tracks:
         return any(track.fidelity is not None for track in self.tracks)
 
     def faces_of(self, index: int) -> list[tuple[FaceTrack, Appearance]]:
-        """The faces of frame number `index`, in the order in which `frame_faces` gives them."""
+        """Returns the faces of frame number `index`, in the order of `frame_faces`."""
         return self._by_frame.get(index, [])
 
     def frame_faces(self, frame: Frame) -> FrameFaces[TrackedFace]:
-        """The faces of one frame, linked to those of the frame before.
+        """Returns the faces of one frame, linked to those of the frame before.
 
         Raises:
             InputError: there is no such frame in the video in which the faces were found.
@@ -151,7 +151,7 @@ class Tracks:
             raise self.other_clip(f"{before} frames by its header", f"{now}")
 
     def other_clip(self, was: str, now: str) -> InputError:
-        """The error that says these tracks belong to another video."""
+        """Returns the error that says these tracks belong to another video."""
         return InputError(
             f"{self.path}: these are the tracks of {self.source.name}, which has {was}, but this "
             f"video has {now}; find its own with `vqfr-media tracks`"
@@ -161,7 +161,7 @@ class Tracks:
 def collect(
     items: Iterable[FrameFaces[TrackedFace]],
 ) -> tuple[int, tuple[int, ...], tuple[FaceTrack, ...]]:
-    """Number of frames, shots and tracks of what `track` gave for each frame, in order."""
+    """Collects number of frames, shots and tracks from what `track` gave, in order."""
     count = 0
     shots: list[int] = []
     chains: list[list[Appearance]] = []

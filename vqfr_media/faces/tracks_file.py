@@ -28,7 +28,7 @@ def write_tracks(path: Path, tracks: Tracks) -> None:
 
 
 def to_json(tracks: Tracks) -> str:
-    """The file's text; numbers are written so that they are read back exactly."""
+    """Returns the file's text; numbers are written so that they are read back exactly."""
     source = tracks.source
     head = {
         "format": FORMAT,
@@ -68,7 +68,7 @@ def _appearance(one: Appearance) -> dict[str, Any]:
 
 
 def read_tracks(path: Path) -> Tracks:
-    """The tracks in a file that `write_tracks` wrote and a person may have edited.
+    """Reads a file that `write_tracks` wrote and a person may have edited.
 
     Raises:
         InputError: there is no such file, or it is not one of tracks; the place is named.
@@ -200,7 +200,7 @@ class _Reader:
         )
 
     def keys(self, value: object, place: str, names: set[str]) -> dict[str, Any]:
-        """`value` as an object that has exactly these keys: a mistyped one is not passed over."""
+        """Takes `value` as an object with exactly these keys: a mistyped one is not passed over."""
         if not isinstance(value, dict):
             raise self.wrong(place, f"must be an object, got {_short(value)}")
         for name in sorted(names - set(value)):
@@ -266,6 +266,6 @@ class _Reader:
 
 
 def _short(value: object) -> str:
-    """What was given, in a line."""
+    """Returns what was given, in a line."""
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

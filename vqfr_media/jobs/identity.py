@@ -28,7 +28,7 @@ _IDLE = {
 
 
 def content_of(source: Path) -> str:
-    """What tells a source from another: the SHA-256 of all its bytes.
+    """Returns what tells a source from another: the SHA-256 of all its bytes.
 
     Raises:
         MediaError: the source cannot be read.
@@ -40,7 +40,7 @@ def content_of(source: Path) -> str:
 
 
 def identity_of_settings(options: RestoreOptions, ready: Prepared) -> dict[str, str]:
-    """All that decides the bits of a restoration but its source, by name.
+    """Returns all that decides the bits of a restoration but its source, by name.
 
     An engine or a detector that the caller made is known by its kind only.
 
@@ -79,7 +79,7 @@ def identity_of_settings(options: RestoreOptions, ready: Prepared) -> dict[str, 
 
 
 def library_versions() -> dict[str, str]:
-    """The versions, by name, of what decides bits."""
+    """Returns the versions, by name, of what decides bits."""
     versions = {}
     for library in _LIBRARIES:
         try:
@@ -90,7 +90,7 @@ def library_versions() -> dict[str, str]:
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    """Flattens {"a": {"b": 1}} to {"a.b": 1}."""
     result: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):

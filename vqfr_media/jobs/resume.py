@@ -174,19 +174,19 @@ def _work_all(
 
 
 def _has_refused(folder: WorkFolder, number: int) -> bool:
-    """Whether a finished segment leaves a face alone that `strict` does not."""
+    """Returns whether a finished segment leaves a face alone that `strict` does not."""
     reasons = (r for frame in folder.segment(number).notes["counts"] for r in frame["skipped"])
     return any(not SkipReason(reason).is_chosen for reason in reasons)
 
 
 def consecutive_ranges(numbers: Sequence[int]) -> list[range]:
-    """Ascending numbers as stretches without gaps."""
+    """Returns ascending numbers as ranges without gaps."""
     edges = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(numbers)) if b != a + 1), len(numbers)]
     return [range(numbers[a], numbers[b - 1] + 1) for a, b in pairwise(edges) if b > a]
 
 
 def _index_by_decoding(job: Job, folder: WorkFolder) -> FrameIndex:
-    """The index as the decoder has it; segments of which it says the same are kept."""
+    """Makes the index as the decoder has it; segments of which it says the same are kept."""
     logger.warning("%s: its packets do not tell its frames; decoding it once", job.source)
     index = index_by_decoding(job.source)
     both = min(len(index), len(job.index))
@@ -199,7 +199,7 @@ def _index_by_decoding(job: Job, folder: WorkFolder) -> FrameIndex:
 
 
 def _index_without_seeking(job: Job, folder: WorkFolder) -> FrameIndex | None:
-    """None where neighbours saw the same pictures at their border, as they should.
+    """Returns None where neighbours saw the same pictures at their border, as they should.
 
     Else those that were read by seeking are forgotten, and the index names no key frame any more.
     """

@@ -66,17 +66,17 @@ class Job:
         return -(-len(self.index) // self.length)
 
     def frames(self, number: int) -> range:
-        """Frames of segment `number`."""
+        """Returns the frames of segment `number`."""
         return range(number * self.length, min((number + 1) * self.length, len(self.index)))
 
 
 def segment_name(number: int) -> str:
-    """Name of the file of segment `number`."""
+    """Returns the name of the file of segment `number`."""
     return f"{number:06}.segment"
 
 
 def segment_length(options: RestoreOptions, info: VideoInfo) -> int:
-    """Frames of a segment; 0 where the video is not to be cut.
+    """Returns the frames of a segment; 0 where the video is not to be cut.
 
     By default 20 s, or as long as it takes for at most 2 % of the faces to be computed twice.
     """

@@ -37,7 +37,7 @@ class SegmentPlan:
 
 
 def work_folder_of(output: Path) -> Path:
-    """The folder that belongs to `output`, on the same disk.
+    """Returns the folder that belongs to `output`, on the same disk.
 
     Raises:
         OutputError: no file can have this name.
@@ -97,7 +97,7 @@ class WorkFolder:
                 path.unlink()
 
     def read_plan(self, identity: dict[str, str]) -> SegmentPlan | None:
-        """The plan with which the work began; None, and an empty folder, if it is not this job's.
+        """Reads the plan of this job; None, and an empty folder, if there is another's or none.
 
         Raises:
             OutputError: the folder cannot be read or emptied.
@@ -144,7 +144,7 @@ class WorkFolder:
         write_text(self.path / JOURNAL, json.dumps(values))
 
     def finished(self, count: int) -> list[int]:
-        """Numbers of the segments, of `count`, that are whole; anything else in it is removed.
+        """Returns the numbers of the segments, of `count`, that are whole; removes anything else.
 
         Raises:
             OutputError: the folder cannot be read or cleaned.
@@ -162,7 +162,7 @@ class WorkFolder:
         return whole
 
     def segment(self, number: int) -> SegmentFile:
-        """A finished segment.
+        """Reads a finished segment.
 
         Raises:
             OutputError: it is not there any more.

@@ -40,7 +40,7 @@ _QUANTISER = {"mpeg1video", "mpeg2video", "mpeg4", "mjpeg"}
 
 
 def can_encode(name: str) -> bool:
-    """Whether this build of PyAV has the video encoder `name`."""
+    """Returns whether this build of PyAV has the video encoder `name`."""
     try:
         return av.Codec(name, "w").type == "video"
     except ValueError:  # PyAV's UnknownCodecError
@@ -48,17 +48,17 @@ def can_encode(name: str) -> bool:
 
 
 def encoder_formats(name: str) -> tuple[str, ...]:
-    """FFmpeg's names of the pixel formats that the encoder takes; empty where it takes any."""
+    """Returns FFmpeg's names of the pixel formats the encoder takes; empty where it takes any."""
     return tuple(form.name for form in av.Codec(name, "w").video_formats or ())
 
 
 def describe(pixel_format: PixelFormat, *, alpha: bool) -> str:
-    """The format by FFmpeg's name, for messages."""
+    """Returns the format by FFmpeg's name, for messages."""
     return next(iter(names_for(pixel_format, alpha=alpha)), f"{pixel_format} with alpha {alpha}")
 
 
 def _fits(name: str, pixel_format: PixelFormat, *, alpha: bool, size: tuple[int, int]) -> str:
-    """Name of the pixel format in which encoder `name` takes the pictures exactly, or ''."""
+    """Names the pixel format in which encoder `name` takes the pictures exactly, or ''."""
     if name.startswith("libx26"):
         x, y = pixel_format.subsampling
         if size[0] % (1 << x) or size[1] % (1 << y):
@@ -77,7 +77,7 @@ def choose_codec(
     container: str,
     takes: Callable[[str], bool],
 ) -> tuple[str, str]:
-    """Names of the encoder and of its pixel format; depth and subsampling are never changed.
+    """Chooses the encoder and its pixel format; depth and subsampling are never changed.
 
     Args:
         info: the source.
@@ -135,7 +135,7 @@ def choose_codec(
 def encoder_options(
     name: str, options: EncodeOptions, *, repeatable: bool = False
 ) -> dict[str, str]:
-    """FFmpeg's options for the encoder.
+    """Returns FFmpeg's options for the encoder.
 
     Args:
         name: FFmpeg's name of the encoder.

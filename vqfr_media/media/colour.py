@@ -58,7 +58,7 @@ def resolve_format(
     chroma_location: int = 0,
     jpeg: bool = False,
 ) -> PixelFormat:
-    """The meaning of code values, with the usual guess where the stream says nothing.
+    """Resolves what code values mean, with the usual guess where the stream says nothing.
 
     Args:
         family: what the planes are.
@@ -107,7 +107,7 @@ def resolve_format(
 
 @lru_cache(maxsize=64)
 def _matrices(pixel_format: PixelFormat) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(3, 4) affine matrices from code values to RGB (nominal 0..1), and back."""
+    """Returns the (3, 4) affine matrices from code values to RGB (nominal 0..1), and back."""
     unit = float(1 << (pixel_format.bits - 8))
     neutral = 0.0 if pixel_format.sample == "float" else 128 * unit
     luma, chroma = (
@@ -140,7 +140,7 @@ def _matrices(pixel_format: PixelFormat) -> tuple[npt.NDArray[np.float64], npt.N
 
 
 def to_rgb(planes: Sequence[Float32], pixel_format: PixelFormat) -> Float32:
-    """(H, W, 3) RGB, nominally 0 to 1 and not clipped.
+    """Returns (H, W, 3) RGB, nominally 0 to 1 and not clipped.
 
     Args:
         planes: code values Y, U, V or G, B, R or grey; all of the same shape, alpha left out.
@@ -163,7 +163,7 @@ def to_rgb(planes: Sequence[Float32], pixel_format: PixelFormat) -> Float32:
 
 
 def from_rgb(rgb: Float32, pixel_format: PixelFormat) -> tuple[Float32, ...]:
-    """Code values of `rgb`, neither rounded nor clipped: the inverse of `to_rgb`.
+    """Returns the code values of `rgb`, neither rounded nor clipped: the inverse of `to_rgb`.
 
     Grey is the luma of the format's matrix.
     """
@@ -185,7 +185,7 @@ def _proxy_size(frame: Frame, size: int) -> tuple[int, int]:
 
 
 def _shrink(plane: npt.NDArray[Any], columns: int, rows: int) -> npt.NDArray[Any]:
-    """`plane` averaged down to `rows` × `columns` (or stretched, where chroma is smaller)."""
+    """Averages `plane` down to `rows` × `columns` (or stretches it, where chroma is smaller)."""
     # OpenCV averages 2 × 2 samples ten times faster than areas of any other size, and bilinear
     # interpolation over less than two samples leaves hardly anything out.
     while (
@@ -203,7 +203,7 @@ def _shrink(plane: npt.NDArray[Any], columns: int, rows: int) -> npt.NDArray[Any
 
 
 def rgb_proxy(frame: Frame, size: int) -> npt.NDArray[np.uint8]:
-    """(h, w, 3) upright RGB picture with square pixels whose longer side is at most `size`.
+    """Returns an (h, w, 3) upright RGB picture, square pixels, longer side at most `size`.
 
     Never enlarges. Each plane is averaged down on its own, so chroma siting is ignored: the error
     is at most half a luma sample, a fraction of a proxy pixel, and only the detector sees it.
@@ -228,7 +228,7 @@ def rgb_proxy(frame: Frame, size: int) -> npt.NDArray[np.uint8]:
 
 
 def proxy_to_display(frame: Frame, proxy_shape: Sequence[int]) -> npt.NDArray[np.float64]:
-    """(2, 3) affine matrix from pixel centres of the proxy to those of the display.
+    """Returns the (2, 3) affine matrix from pixel centres of the proxy to those of the display.
 
     Args:
         frame: the picture that the proxy was made of.

@@ -52,7 +52,7 @@ def add_encoder(
     threads: int | None,
     warnings: list[str],
 ) -> VideoStream:
-    """A started encoder in `output` for frames of `info`, enlarged, with the tags of `video`.
+    """Adds a started encoder to `output` for frames of `info`, enlarged, with the tags of `video`.
 
     Takes a `warnings` list for what will be lost. With a number of `threads` it gives the same bits
     every time, on every processor; with None it may not, and takes what the machine has.
@@ -153,7 +153,7 @@ def _start(codec: str, context: VideoCodecContext, base: Fraction, options: Enco
 
 
 def _counts_frames(codec: str, base: Fraction) -> bool:
-    """Whether the encoder knows certain frame rates only, and `base` is finer than they are."""
+    """Returns whether the encoder knows certain frame rates only, and `base` is finer than they."""
     # MPEG-4 part 2 takes any step of up to 16 bits.
     finest = {"mpeg1video": 60, "mpeg2video": 60, "mpeg4": 65535}.get(codec)
     return finest is not None and base.denominator > finest * base.numerator
@@ -165,7 +165,7 @@ class FrameEncoder:
     def __init__(
         self, path: Path, stream: VideoStream, info: VideoInfo, offset: Fraction, *, upscale: int
     ) -> None:
-        """`offset` seconds are taken off every time stamp; `path` is named in errors."""
+        """Takes `offset` seconds off every time stamp; `path` is named in errors."""
         self._path = path
         self._stream = stream
         self._info = info
@@ -190,7 +190,7 @@ class FrameEncoder:
         self._abandoned = True
 
     def encode(self, frame: Frame) -> list[AnyPacket]:
-        """The packets that are ready after this frame.
+        """Returns the packets that are ready after this frame.
 
         Raises:
             ValueError: see `VideoWriter.write`.
@@ -218,7 +218,7 @@ class FrameEncoder:
         return self._packets(picture, f"at frame {frame.index}")
 
     def finish(self) -> list[AnyPacket]:
-        """The packets that the encoder still holds.
+        """Returns the packets that the encoder still holds.
 
         Raises:
             CodecError: the encoder fails.
@@ -281,7 +281,7 @@ def encoder_threads() -> int:
 
 
 def refusal(path: Path, error: Exception, done: str) -> CodecError:
-    """The error for what an encoder or a container does not take."""
+    """Returns the error for what an encoder or a container does not take."""
     return CodecError(
         f"{path}: cannot be {done}: "
         f"{reason_of(error)}; try another codec or container, such as .mkv"

@@ -58,13 +58,13 @@ class Layout:
 
 
 def _packed() -> dict[str, Layout]:
-    """Every layout whose components share a plane, or leave low bits unused."""
+    """Returns every layout whose components share a plane, or leave low bits unused."""
     table: dict[str, Layout] = {}
 
     def add(
         name: str, family: Family, bits: int, sampling: str, order: str, dtype: str = "u1"
     ) -> None:
-        """`order` lists the interleaved elements; x is padding; a dash separates planes."""
+        """Adds a layout; `order` lists interleaved elements: x is padding, a dash parts planes."""
         step: dict[str, Place] = {}
         shift = (16 - bits) if dtype == "u2" else 0
         for plane, elements in enumerate(order.split("-")):
@@ -124,13 +124,13 @@ def _packed() -> dict[str, Layout]:
 
 @cache
 def packed_layouts() -> dict[str, Layout]:
-    """The layouts that are not one plane per component, by FFmpeg's name."""
+    """Returns the layouts that are not one plane per component, by FFmpeg's name."""
     return _packed()
 
 
 @cache
 def find_layout(name: str) -> Layout | None:
-    """The layout that FFmpeg calls `name`; None for one that cannot be taken apart exactly."""
+    """Returns the layout that FFmpeg calls `name`; None if it cannot be taken apart exactly."""
     if name in EXPANDED:
         return find_layout(EXPANDED[name])
     if name in packed_layouts():
@@ -156,7 +156,7 @@ def find_layout(name: str) -> Layout | None:
 
 
 def names_for(kind: PixelFormat, *, alpha: bool) -> tuple[str, ...]:
-    """FFmpeg's names for pictures that hold exactly this kind, the planar one first."""
+    """Returns FFmpeg's names for pictures that hold exactly this kind, the planar one first."""
     wanted = (kind.family, kind.bits, kind.subsampling, alpha)
     depth = "" if kind.bits == 8 else f"{kind.bits}le"
     sampling = {v: k for k, v in SUBSAMPLINGS.items()}.get(kind.subsampling, "?")
@@ -176,7 +176,7 @@ def names_for(kind: PixelFormat, *, alpha: bool) -> tuple[str, ...]:
 
 
 def _elements(plane: av.video.plane.VideoPlane, dtype: str) -> npt.NDArray[Any]:
-    """(rows, line size) view of a plane's memory, padding included; it keeps the memory alive."""
+    """Views a plane's memory as (rows, line size), padding included; keeps the memory alive."""
     size = abs(plane.line_size)
     flat = np.frombuffer(plane, np.uint8)
     rows = flat.reshape(-1, size)[:, : size // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize]
@@ -186,7 +186,7 @@ def _elements(plane: av.video.plane.VideoPlane, dtype: str) -> npt.NDArray[Any]:
 
 
 def unpack(frame: av.VideoFrame, layout: Layout, path: object) -> tuple[Plane, ...]:
-    """The components of `frame` as read-only planes; views of its memory where that is possible.
+    """Takes `frame` apart into read-only planes; views of its memory where that is possible.
 
     Raises:
         MediaError: the palette has transparent colours. `path` is named then.
@@ -231,7 +231,7 @@ def _unpack_palette(frame: av.VideoFrame, path: object) -> tuple[Plane, ...]:
 
 
 def pack(planes: tuple[Plane, ...], name: str) -> av.VideoFrame:
-    """A picture in FFmpeg's format `name` with the samples of `planes`: the inverse of `unpack`.
+    """Makes a picture in FFmpeg's format `name` of `planes`: the inverse of `unpack`.
 
     Raises:
         ValueError: `name` is unknown or has another number of components.

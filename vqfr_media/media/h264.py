@@ -16,7 +16,7 @@ from vqfr_media.media.rgb_clip import Picture
 def round_trip(
     pictures: Sequence[Picture], *, crf: float, preset: str = "veryfast"
 ) -> list[Picture]:
-    """Each picture as a player would show it after x264 (4:2:0, BT.601, limited range).
+    """Returns each picture as a player would show it after x264 (4:2:0, BT.601, limited range).
 
     The same pictures give the same result, however many are made side by side. Sides that are odd
     or below 16 px are filled up for the encoder by repeating the border, and cut off again.

@@ -49,7 +49,7 @@ class ImageExtras:
 
 
 def is_image(path: Path) -> bool:
-    """Whether `path` is to be read as an image: by its first bytes, else by its suffix."""
+    """Returns whether `path` is to be read as an image: by its first bytes, else by its suffix."""
     head = b""
     # Reading it will say what is wrong with it. A pipe is left alone: its bytes come only once.
     with suppress(OSError):
@@ -171,7 +171,7 @@ def check_image_output(
 
 
 def _check_format(path: Path, frame: Frame, options: EncodeOptions, upscale: int) -> str:
-    """Pillow's name of the format in which `frame` is written."""
+    """Returns Pillow's name of the format in which `frame` is written."""
     given = {
         "codec": None if options.codec == "auto" else options.codec,
         "container": options.container,
@@ -264,7 +264,7 @@ def _save(
 
 
 def pixels_of(image: Image.Image, path: Path) -> Plane:
-    """(rows, columns, channels): grey, grey and alpha, RGB or RGBA; `path` is named in errors.
+    """Decodes (rows, columns, channels): grey, grey and alpha, RGB or RGBA; errors name `path`.
 
     Raises:
         MediaError: more than 16 bits, CMYK, Lab or float.
@@ -293,7 +293,7 @@ def pixels_of(image: Image.Image, path: Path) -> Plane:
 
 
 def deep_pixels(path: Path, *, is_gray: bool, has_alpha: bool) -> npt.NDArray[np.uint16]:
-    """(rows, columns, channels) of 16-bit samples, of which Pillow would keep the upper half.
+    """Decodes (rows, columns, channels) of 16 bits, of which Pillow would keep the upper half.
 
     Raises:
         MediaError: damaged.

@@ -47,13 +47,13 @@ class FrameIndex:
         return len(self.times)
 
     def starts(self, first: int) -> list[int]:
-        """Key frames from which to read frame `first`: the nearest, then one that is surer."""
+        """Returns the key frames to read frame `first` from: the nearest, then a surer one."""
         before: list[int] = self.keys[self.keys <= first].tolist()
         return before[-1:] + before[-3:-2]
 
 
 def index_packets(path: Path) -> FrameIndex | None:
-    """The index by the packets, without decoding; None where packets are no measure of frames.
+    """Makes the index by the packets, without decoding; None where they are no measure of frames.
 
     Reads the whole file, all streams of it, so that damage to it is told before hours of work.
 
@@ -87,7 +87,7 @@ def index_packets(path: Path) -> FrameIndex | None:
 def _packet_marks(
     container: InputContainer, stream: VideoStream, path: Path
 ) -> list[tuple[int, bool]] | None:
-    """Time and key flag of each packet of the stream; None if one has no time."""
+    """Reads time and key flag of each packet of the stream; None if one has no time."""
     marks: list[tuple[int, bool]] = []
     whole = True
     base = fraction(stream.time_base)
@@ -116,7 +116,7 @@ def _damaged(path: Path, marks: list[tuple[int, bool]], base: Fraction, reason: 
 
 
 def index_by_decoding(path: Path) -> FrameIndex:
-    """The index by the frames themselves: always right, and as slow as the decoder.
+    """Makes the index by the frames themselves: always right, and as slow as the decoder.
 
     Raises:
         MediaError: the file is damaged.
@@ -153,7 +153,7 @@ def read_frames(path: Path, index: FrameIndex, wanted: range) -> Iterator[Frame]
 
 
 def _from_key(path: Path, index: FrameIndex, wanted: range, start: int) -> Generator[Frame]:
-    """The wanted frames by way of key frame `start`; none where it cannot be reached."""
+    """Yields the wanted frames by way of key frame `start`; none where it cannot be reached."""
     with open_video(path) as reader:
         if start == 0 or reader.go_to(int(index.times[start]), start):
             yield from _checked(reader, path, index, wanted)

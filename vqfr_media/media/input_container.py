@@ -40,19 +40,19 @@ def fraction(value: AVRational) -> Fraction:
 
 
 def has_running_clock(container: InputContainer | OutputContainer) -> bool:
-    """Whether times in this kind of container have no origin (MPEG transport and program)."""
+    """Returns whether times in such a container have no origin (MPEG transport and program)."""
     return bool(container.format.flags & _RUNNING_CLOCK)
 
 
 def reason_of(error: Exception) -> str:
-    """FFmpeg's words for an error, on one line and without the file's name."""
+    """Returns FFmpeg's words for an error, on one line and without the file's name."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     log = getattr(error, "log", None)
     return " ".join(f"{text} ({log[2].strip()})".split()) if log else " ".join(text.split())
 
 
 def open_container(path: Path) -> InputContainer:
-    """A demuxer on `path`.
+    """Opens a demuxer on `path`.
 
     Raises:
         MediaError: missing, a folder, a pipe, empty, not readable or not a media file.
@@ -78,7 +78,7 @@ def open_container(path: Path) -> InputContainer:
 
 
 def find_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The video stream that is restored: the default one, then the largest, then the first.
+    """Finds the video stream that is restored: the default, then the largest, then the first.
 
     Raises:
         MediaError: there is none (cover art does not count), or it cannot be decoded here.
@@ -100,7 +100,7 @@ def find_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def quarter_turns(matrix: tuple[int, ...]) -> int:
-    """Counter-clockwise quarter turns that a display matrix makes, to the nearest.
+    """Returns the counter-clockwise quarter turns that a display matrix makes, to the nearest.
 
     Of a matrix that also mirrors, this is the turn after which the picture stands upright with
     left and right swapped.
@@ -114,7 +114,7 @@ def quarter_turns(matrix: tuple[int, ...]) -> int:
 def packets_from(
     container: InputContainer, stream: VideoStream, pts: int
 ) -> Iterator[AnyPacket] | None:
-    """The stream's packets from the key frame at `pts` on; None where that cannot be reached.
+    """Returns the stream's packets from the key frame at `pts` on; None if it cannot be reached.
 
     Raises:
         av.FFmpegError: only later, from the iterator.
@@ -144,7 +144,7 @@ def _skip_to(packets: Iterator[AnyPacket], pts: int) -> AnyPacket | None:
 
 
 def missing_bytes(path: Path) -> int:
-    """Bytes between the end of the file and the end that its container promises; 0 if unknown.
+    """Counts the bytes that the file's end lacks of what its container promises; 0 if unknown.
 
     Knows MP4/MOV boxes, Matroska segments and AVI chunks. A recording that was never finished
     promises nothing, and other containers have no such size.
@@ -179,7 +179,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _matroska_end(more: bytes, head: bytes) -> int:
-    """End of the segment in bytes, 0 where its size is left open."""
+    """Returns the end of the segment in bytes, 0 where its size is left open."""
     data = head + more
     size, start = _matroska_size(data, 4)
     place = start + size
@@ -191,7 +191,7 @@ def _matroska_end(more: bytes, head: bytes) -> int:
 
 
 def _matroska_size(data: bytes, place: int) -> tuple[int, int]:
-    """The variable-length size at `place`, and where it ends."""
+    """Returns the variable-length size at `place`, and where it ends."""
     width = 9 - data[place].bit_length()
     value = int.from_bytes(data[place : place + width], "big")
     return value & ((1 << 7 * width) - 1), place + width

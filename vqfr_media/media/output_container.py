@@ -32,22 +32,22 @@ _TRANSPORTED = {
 
 
 def is_mov(container: OutputContainer) -> bool:
-    """Whether the output is one of the MP4 and QuickTime family."""
+    """Returns whether the output is one of the MP4 and QuickTime family."""
     return container.format.name in _MOV
 
 
 def holds_rotation(container: OutputContainer) -> bool:
-    """Whether the output can say how the picture is to be turned."""
+    """Returns whether the output can say how the picture is to be turned."""
     return container.format.name in _MOV | {"matroska", "webm"}
 
 
 def holds_chapters(container: OutputContainer) -> bool:
-    """Whether the output can have chapters."""
+    """Returns whether the output can have chapters."""
     return container.format.name in _MOV | {"matroska", "webm", "nut", "asf", "ogg", "ffmetadata"}
 
 
 def takes_codec(format_name: str, codec: str) -> bool:
-    """Whether readers of the container find the codec (by its FFmpeg name) in it.
+    """Returns whether readers of the container find the codec (FFmpeg's name) in it.
 
     Of most containers FFmpeg's muxer knows better; of those True says nothing.
     """
@@ -55,7 +55,7 @@ def takes_codec(format_name: str, codec: str) -> bool:
 
 
 def takes_encoder(container: OutputContainer, name: str) -> bool:
-    """Whether the output holds what the encoder `name` makes."""
+    """Returns whether the output holds what the encoder `name` makes."""
     if container.format.name == "mpegts":
         # PyAV lists the defaults only, of which libx264 is none.
         return takes_codec("mpegts", av.Codec(name, "w").canonical_name)
@@ -72,7 +72,7 @@ def open_output(
     time_base: Fraction,
     repeatable: bool = False,
 ) -> OutputContainer:
-    """A muxer that writes to `temporary`, of the kind that `container` or the name `path` says.
+    """Opens a muxer on `temporary`, of the kind that `container` or the name `path` says.
 
     With `repeatable` it puts no random numbers into the file, as Matroska's and Ogg's do.
 
@@ -118,7 +118,7 @@ def _mov_settings(inputs: InputContainer, time_base: Fraction) -> dict[str, str]
 def start_offset(
     output: OutputContainer, inputs: InputContainer, info: VideoInfo, warnings: list[str]
 ) -> Fraction:
-    """Seconds to take off: broadcast clocks start anywhere, and a file would start empty."""
+    """Returns the seconds to take off, as broadcast clocks start anywhere: else it starts empty."""
     if has_running_clock(output):
         warnings.append(
             f"{output.format.name} has no time 0: all times may be shifted by the same fraction of "

@@ -19,7 +19,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 def encode_png16(
     pixels: Deep, *, exif: bytes, icc_profile: bytes, dpi: tuple[float, float] | None
 ) -> bytes:
-    """A PNG of (rows, columns, 1 to 4) 16-bit grey, grey and alpha, RGB or RGBA."""
+    """Encodes a PNG of (rows, columns, 1 to 4) 16-bit grey, grey and alpha, RGB or RGBA."""
     rows, columns, count = pixels.shape
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[count]
     lines = pixels.astype(">u2").view(np.uint8).reshape(rows, -1)
@@ -45,7 +45,7 @@ def encode_png16(
 def encode_tiff16(
     pixels: Deep, *, exif: bytes, icc_profile: bytes, dpi: tuple[float, float] | None
 ) -> bytes:
-    """A TIFF (one deflated strip, little-endian) of (rows, columns, 1 to 4) 16-bit samples.
+    """Encodes a TIFF (one deflated strip, little-endian) of (rows, columns, 1 to 4) samples.
 
     Grey with alpha becomes RGB with alpha, because hardly any program reads the former.
     """

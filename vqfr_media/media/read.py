@@ -74,7 +74,7 @@ class VideoReader:
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames that have not been read yet; closing this iterator closes the file.
+        """Yields the frames that have not been read yet; closing this iterator closes the file.
 
         A frame without a time stamp, or with one that is not later than the frame before it, gets
         its decoding time stamp if that is later, else the time at which the frame before it ends.
@@ -86,7 +86,7 @@ class VideoReader:
             yield frame
 
     def marked(self) -> Iterator[tuple[Frame, bool]]:
-        """As by iteration, each with whether it is a key frame that `go_to` may find by its pts."""
+        """Yields frames as iteration does, each with whether `go_to` may find it as a key frame."""
         try:
             picture = self._first
             self._first = None
@@ -116,7 +116,7 @@ class VideoReader:
         return self._first is not None and self._first.pts == pts
 
     def _decode(self, packets: Iterator[AnyPacket]) -> Generator[av.VideoFrame]:
-        """Decoded pictures; every failure below becomes a MediaError here."""
+        """Yields decoded pictures; every failure below becomes a MediaError here."""
         num_packets = 0
         try:
             for packet in packets:
@@ -245,7 +245,7 @@ def _frame_rate(stream: VideoStream) -> Fraction:
 
 
 def matroska_frame_count(stream: VideoStream) -> int | None:
-    """The number of frames that a Matroska statistics tag claims."""
+    """Returns the number of frames that a Matroska statistics tag claims."""
     for key, value in stream.metadata.items():
         if key.startswith("NUMBER_OF_FRAMES") and value.isdecimal():
             return int(value)

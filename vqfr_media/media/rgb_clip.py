@@ -29,7 +29,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 def picture_of(frame: Frame) -> Picture:
-    """The whole frame, as it is stored, as 8-bit RGB; chroma is enlarged with its siting."""
+    """Converts the whole frame, as stored, to 8-bit RGB; chroma is enlarged with its siting."""
     planes = [
         plane.astype(np.float32)
         if plane.shape == (frame.height, frame.width)
@@ -46,7 +46,7 @@ def picture_of(frame: Frame) -> Picture:
 
 
 def read_pictures(path: Path) -> Iterator[Picture]:
-    """Every frame of a video.
+    """Yields every frame of a video.
 
     Raises:
         MediaError: what `open_video` and its frames raise.

@@ -143,7 +143,7 @@ def open_segment(path: Path) -> Iterator[SegmentWriter]:
 
 
 def read_segment(path: Path, *, verify: bool) -> SegmentFile | None:
-    """A segment; None if it is not there or, where that is to be verified, not as it was written.
+    """Reads a segment; None if it is not there or, if that is verified, not as it was written.
 
     Raises:
         OSError: the medium fails.
@@ -180,7 +180,7 @@ def _digest(file: BinaryIO, length: int) -> bytes:
 def joined(
     segments: Iterable[SegmentFile], *, delay: int | None, time_base: Fraction
 ) -> Iterator[AnyPacket]:
-    """The packets of all segments as one stream.
+    """Yields the packets of all segments as one stream.
 
     Each encoder guesses the decoding times before its first picture, so those of two segments may
     overlap. In one stream the n-th packet is decoded when the frame `delay` places before the n-th

@@ -24,14 +24,14 @@ _NO_TEXT = b"\0\0"
 
 
 def stream_metadata(stream: Stream) -> dict[str, str]:
-    """The stream's metadata by the names that muxers look for."""
+    """Returns the stream's metadata by the names that muxers look for."""
     # FFmpeg reads a track's title from MP4 as `name`, but writes only `title`.
     renamed = {"name": "title"} if "title" not in stream.metadata else {}
     return {renamed.get(key, key): value for key, value in stream.metadata.items()}
 
 
 def add_copy(output: OutputContainer, stream: Stream) -> Stream:
-    """A stream of `output` that takes the packets of `stream`.
+    """Adds a stream to `output` that takes the packets of `stream`.
 
     Raises:
         ValueError: the container cannot hold it (some say so only when the header is written).
@@ -43,7 +43,7 @@ def add_copy(output: OutputContainer, stream: Stream) -> Stream:
 
 
 def refusal(stream: Stream, format_name: str) -> str | None:
-    """Why the container cannot hold `stream`; None if it can. Tried on a file in memory."""
+    """Says why the container cannot hold `stream`; None if it can. Tried on a file in memory."""
     if stream.type == "attachment":
         # WebM's muxer takes them and drops them.
         takes = format_name == "matroska"
@@ -64,18 +64,18 @@ def refusal(stream: Stream, format_name: str) -> str | None:
 
 
 def codec_name(stream: Stream) -> str:
-    """FFmpeg's name of the stream's codec, by whatever decoder."""
+    """Returns FFmpeg's name of the stream's codec, by whatever decoder."""
     context = stream.codec_context
     return context.codec.canonical_name if context is not None else (stream.name or "")
 
 
 def label(stream: Stream) -> str:
-    """The stream as a user would look it up."""
+    """Names the stream as a user would look it up."""
     return f"stream {stream.index} ({stream.type}, {codec_name(stream) or 'unknown codec'})"
 
 
 def cannot_hold(stream: Stream, format_name: str, reason: str) -> CodecError:
-    """The error for a stream that the output's container refuses."""
+    """Returns the error for a stream that the output's container refuses."""
     good = [
         suffix
         for name, suffix in _ADVISED.items()
@@ -89,18 +89,18 @@ def cannot_hold(stream: Stream, format_name: str, reason: str) -> CodecError:
 
 
 def is_cover(stream: Stream) -> bool:
-    """Whether the stream is a single picture attached to the file."""
+    """Returns whether the stream is a single picture attached to the file."""
     return bool(stream.disposition & Disposition.attached_pic)
 
 
 def is_chapter_text(stream: Stream, source: InputContainer) -> bool:
-    """Whether this is the hidden track by which MP4 shows chapters; chapters make a new one."""
+    """Returns whether this is the hidden track by which MP4 shows chapters, which are made anew."""
     mov = "mov" in source.format.name.split(",")
     return mov and stream.type == "data" and stream.name == "bin_data" and bool(source.chapters())
 
 
 def cover_bytes(path: Path, index: int) -> bytes:
-    """The picture in the attached picture stream `index`."""
+    """Returns the picture in the attached picture stream `index`."""
     container = open_container(path)
     try:
         for packet in container.demux(container.streams[index]):
@@ -120,7 +120,7 @@ class StreamCopier:
     def __init__(
         self, source: InputContainer, path: Path, output_path: Path, offset: Fraction
     ) -> None:
-        """`offset` seconds are taken off every time stamp; the paths are named in errors."""
+        """Takes `offset` seconds off every time stamp; the paths are named in errors."""
         self.rounded = set()
         self._source = source
         self._path = path
@@ -183,7 +183,7 @@ class StreamCopier:
         return None
 
     def _date(self, packet: AnyPacket) -> list[AnyPacket]:
-        """The packets that can be written now that `packet` is here, all with decoding times.
+        """Returns the packets that can be written now `packet` is here, all with decoding times.
 
         Matroska has none, and FFmpeg can tell them only from the first few pictures on.
         """

@@ -39,7 +39,7 @@ class Memo[T]:
         return len(self._kept)
 
     def get(self, index: int, compute: Callable[[], T]) -> T:
-        """The value of number `index`; `compute` is called where it is not here."""
+        """Returns the value of number `index`; `compute` is called where it is not here."""
         with self._lock:
             future = self._kept.get(index)
             ours = future is None

@@ -71,7 +71,7 @@ def find_tracks(
 
 
 def info_of_image(frame: Frame) -> VideoInfo:
-    """An image as a video of one frame that lasts a second."""
+    """Describes an image as a video of one frame that lasts a second."""
     return VideoInfo(
         width=frame.width,
         height=frame.height,
@@ -85,7 +85,7 @@ def info_of_image(frame: Frame) -> VideoInfo:
 def follow_faces(
     frames: Iterable[Frame], frame_rate: Fraction, detector: Detector, options: RestoreOptions
 ) -> Iterator[FrameFaces[TrackedFace]]:
-    """What `Restorer.detect` and `Restorer.track` give, without an engine; holds a window."""
+    """Yields what `Restorer.detect` and `track` give, without an engine; holds a window."""
     face = options.face
     gap = frames_in_gap(options.temporal.max_gap, frame_rate)
 

@@ -60,7 +60,7 @@ class RandomAccess:
         return sum(len(memo) for memo in memos)
 
     def frame_faces(self, index: int, source: Source) -> FrameFaces[RestoredFace]:
-        """Frame number `index` with its restored and smoothed faces, not yet mixed in."""
+        """Returns frame number `index` with its restored and smoothed faces, not yet mixed in."""
         return _Request(self, source).frame_faces(index)
 
 

@@ -15,7 +15,7 @@ _LOBES = 3
 
 
 def upscale(frame: Frame, factor: int) -> Frame:
-    """The frame `factor` times as wide and high, by Lanczos-3; depth and chroma siting stay.
+    """Enlarges the frame `factor` times by Lanczos-3; depth and chroma siting stay.
 
     Pixel i of the source covers pixels factor·i to factor·i + factor - 1 of the result, in luma;
     chroma keeps its place relative to luma, so its phase depends on the chroma location.
@@ -44,13 +44,13 @@ def upscale(frame: Frame, factor: int) -> Frame:
 
 
 def enlarged_matrix(matrix: npt.NDArray[np.float64], factor: int) -> npt.NDArray[np.float64]:
-    """(2, 3) `matrix` from plane coordinates, made to take those of the enlarged plane."""
+    """Makes the (2, 3) `matrix` from plane coordinates take those of the enlarged plane."""
     linear = matrix[:, :2] / factor
     return np.column_stack([linear, matrix[:, 2] + linear @ np.full(2, 0.5 - 0.5 * factor)])
 
 
 def enlarged(faces: Sequence[RestoredFace], factor: int) -> tuple[RestoredFace, ...]:
-    """The faces of a frame, in their places in `upscale(frame, factor)`.
+    """Moves the faces of a frame to their places in `upscale(frame, factor)`.
 
     Matrix and smoothed landmarks change; `tracked`, which says where the detector saw the face,
     keeps the coordinates of the source.
@@ -69,7 +69,7 @@ def enlarged(faces: Sequence[RestoredFace], factor: int) -> tuple[RestoredFace, 
 
 
 def _enlarge(plane: Plane, factor: int, phase_x: float, phase_y: float, peak: int) -> Plane:
-    """Sample (row, column) of the result is the plane at row / factor + phase_y, and so on.
+    """Enlarges a plane: sample (row, column) is the plane at row / factor + phase_y, and so on.
 
     Each of the factor² phases is one small separable filter over the source: exact positions, and
     the same cost as one filter over the result.

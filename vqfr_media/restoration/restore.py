@@ -223,7 +223,7 @@ class Restorer:
         return DEFAULT_FIDELITY
 
     def _tensor(self, crops: Sequence[npt.NDArray[np.float32]]) -> Tensor:
-        """(S, S, 3) crops -> (N, 3, S, S) in [0, 1] on the engine's device."""
+        """Turns (S, S, 3) crops into (N, 3, S, S) in [0, 1] on the engine's device."""
         batch = torch.from_numpy(np.stack(crops)).clamp(0, 1)
         return batch.permute(0, 3, 1, 2).to(self.engine.spec.device)
 
@@ -240,13 +240,13 @@ def refuse_skipped(index: int, skipped: Sequence[Skipped]) -> None:
 
 
 def _kept(frame_faces: FrameFaces[TrackedFace]) -> dict[int, int]:
-    """Position among all faces -> position among those that are restored."""
+    """Maps positions among all faces to positions among those that are restored."""
     kept = [index for index, tracked in enumerate(frame_faces.faces) if tracked.skip is None]
     return {index: position for position, index in enumerate(kept)}
 
 
 def _finite(result: Tensor, owners: Sequence[int]) -> list[npt.NDArray[np.float32]]:
-    """The rows of an engine's answer as arrays, all of them finite; `owners` are frames."""
+    """Returns the rows of an engine's answer, all of them finite; `owners` are frames."""
     rows = list(np.ascontiguousarray(result.detach().float().cpu().numpy()))
     if len(rows) != len(owners):
         raise EngineError(f"the engine returned {len(rows)} results for {len(owners)} faces")

@@ -27,7 +27,7 @@ BLUR = 0.012
 def _seconds[F: (TrackedFace, EncodedFace, RestoredFace)](
     items: Sequence[FrameFaces[F]], centre: int, time_base: Fraction
 ) -> list[float]:
-    """Seconds from the centre frame to each frame of the window."""
+    """Returns the seconds from the centre frame to each frame of the window."""
     return [
         float((frame_faces.frame.pts - items[centre].frame.pts) * time_base)
         for frame_faces in items
@@ -35,14 +35,14 @@ def _seconds[F: (TrackedFace, EncodedFace, RestoredFace)](
 
 
 def _gauss(seconds: float, radius: float) -> float:
-    """Weight of a neighbour at `seconds`, where `radius` is three sigmas."""
+    """Returns the weight of a neighbour at `seconds`, where `radius` is three sigmas."""
     return float(np.exp(-0.5 * (3 * seconds / radius) ** 2))
 
 
 def smooth_landmarks(
     window: Window[FrameFaces[TrackedFace]], *, radius: float, time_base: Fraction
 ) -> list[npt.NDArray[np.float64]]:
-    """Landmarks of the centre frame's faces, freed from the detector's jitter.
+    """Smooths the landmarks of the centre frame's faces, against the detector's jitter.
 
     A straight line is fitted to each coordinate over the face's track by least squares under a
     Gaussian weight in time, and read off at the centre: in the middle of a track this is the plain
@@ -82,14 +82,14 @@ def smooth_landmarks(
 
 
 def _guide(aligned: AlignedFace) -> npt.NDArray[np.float32]:
-    """(S/2, S/2, 3) blurred input: what two neighbours are compared by."""
+    """Blurs the input to (S/2, S/2, 3): what two neighbours are compared by."""
     size = aligned.crop.shape[0]
     half = cv2.resize(aligned.crop, (size // 2, size // 2), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.GaussianBlur(half, (0, 0), BLUR * size / 2), dtype=np.float32)
 
 
 def _alike(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(S/2, S/2) weight in 0 to 1: 1 where two guides agree, nothing where something moved.
+    """Returns (S/2, S/2) weights: 1 where two guides agree, 0 where something moved.
 
     The ghosting guard: beyond three times `ALIKE` a neighbour has no weight at all. The difference
     is spread over its surroundings first, as far as the softening afterwards reaches, so that
@@ -107,7 +107,7 @@ def _alike(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.
 def smooth_latents(
     window: Window[FrameFaces[EncodedFace]], *, radius: float, time_base: Fraction
 ) -> list[npt.NDArray[np.float32]]:
-    """Latents of the centre frame's faces, averaged over the window before the codebook look-up.
+    """Averages the latents of the centre frame's faces over the window, before the look-up.
 
     Each cell of the code grid is a Gaussian mean over its track in time; a neighbour counts for a
     cell as far as the aligned inputs are alike there.
@@ -146,7 +146,7 @@ def smooth_latents(
 def smooth_pixels(
     window: Window[FrameFaces[RestoredFace]], *, radius: float, time_base: Fraction
 ) -> list[npt.NDArray[np.float32]]:
-    """Restored images of the centre frame's faces, averaged where the input did not move.
+    """Averages the restored images of the centre frame's faces where the input did not move.
 
     A joint bilateral mean over the track: the Gaussian in time, times how alike the *aligned
     inputs* are at each pixel. Where something moved, the neighbour's weight falls to nothing.
