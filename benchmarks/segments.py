@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks import record
 from vqfr_media.frames import Frame, PixelFormat
-from vqfr_media.jobs.segments import DEFAULT_SECONDS, Job, segment_name, work
+from vqfr_media.jobs.segments import DEFAULT_SECONDS, Job, restore_segments, segment_name
 from vqfr_media.media.index import index_packets
 from vqfr_media.media.read import open_video
 from vqfr_media.media.rgb_clip import write_clip
@@ -125,7 +125,9 @@ def timed(source: Path, length: int, folder: Path, *, alone: bool) -> tuple[floa
     numbers = range(job.count)
     started = time.process_time()
     for run in [range(n, n + 1) for n in numbers] if alone else [numbers]:
-        for _ in work(job, run, folder, engine=CountingEngine(), detector=CountingDetector(0)):
+        for _ in restore_segments(
+            job, run, folder, engine=CountingEngine(), detector=CountingDetector(0)
+        ):
             pass
     seconds = time.process_time() - started
     return seconds, sum((folder / segment_name(number)).stat().st_size for number in numbers)

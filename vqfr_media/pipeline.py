@@ -12,7 +12,7 @@ from vqfr_media.files import refuse_same
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.jobs.identity import identity_of_settings
 from vqfr_media.jobs.resume import RestoredVideo, may_be_long, restore_in_segments
-from vqfr_media.jobs.segments import Job, segment_length, work
+from vqfr_media.jobs.segments import Job, restore_segments, segment_length
 from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
 from vqfr_media.media.encoder import encoder_threads
 from vqfr_media.media.image import check_image_output, read_image, write_image
@@ -112,7 +112,7 @@ def _restore_in_segments(
     """Restores a video in segments of `length` frames; None where it has not two of them."""
 
     def work_here(job: Job, numbers: range, folder: Path) -> Iterator[int]:
-        return work(
+        return restore_segments(
             job, numbers, folder, engine=ready.engine, detector=ready.detector, on_frame=on_frame
         )
 

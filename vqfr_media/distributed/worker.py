@@ -21,7 +21,7 @@ from vqfr_media.distributed.staging import RemoteFile, fetch_cached
 from vqfr_media.errors import CodecError, MediaError
 from vqfr_media.frames import Frame
 from vqfr_media.jobs.identity import identity_of_settings
-from vqfr_media.jobs.segments import Job, check_encoder, segment_name, work
+from vqfr_media.jobs.segments import Job, check_encoder, restore_segments, segment_name
 from vqfr_media.media.encoder import open_encoder
 from vqfr_media.options import RestoreOptions
 from vqfr_media.pipeline import restore_image, restore_video, summarise
@@ -154,7 +154,7 @@ class Worker:
 
         Raises:
             UnsuitableWorkerError: the encoder here is not the one with which the job began.
-            InputError, MachineError, EngineError: as `segments.work`.
+            InputError, MachineError, EngineError: as `segments.restore_segments`.
         """
         ready = self._prepared()
         source, status = self._local_source(source_file)
@@ -162,7 +162,7 @@ class Worker:
         self._check_encoder(job)
         with TemporaryDirectory(prefix="vqfr-media-") as name:
             folder = Path(name)
-            for _ in work(
+            for _ in restore_segments(
                 job, range(number, number + 1), folder,
                 engine=ready.engine, detector=ready.detector, on_frame=self._count,
             ):  # fmt: skip

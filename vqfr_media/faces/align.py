@@ -54,8 +54,8 @@ def similarity(landmarks: npt.ArrayLike, size: int) -> Matrix23:
     factor = complex(np.sum(source_centred.conj() * target_centred))
     # A profile still correlates at 0.6 with the template; below 0.05 it is no face at all, or one
     # that is smaller than a few hundredths of a pixel.
-    likeness = abs(factor) / np.sqrt(max(spread, 1e-3) * np.sum(np.abs(target_centred) ** 2))
-    if likeness < 0.05:
+    correlation = abs(factor) / np.sqrt(max(spread, 1e-3) * np.sum(np.abs(target_centred) ** 2))
+    if correlation < 0.05:
         raise ValueError(f"landmarks do not span a face: {points.tolist()}")
     a = factor / spread
     b = target.mean() - a * source.mean()

@@ -28,7 +28,7 @@ from vqfr_media.windows import Window
 _PAN = 0.1
 # Correlation below which two pictures are two shots: the first where their histograms agree, the
 # second where they have nothing in common. duo_lq: two portraits framed alike 0.49, no cut 0.94.
-_UNLIKE = (0.6, 0.85)
+_CUT_CORRELATION = (0.6, 0.85)
 # Standard deviation, in 8-bit codes, below which a thumbnail shows noise rather than structure.
 _FLAT = 3.0
 
@@ -63,11 +63,11 @@ def is_cut(previous: Detected, current: Detected) -> bool:
     # Half a cell of blur: a shift by a fraction of a cell is no difference.
     soft = [cv2.GaussianBlur(picture, (3, 3), 0.7) for picture in (one, other)]
     middle = soft[1][y : rows - y, x : columns - x]
-    likeness = float(cv2.matchTemplate(soft[0], middle, cv2.TM_CCOEFF_NORMED).max())
+    correlation = float(cv2.matchTemplate(soft[0], middle, cv2.TM_CCOEFF_NORMED).max())
     histograms = [np.bincount(p.ravel() >> 4, minlength=16) / p.size for p in (one, other)]
     difference = float(np.abs(histograms[0] - histograms[1]).sum()) / 2
-    low, high = _UNLIKE
-    return likeness < low + (high - low) * difference
+    low, high = _CUT_CORRELATION
+    return correlation < low + (high - low) * difference
 
 
 def link(earlier: Sequence[Face], later: Sequence[Face], *, gap: int = 1) -> tuple[int | None, ...]:

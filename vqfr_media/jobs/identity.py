@@ -15,7 +15,7 @@ from vqfr_media.prepare import Prepared
 
 _LIBRARIES = ("vqfr-media", "torch", "torchvision", "numpy", "opencv-python", "av", "openvino")
 # What changes no bit of the result, or is told by the content of what it names.
-_IDLE = {
+_WITHOUT_EFFECT = {
     "offline",
     "segment_seconds",
     "strict",
@@ -48,7 +48,9 @@ def identity_of_settings(options: RestoreOptions, ready: Prepared) -> dict[str, 
         WeightsError: a file of weights cannot be read.
     """
     chosen = {
-        name: str(value) for name, value in flattened(asdict(options)).items() if name not in _IDLE
+        name: str(value)
+        for name, value in flattened(asdict(options)).items()
+        if name not in _WITHOUT_EFFECT
     }
     identity = {f"options.{name}": value for name, value in chosen.items()}
     identity |= {f"engine.{n}": str(v) for n, v in asdict(ready.engine.spec).items()}

@@ -24,7 +24,7 @@ from vqfr_media.media.index import (
     index_by_decoding,
     index_packets,
 )
-from vqfr_media.media.segment_file import SegmentFile, joined
+from vqfr_media.media.segment_file import SegmentFile, join_segments
 from vqfr_media.media.write import open_writer, try_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.summary import FaceCounts, FrameCounts, RunCounts
@@ -82,7 +82,7 @@ def restore_in_segments(
         info: What is known of the source.
         settings: What decides the bits but the source (`identity.identity_of_settings`).
         length: Frames in a segment.
-        worker: Works segments; `segments.work` with an engine, or many of it.
+        worker: Works segments; `segments.restore_segments` with an engine, or many of it.
         on_resume: Called with the number of frames that an earlier run has finished.
         check: Called with the number of frames, before any is worked; may raise.
 
@@ -241,7 +241,7 @@ def _join(job: Job, folder: WorkFolder, resumed: int) -> RestoredVideo:
         upscale=job.options.upscale, threads=job.threads, folder=folder.path,
     ) as writer:  # fmt: skip
         check_encoder(job, writer.extradata)
-        writer.join(joined(counted(), delay=delay, time_base=base))
+        writer.join(join_segments(counted(), delay=delay, time_base=base))
     return RestoredVideo(counts=counts, warnings=tuple(writer.warnings), resumed=resumed)
 
 

@@ -86,7 +86,7 @@ def segment_length(options: RestoreOptions, info: VideoInfo) -> int:
     return max(math.ceil(DEFAULT_SECONDS * info.frame_rate), math.ceil(2 * radius / OVERLAP_SHARE))
 
 
-def work(
+def restore_segments(
     job: Job,
     numbers: range,
     folder: Path,
@@ -116,14 +116,16 @@ def work(
     info, options = job.info, job.options
     tracks = load_tracks(options.tracks, info.width, info.height, info.display)
     # Beyond its own frames a segment's windows are cut short, so that faces there prove nothing.
-    lenient = replace(options, strict=False)
-    restorer = Restorer(engine, detector, lenient, info.time_base, info.frame_rate, tracks)
+    without_strict = replace(options, strict=False)
+    restorer = Restorer(engine, detector, without_strict, info.time_base, info.frame_rate, tracks)
     wanted = range(job.frames(numbers[0]).start, job.frames(numbers[-1]).stop)
-    seen = _Borders(job, restorer.radii.total)
-    read = range(max(0, wanted.start - seen.radius), min(len(job.index), wanted.stop + seen.radius))
-    sought = read.start > 0 and len(job.index.keys) > 0
+    borders = _BorderChecksums(job, restorer.radii.total)
+    read = range(
+        max(0, wanted.start - borders.radius), min(len(job.index), wanted.stop + borders.radius)
+    )
+    by_seeking = read.start > 0 and len(job.index.keys) > 0
     with (
-        prefetch(seen.watch(read_frames(job.source, job.index, read)), READ_AHEAD) as frames,
+        prefetch(borders.watch(read_frames(job.source, job.index, read)), READ_AHEAD) as frames,
         prefetch(restore_frames(frames, restorer, wanted=wanted), READ_AHEAD) as restored,
     ):
         for number in numbers:
@@ -152,9 +154,9 @@ def work(
                     {
                         "counts": counts,
                         "time_base": str(encoder.time_base),
-                        "begins": seen.checksums.get(number),
-                        "ends": seen.checksums.get(number + 1),
-                        "sought": sought,
+                        "begins": borders.checksums.get(number),
+                        "ends": borders.checksums.get(number + 1),
+                        "sought": by_seeking,
                     }
                 )
             yield number
@@ -183,7 +185,7 @@ def unchanged(job: Job) -> Iterator[None]:
         )
 
 
-class _Borders:
+class _BorderChecksums:
     """Checksums of the pictures around each border, which both of its segments see.
 
     They differ where seeking in the source gives other pictures than reading it through.

@@ -24,7 +24,7 @@ from vqfr_media.media.input_container import AnyPacket
 _LENGTH = struct.Struct("<Q")
 _FOOTER = _LENGTH.size + hashlib.sha256().digest_size
 # What encoders hang on packets that a muxer has no use for.
-_IDLE = {"quality_stats", "cpb_properties"}
+_UNNEEDED_SIDE_DATA = {"quality_stats", "cpb_properties"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class SegmentWriter:
             OutputError: the disk is full or gone.
         """
         for packet in packets:
-            extra = {data.data_type for data in packet.iter_sidedata()} - _IDLE
+            extra = {data.data_type for data in packet.iter_sidedata()} - _UNNEEDED_SIDE_DATA
             if extra or packet.pts is None or packet.dts is None:
                 raise CodecError(
                     f"{self._path}: packets of this encoder cannot be kept "
@@ -177,7 +177,7 @@ def _digest(file: BinaryIO, length: int) -> bytes:
     return digest.digest()
 
 
-def joined(
+def join_segments(
     segments: Iterable[SegmentFile], *, delay: int | None, time_base: Fraction
 ) -> Iterator[AnyPacket]:
     """Yields the packets of all segments as one stream.

@@ -1,4 +1,4 @@
-"""What several threads use together: values computed once, and things lent to one at a time."""
+"""What several threads use together: values computed once, and resources lent to one at a time."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -71,20 +71,20 @@ class Memo[T]:
 class ResourcePool[T]:
     """Things that serve one thread at a time, lent out; who finds none free waits."""
 
-    def __init__(self, things: Sequence[T]) -> None:
+    def __init__(self, resources: Sequence[T]) -> None:
         # Last in, first out: what was used last is warm.
         self._free: LifoQueue[T] = LifoQueue()
-        for thing in things:
-            self._free.put(thing)
+        for resource in resources:
+            self._free.put(resource)
 
     @contextmanager
-    def lent(self) -> Iterator[T]:
+    def borrow(self) -> Iterator[T]:
         """Yields one of them, which nobody else has meanwhile."""
-        thing = self._free.get()
+        resource = self._free.get()
         try:
-            yield thing
+            yield resource
         finally:
-            self._free.put(thing)
+            self._free.put(resource)
 
 
 class SharedEngine:
@@ -97,12 +97,12 @@ class SharedEngine:
 
     def encode(self, crops: Tensor) -> Tensor:
         """See `Engine.encode`."""
-        with self._pool.lent() as engine:
+        with self._pool.borrow() as engine:
             return engine.encode(crops)
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
-        with self._pool.lent() as engine:
+        with self._pool.borrow() as engine:
             return engine.decode(crops, latents, fidelity=fidelity)
 
 
@@ -115,5 +115,5 @@ class SharedDetector:
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
         """See `faces.detect.Detector`."""
-        with self._pool.lent() as detector:
+        with self._pool.borrow() as detector:
             return detector(image)

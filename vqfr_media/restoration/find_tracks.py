@@ -44,7 +44,7 @@ def find_tracks(
 
     options, source = options or RestoreOptions(), Path(source)
 
-    def seen(frames: Iterable[Frame]) -> Iterable[Frame]:
+    def reported(frames: Iterable[Frame]) -> Iterable[Frame]:
         for frame in frames:
             yield frame
             if on_frame is not None:
@@ -61,13 +61,13 @@ def find_tracks(
 
     if is_image(source):
         frame, _ = read_image(source)
-        return _collected(seen([frame]), source, info_of_image(frame), found(), options)
+        return _collected(reported([frame]), source, info_of_image(frame), found(), options)
     with open_video(source) as reader:
         detector_here = found()
         if on_start is not None:
             on_start(reader.info)
         with prefetch(reader, READ_AHEAD) as frames:
-            return _collected(seen(frames), source, reader.info, detector_here, options)
+            return _collected(reported(frames), source, reader.info, detector_here, options)
 
 
 def info_of_image(frame: Frame) -> VideoInfo:
@@ -89,13 +89,13 @@ def follow_faces(
     face = options.face
     gap = frames_in_gap(options.temporal.max_gap, frame_rate)
 
-    def look(frame: Frame) -> Detected:
+    def detect_one(frame: Frame) -> Detected:
         return detect(frame, detector, proxy=face.proxy, score=face.score)
 
     def follow(window: Window[Detected]) -> FrameFaces[TrackedFace]:
         return track(window, score=face.score, max_gap=gap)
 
-    return map(follow, sliding(map(look, frames), gap + 1))
+    return map(follow, sliding(map(detect_one, frames), gap + 1))
 
 
 def _collected(

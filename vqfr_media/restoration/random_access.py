@@ -64,7 +64,7 @@ class RandomAccess:
         return _Request(self, source).frame_faces(index)
 
 
-class _Once[T]:
+class _RequestMemo[T]:
     """A memo as one request sees it: what it was given it keeps, whatever others push out."""
 
     def __init__(self, memo: Memo[T]) -> None:
@@ -81,19 +81,19 @@ class _Once[T]:
 class _Request:
     """The way to one frame, stage by stage, each through the memo of that stage.
 
-    Windows lie within windows: without `_Once`, requests far apart could push out each other's
-    detections between two neighbours of one window, and each would be made a hundred times.
+    Windows lie within windows: without `_RequestMemo`, requests far apart could push out each
+    other's detections between two neighbours of one window, and each would be made a hundred times.
     """
 
     def __init__(self, access: RandomAccess, source: Source) -> None:
         self._work, self._source = access.restorer, source
         self._radii = access.restorer.radii
         self._count, self._block = access.count, access.block
-        self._detected = _Once(access.detected)
-        self._tracked = _Once(access.tracked)
-        self._chosen = _Once(access.chosen)
-        self._encoded = _Once(access.encoded)
-        self._decoded = _Once(access.decoded)
+        self._detected = _RequestMemo(access.detected)
+        self._tracked = _RequestMemo(access.tracked)
+        self._chosen = _RequestMemo(access.chosen)
+        self._encoded = _RequestMemo(access.encoded)
+        self._decoded = _RequestMemo(access.decoded)
 
     def frame_faces(self, index: int) -> FrameFaces[RestoredFace]:
         """See `RandomAccess.frame_faces`."""

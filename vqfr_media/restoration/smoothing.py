@@ -18,7 +18,7 @@ from vqfr_media.windows import Window
 
 # How far two aligned inputs may differ, as a share of the full range, before one stops speaking
 # for the other. Compression noise that the blur below leaves is about 0.01; a blink is above 0.1.
-ALIKE = 0.035
+DIFFERENCE_SIGMA = 0.035
 # Inputs are compared after a blur of this share of the crop's side: noise is averaged out, while
 # an eyelid (about 0.03 of the side) still shows.
 BLUR = 0.012
@@ -88,19 +88,21 @@ def _guide(aligned: AlignedFace) -> npt.NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(half, (0, 0), BLUR * size / 2), dtype=np.float32)
 
 
-def _alike(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _similarity(
+    one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
     """Returns (S/2, S/2) weights: 1 where two guides agree, 0 where something moved.
 
-    The ghosting guard: beyond three times `ALIKE` a neighbour has no weight at all. The difference
-    is spread over its surroundings first, as far as the softening afterwards reaches, so that
-    nothing leaks into what moved.
+    The ghosting guard: beyond three times `DIFFERENCE_SIGMA` a neighbour has no weight at all. The
+    difference is spread over its surroundings first, as far as the softening afterwards reaches, so
+    that nothing leaks into what moved.
     """
     difference = np.abs(one - other).max(axis=2)
     reach = max(1, round(2 * BLUR * one.shape[0]))
     kernel = (2 * reach + 1, 2 * reach + 1)
     difference = cv2.dilate(difference, np.ones(kernel, np.uint8))
-    weight = np.exp(-0.5 * (difference / ALIKE) ** 2)
-    weight[difference > 3 * ALIKE] = 0
+    weight = np.exp(-0.5 * (difference / DIFFERENCE_SIGMA) ** 2)
+    weight[difference > 3 * DIFFERENCE_SIGMA] = 0
     return np.asarray(cv2.GaussianBlur(weight, kernel, reach / 2), dtype=np.float32)
 
 
@@ -134,8 +136,8 @@ def smooth_latents(
             if at == centre or abs(seconds[at]) > radius:
                 continue
             other = items[at].faces[face]
-            alike = _alike(guide, _guide(other.aligned))
-            cells = cv2.resize(alike, (columns, rows), interpolation=cv2.INTER_AREA)
+            similarity = _similarity(guide, _guide(other.aligned))
+            cells = cv2.resize(similarity, (columns, rows), interpolation=cv2.INTER_AREA)
             weight = _gauss(seconds[at], radius) * cells.astype(np.float64)
             total += weight * other.latent
             weights += weight
@@ -173,8 +175,8 @@ def smooth_pixels(
             if at == centre or abs(seconds[at]) > radius:
                 continue
             other = items[at].faces[face]
-            alike = _alike(guide, _guide(other.aligned))
-            weight = cv2.resize(alike, (size, size), interpolation=cv2.INTER_LINEAR)
+            similarity = _similarity(guide, _guide(other.aligned))
+            weight = cv2.resize(similarity, (size, size), interpolation=cv2.INTER_LINEAR)
             weight = weight * np.float32(_gauss(seconds[at], radius))
             total += weight[..., None] * other.image
             weights += weight

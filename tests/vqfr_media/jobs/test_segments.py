@@ -18,7 +18,7 @@ from tests.stand_ins import InvertingEngine, MarkerDetector
 from vqfr_media.errors import CodecError, MediaError, SkippedFaceError
 from vqfr_media.frames import Frame, PixelFormat, VideoInfo
 from vqfr_media.jobs.resume import consecutive_ranges
-from vqfr_media.jobs.segments import Job, segment_length, segment_name, work
+from vqfr_media.jobs.segments import Job, restore_segments, segment_length, segment_name
 from vqfr_media.media.index import (
     FrameIndex,
     IndexMismatchError,
@@ -27,7 +27,7 @@ from vqfr_media.media.index import (
     read_frames,
 )
 from vqfr_media.media.read import open_video
-from vqfr_media.media.segment_file import SegmentFile, joined, open_segment, read_segment
+from vqfr_media.media.segment_file import SegmentFile, join_segments, open_segment, read_segment
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import EncodeOptions, FaceOptions, RestoreOptions, TemporalOptions
 from vqfr_media.restoration.restore import Restorer
@@ -232,7 +232,9 @@ def test_segments_worked_alone_are_those_worked_together(
     together.mkdir()
     alone.mkdir()
     engine = InvertingEngine(size=64, batch_size=1)
-    done = list(work(job, range(job.count), together, engine=engine, detector=MarkerDetector()))
+    done = list(
+        restore_segments(job, range(job.count), together, engine=engine, detector=MarkerDetector())
+    )
     assert done == list(range(job.count))
     order = list(range(job.count))
     random.Random(1).shuffle(order)
@@ -240,7 +242,9 @@ def test_segments_worked_alone_are_those_worked_together(
         sent = pickle.loads(pickle.dumps(job))  # noqa: S301 - made here
         engine = InvertingEngine(size=64, batch_size=1)
         assert list(
-            work(sent, range(number, number + 1), alone, engine=engine, detector=MarkerDetector())
+            restore_segments(
+                sent, range(number, number + 1), alone, engine=engine, detector=MarkerDetector()
+            )
         ) == [number]
     one, other = read_all(job, together), read_all(job, alone)
     assert len(one) == len(other) == job.count
@@ -257,7 +261,7 @@ def test_a_segment_alone_computes_little_more_than_its_own_faces(tmp_path: Path)
     source = write_scene(tmp_path / "in.mp4", frames=60, codec="libx264", options=B_FRAMES)
     job = job_of(source, tmp_path / "out.mkv", length=20, options=RestoreOptions())
     engine = InvertingEngine(size=64, batch_size=1)
-    list(work(job, range(1, 2), tmp_path, engine=engine, detector=MarkerDetector()))
+    list(restore_segments(job, range(1, 2), tmp_path, engine=engine, detector=MarkerDetector()))
     # Three frames (0.12 s) to each side for the pixels; latents are not averaged by default.
     assert engine.encoded == engine.decoded == 20 + 2 * 3
 
@@ -267,7 +271,11 @@ def test_strict_judges_a_segments_own_frames_only(tmp_path: Path) -> None:
     options = RestoreOptions(strict=True, face=FaceOptions(min_face=200))
     job = job_of(source, tmp_path / "out.mkv", length=10, options=options)
     with pytest.raises(SkippedFaceError, match=r"frame 10: .*too small"):
-        list(work(job, range(1, 2), tmp_path, engine=InvertingEngine(), detector=MarkerDetector()))
+        list(
+            restore_segments(
+                job, range(1, 2), tmp_path, engine=InvertingEngine(), detector=MarkerDetector()
+            )
+        )
 
 
 def test_another_encoder_is_refused_before_any_frame(tmp_path: Path) -> None:
@@ -276,7 +284,7 @@ def test_another_encoder_is_refused_before_any_frame(tmp_path: Path) -> None:
     engine = InvertingEngine()
     other = replace(job, extradata=b"another")
     with pytest.raises(CodecError, match=r"out\.mkv: the encoder on this machine"):
-        list(work(other, range(1), tmp_path, engine=engine, detector=MarkerDetector()))
+        list(restore_segments(other, range(1), tmp_path, engine=engine, detector=MarkerDetector()))
 
 
 @pytest.mark.parametrize("rate", [5, 10, 12, Fraction(24000, 1001), 25, 30, 50, 60, 120])
@@ -325,14 +333,14 @@ def test_decoding_times_go_on_at_a_variable_rate(tmp_path: Path) -> None:
     two = write_packets(tmp_path / "2", [(50, -40), (150, 50), (140, 140)])
     three = write_packets(tmp_path / "3", [(160, 155)])
     assert [segment.delay for segment in (one, two, three)] == [1, 1, 1]
-    packets = list(joined([one, two, three], delay=1, time_base=Fraction(1, 100)))
+    packets = list(join_segments([one, two, three], delay=1, time_base=Fraction(1, 100)))
     assert [(p.pts, p.dts) for p in packets] == [
         (0, -10), (30, 0), (10, 10), (40, 30), (50, 40), (150, 50), (140, 140), (160, 150),
     ]  # fmt: skip
     assert [p.is_keyframe for p in packets] == [True, False, False, False, True, False, False, True]
     assert [bytes(p) for p in packets[:2]] == [b"x", b"x"]
     with pytest.raises(CodecError, match="decoding times of this encoder do not go on"):
-        list(joined([one, two], delay=None, time_base=Fraction(1, 100)))
+        list(join_segments([one, two], delay=None, time_base=Fraction(1, 100)))
 
 
 def test_a_segment_file_that_is_not_whole_is_none(tmp_path: Path) -> None:
