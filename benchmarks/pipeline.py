@@ -93,7 +93,7 @@ class Clock:
 
 
 def run(frames: list[Frame], restorer: Restorer) -> Clock:
-    """Sends the frames through every stage, as pipeline.py does but in one thread."""
+    """Sends the frames through every stage, as stream.py does but in one thread."""
     clock, t = Clock(), restorer
     detected = map(clock.timed("detect", t.detect), frames)
     tracked = map(clock.timed("track", t.track), sliding(detected, t.radii.track))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.clips import write_clip
 from vqfr_media.errors import CodecError, InputError, MediaError, OptionError, OutputError
-from vqfr_media.files import atomic_output, check_place, refuse_same, remove_leftovers
+from vqfr_media.files import atomic_output, check_place, refuse_same, remove_leftovers, write_text
 from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.media.image import (
     ImageExtras,
@@ -19,7 +19,7 @@ from vqfr_media.media.image import (
     write_image,
 )
 from vqfr_media.media.read import open_video
-from vqfr_media.media.write import open_writer
+from vqfr_media.media.write import open_writer, try_writer
 from vqfr_media.options import EncodeOptions
 
 OPTIONS = EncodeOptions()
@@ -197,3 +197,33 @@ def test_leftovers_of_one_output_are_removed_and_nothing_else(tmp_path: Path) ->
     assert names(tmp_path) == sorted([*others, "a [x].mp4"])
     with pytest.raises(OutputError, match="no folder"):
         remove_leftovers(tmp_path / "no" / "a.mp4")
+
+
+def test_a_file_is_written_whole_or_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "note.json"
+    write_text(path, "é")
+    assert path.read_bytes() == "é".encode()
+    write_text(path, "2")
+    assert path.read_bytes() == b"2"
+    with pytest.raises(OutputError, match="there is no folder"):
+        write_text(tmp_path / "missing" / "note.json", "3")
+    assert [p.name for p in tmp_path.iterdir()] == ["note.json"]
+
+
+def test_a_trial_of_the_writer_leaves_nothing_behind(tmp_path: Path) -> None:
+    source, output = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    write_clip(source)
+    options = EncodeOptions(codec="libx264")
+    with (
+        open_video(source) as reader,
+        open_writer(output, source, reader.info, options, threads=2) as writer,
+    ):
+        info, extradata = reader.info, writer.extradata
+        for frame in reader:
+            writer.write(frame)
+    written = output.read_bytes()
+    assert try_writer(output, source, info, options, threads=2) == extradata
+    with pytest.raises(CodecError):
+        try_writer(output, source, info, EncodeOptions(codec="nonsense"), threads=2)
+    assert output.read_bytes() == written
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mkv", "out.mkv"]

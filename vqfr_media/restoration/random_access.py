@@ -1,6 +1,6 @@
 """The stages of a restoration for whoever asks for frames in any order, from any thread.
 
-The same methods of `Restorer` as in `pipeline.py`, so the same bits. Every stage keeps what it gave
+The same methods of `Restorer` as in `stream.py`, so the same bits. Every stage keeps what it gave
 last by frame number, so that playing on, in either direction, computes each frame's share once.
 """
 
@@ -20,7 +20,7 @@ class RandomAccess:
     """One restoration by frame number. A stage waits only for earlier stages, so nothing deadlocks.
 
     Args of the constructor:
-        restorer: Its engine and detector must be for any number of threads (`sharing.py`).
+        restorer: Its engine and detector must be for any number of threads (`concurrency.py`).
         count: Frames of the source.
         requests: Frames that may be asked for at the same time.
     """

@@ -1,6 +1,6 @@
 """One restoration's stages: each a pure function of a frame, a window or a batch.
 
-`pipeline.py` streams them; anything that asks for frames in another order (a script's filter, a
+`stream.py` streams them; anything that asks for frames in another order (a script's filter, a
 resumed job) calls the same methods and gets the same bits.
 """
 
@@ -35,7 +35,6 @@ from vqfr_media.values import (
     TrackedFace,
 )
 from vqfr_media.windows import Window
-
 
 
 @dataclass(frozen=True)

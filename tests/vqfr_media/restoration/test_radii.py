@@ -1,0 +1,42 @@
+"""How far the stages look around a frame, counted by hand."""
+
+from fractions import Fraction
+
+import pytest
+
+from vqfr_media.options import TemporalOptions
+from vqfr_media.restoration.radii import FrameRadii, frames_in_gap, frames_within
+
+OPTIONS = TemporalOptions(landmarks_radius=0.12, latent_radius=0.08, pixel_radius=0.16, max_gap=0.2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "around", "gap"),
+    [
+        (0, Fraction(25), 0, 0),
+        (0.08, Fraction(25), 2, 2),
+        (0.09, Fraction(25), 3, 2),
+        (0.1, Fraction(30000, 1001), 3, 2),
+    ],
+)
+def test_seconds_become_frames(seconds: float, rate: Fraction, around: int, gap: int) -> None:
+    assert frames_within(seconds, rate) == around
+    assert frames_in_gap(seconds, rate) == gap
+
+
+def test_sums_go_from_the_last_stage_to_the_first() -> None:
+    radii = FrameRadii.of(OPTIONS, Fraction(25))
+    assert radii == FrameRadii(track=6, choose=5, align=3, latents=2, pixels=4)
+    sums = (radii.after_latents, radii.after_align, radii.after_choose, radii.after_track)
+    assert sums == (4, 6, 9, 14)
+    assert radii.total == 20
+
+
+def test_faces_that_are_known_need_no_tracking() -> None:
+    assert FrameRadii.of(OPTIONS, Fraction(25), faces_known=True).total == 14
+
+
+def test_links_need_a_neighbour_though_nothing_is_smoothed() -> None:
+    still = TemporalOptions(landmarks_radius=0, latent_radius=0, pixel_radius=0, max_gap=0)
+    radii = FrameRadii.of(still, Fraction(25))
+    assert (radii.track, radii.align, radii.latents, radii.pixels) == (1, 1, 0, 0)
