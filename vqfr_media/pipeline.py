@@ -84,13 +84,14 @@ def restore_video(
         restored = None
         if may_be_long(info, length):
             restored = _restore_in_segments(
-                source, output, options, info, ready, tracks,
+                source, output, options=options, info=info, ready=ready, tracks=tracks,
                 length=length, on_frame=on_frame, on_resume=on_resume,
             )  # fmt: skip
         if restored is None:
             restored = _restore_in_one_go(
-                reader, source, output, options, ready, tracks, on_frame=on_frame
-            )
+                source, output, reader=reader, options=options, ready=ready, tracks=tracks,
+                on_frame=on_frame,
+            )  # fmt: skip
     return summarise(
         restored.counts, ready, source, output, started, restored.warnings,
         resumed=restored.resumed,
@@ -100,11 +101,11 @@ def restore_video(
 def _restore_in_segments(
     source: Path,
     output: Path,
+    *,
     options: RestoreOptions,
     info: VideoInfo,
     ready: Prepared,
     tracks: Tracks | None,
-    *,
     length: int,
     on_frame: Callable[[Frame], None] | None,
     on_resume: Callable[[int], None] | None,
@@ -130,13 +131,13 @@ def _restore_in_segments(
 
 
 def _restore_in_one_go(
-    reader: VideoReader,
     source: Path,
     output: Path,
+    *,
+    reader: VideoReader,
     options: RestoreOptions,
     ready: Prepared,
     tracks: Tracks | None,
-    *,
     on_frame: Callable[[Frame], None] | None,
 ) -> RestoredVideo:
     """Restores a video from its first frame to its last, and keeps nothing but the output."""
