@@ -20,7 +20,7 @@ from vqfr_media.distributed.worker import (
     Worker,
 )
 from vqfr_media.errors import MediaError, WeightsError
-from vqfr_media.jobs.segments import segment_name, work
+from vqfr_media.jobs.segments import restore_segments, segment_name
 from vqfr_media.media.segment_file import read_segment
 from vqfr_media.options import EncodeOptions, RestoreOptions
 from vqfr_media.pipeline import restore_video
@@ -52,7 +52,7 @@ def test_a_segment_in_pieces_is_the_segment(
     source = write_scene(tmp_path / "in.mp4", frames=60, codec="libx264")
     job = job_of(source, tmp_path / "out.mkv", length=20, options=SHORT)
     here = inverting()
-    list(work(job, range(1, 2), tmp_path, engine=here.engine, detector=here.detector))
+    list(restore_segments(job, range(1, 2), tmp_path, engine=here.engine, detector=here.detector))
     sent = pickle.loads(pickle.dumps(job))  # noqa: S301 - made here
     found = list(worker.restore_segment(sent, 1, source_file(source)))
     assert len(found) > 3
