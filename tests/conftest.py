@@ -1,6 +1,7 @@
 """What every test has: the data beside the checkout, and global state that no test leaks."""
 
 import logging
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -26,8 +27,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the tests' engines are kept: built once per session, never in the user's own cache."""
-    folder = tmp_path_factory.mktemp("engines")
+    """Where the tests' engines are kept: never in the user's own cache.
+
+    Built once for all processes of a session: the one that comes second waits and takes it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kept_engines"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VQFR_MEDIA_ENGINES", str(folder))
         yield folder

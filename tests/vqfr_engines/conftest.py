@@ -1,12 +1,18 @@
 """Small weights, one engine made of them, and an empty place for more."""
 
+import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
+from vqfr_engines import openvino
 from vqfr_engines.build import build_engine
 from vqfr_engines.store import VARIABLE
 
 from tests.vqfr_engines.small import request_for, small_weights
+from vqfr_media.manifest import Precision
+from vqfr_media.network.vqfr_v1 import VqfrV1
+from vqfr_media.network.vqfr_v2 import VqfrV2
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +29,45 @@ def engine(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return build_engine(request_for(weights)).folder
 
 
+@pytest.fixture(scope="session")
+def conversions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files that `converted_once` has seen lie, each set in a folder of its own."""
+    return tmp_path_factory.mktemp("conversions")
+
+
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def converted_once(conversions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Converts the same network only once in a session, however often it is built.
+
+    Whoever builds it again gets the files of the first time; all else of a build (locks, loading,
+    comparing, hashing, putting in place) is done each time. Other processes convert it themselves.
+    """
+    convert = openvino.build
+
+    def build(
+        network: VqfrV1 | VqfrV2,
+        folder: Path,
+        *,
+        precision: Precision,
+        batch_size: int,
+        device: str,
+    ) -> None:
+        key = hashlib.sha256(repr((network.config, precision, batch_size, device)).encode())
+        for name, values in network.state_dict().items():
+            key.update(name.encode() + values.numpy().tobytes())
+        kept = conversions / key.hexdigest()
+        if not kept.exists():
+            convert(network, folder, precision=precision, batch_size=batch_size, device=device)
+            shutil.copytree(folder, kept)
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(openvino, "build", build)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, converted_once: None) -> Path:
     """A place for engines, with none in it and not made yet."""
+    del converted_once
     folder = tmp_path / "engines"
     monkeypatch.setenv(VARIABLE, str(folder))
     return folder

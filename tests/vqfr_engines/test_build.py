@@ -367,6 +367,7 @@ def test_a_missing_extra_says_what_to_install(
         load_engine(ModelOptions(model="lite", weights=weights, backend="tensorrt"))
 
 
+@pytest.mark.usefixtures("converted_once")
 def test_a_directory_of_ones_own(weights: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     assert build_engine(request_for(weights), output=folder).fresh

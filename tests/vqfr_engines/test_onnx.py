@@ -17,6 +17,7 @@ from vqfr_engines import onnx as exporter
 from vqfr_engines.onnx import Source, export_onnx
 
 from tests.paths import ROOT
+from tests.vqfr_engines.small import small_network
 from vqfr_media import weights
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.network.checkpoint import load_network, load_official
@@ -147,31 +148,29 @@ def test_float16_has_float32_borders(shared: Path, tmp_path: Path) -> None:
     assert {float32, float16} <= {tensor.data_type for tensor in model.graph.initializer}
 
 
-def test_a_file_that_differs_is_refused(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "TOLERANCES", {"float32": 0.0})
     (tmp_path / "decoder.onnx").write_text("of before")
     with pytest.raises(EngineError, match=r"differs from PyTorch by .* nothing is written"):
-        export_onnx(golden("v1", shared), tmp_path, source=SOURCE, batch_size=1)
+        export_onnx(small_network(), tmp_path, source=SOURCE, batch_size=1)
     assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
     assert (tmp_path / "decoder.onnx").read_text() == "of before"
 
 
 def test_what_onnxruntime_cannot_run_is_refused(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut(model: Any, path: Path) -> None:
         path.write_bytes(model.SerializeToString()[:1000])
 
     monkeypatch.setattr(onnx, "save", cut)
     with pytest.raises(EngineError, match=r"cannot run encoder\.onnx: .*; nothing is written"):
-        export_onnx(golden("v1", shared), tmp_path, source=SOURCE, batch_size=1)
+        export_onnx(small_network(), tmp_path, source=SOURCE, batch_size=1)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bfloat16_is_refused_where_it_would_be_checked(shared: Path, tmp_path: Path) -> None:
-    network = golden("v1", shared)
+def test_bfloat16_is_refused_where_it_would_be_checked(tmp_path: Path) -> None:
+    network = small_network()
     with pytest.raises(BackendError, match=r"bfloat16 on CPUs.*--precision float32 or float16"):
         export_onnx(network, tmp_path, source=SOURCE, batch_size=1, precision="bfloat16")
     assert list(tmp_path.iterdir()) == []

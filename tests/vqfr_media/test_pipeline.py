@@ -342,7 +342,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     peaks = []
     for frames in (60, 600):
-        source = write_scene(tmp_path / f"{frames}.mp4", frames=frames, codec="libx264")
+        film = tmp_path / f"{frames}.mp4"
+        source = write_scene(film, frames=frames, different=60, codec="libx264")
         done = subprocess.run(
             [sys.executable, "-c", MEASURE, source, tmp_path / f"out{frames}.mp4"],
             capture_output=True,
