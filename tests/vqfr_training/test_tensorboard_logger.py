@@ -24,10 +24,10 @@ def test_curves_and_pictures_come_back(tmp_path: Path) -> None:
     with TensorBoardLogger(tmp_path) as tensorboard:
         for step in (1, 2, 3):
             tensorboard.add_scalars({"losses/total": 1 / step, "losses/code": 0.5}, step)
-        tensorboard.picture(tmp_path / "samples.png", 3)
+        tensorboard.add_picture(tmp_path / "samples.png", 3)
         (tmp_path / "broken.png").write_bytes(b"x")
         with pytest.raises(ValueError, match=r"broken\.png is not a readable picture"):
-            tensorboard.picture(tmp_path / "broken.png", 3)
+            tensorboard.add_picture(tmp_path / "broken.png", 3)
     events = read(tmp_path)
     curve = [(event.step, event.value) for event in events.Scalars("losses/total")]
     assert curve == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
