@@ -104,9 +104,18 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole file; a crash at any moment leaves the old file or the new one.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the disk is full.
+    """
     with atomic_output(path) as temporary:
         try:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(content)
         except OSError as error:
             raise output_error(path, error) from error
 

@@ -13,11 +13,11 @@ from vqfr_media.batch.find_media import natural_key
 from vqfr_media.batch.record import REPORT_NAME, Record, json_bytes, read_report, report_json
 from vqfr_media.errors import OutputError
 from vqfr_media.files import (
-    atomic_output,
     lock_folder,
     output_error,
     remove_leftovers,
     sync_folder,
+    write_bytes,
 )
 
 logger = logging.getLogger(__name__)
@@ -83,12 +83,7 @@ class Journal:
         """
         started = time.monotonic()
         records = sorted(self._records.values(), key=lambda r: natural_key(PurePosixPath(r.output)))
-        path = self._folder / REPORT_NAME
-        with atomic_output(path) as temporary:
-            try:
-                temporary.write_bytes(report_json(records, now()))
-            except OSError as error:
-                raise output_error(path, error) from error
+        write_bytes(self._folder / REPORT_NAME, report_json(records, now()))
         try:
             (self._folder / JOURNAL_NAME).unlink(missing_ok=True)
             sync_folder(self._folder)

@@ -207,15 +207,14 @@ def bench(command: EngineBench) -> int:
     from vqfr_engines.bench import bench_engine
     from vqfr_engines.store import locate_engine
 
-    from vqfr_media.files import atomic_output
+    from vqfr_media.files import write_text
 
     if command.runs < 1:
         raise OptionError(f"runs must be at least 1, got {command.runs}")
     result = bench_engine(locate_engine(command.engine), runs=command.runs)
     echo(*bench_lines(result))
     if command.json is not None:
-        with atomic_output(command.json) as temporary:
-            temporary.write_text(json.dumps(bench_json(result), indent=2) + "\n")
+        write_text(command.json, json.dumps(bench_json(result), indent=2) + "\n")
     return 0
 
 

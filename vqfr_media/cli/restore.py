@@ -49,7 +49,7 @@ def restore(command: RestoreCommand) -> int:
 
 def restore_one(source: Path, command: RestoreCommand) -> int:
     """Restores one video or image."""
-    from vqfr_media.files import atomic_output, check_place, output_error, refuse_same
+    from vqfr_media.files import check_place, refuse_same, write_text
     from vqfr_media.jobs.identity import library_versions
     from vqfr_media.media.image import is_image
     from vqfr_media.pipeline import restore_image, restore_video
@@ -79,16 +79,12 @@ def restore_one(source: Path, command: RestoreCommand) -> int:
                     on_resume=skip,
                 )
     if report is not None:
-        told = {
+        done = {
             **summary.to_json(),
             "options": asdict(command.options),
             "versions": library_versions(),
         }
-        with atomic_output(report) as temporary:
-            try:
-                temporary.write_text(json.dumps(told, indent=2, default=str) + "\n")
-            except OSError as error:
-                raise output_error(report, error) from error
+        write_text(report, json.dumps(done, indent=2, default=str) + "\n")
     if not command.quiet:
         echo(*summary.lines())
     return 0

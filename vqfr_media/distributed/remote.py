@@ -37,7 +37,7 @@ from vqfr_media.distributed.staging import (
     upload_file,
 )
 from vqfr_media.errors import InputError, OptionError, VqfrMediaError
-from vqfr_media.files import atomic_output, lock_folder, output_error
+from vqfr_media.files import lock_folder, output_error, write_text
 from vqfr_media.options import RestoreOptions
 from vqfr_media.summary import Summary
 
@@ -208,8 +208,7 @@ class RemoteOutput:
         upload_file(path, url)
         with self._lock:
             self._fingerprints[name] = _fingerprint(query_file(url))
-            with atomic_output(self.folder / _UPLOADS_NAME) as temporary:
-                temporary.write_text(json.dumps(self._fingerprints))
+            write_text(self.folder / _UPLOADS_NAME, json.dumps(self._fingerprints))
 
     def upload_report(self) -> None:
         """Copies `batch.json` to the URL, if there is one.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vqfr_media.errors import CheckpointError
-from vqfr_media.files import atomic_output, first_line, output_error
+from vqfr_media.files import first_line, write_bytes
 from vqfr_media.network.vqfr_v1 import VqfrV1, VqfrV1Config, vqfr_v1_config
 from vqfr_media.network.vqfr_v2 import VqfrV2, VqfrV2Config, vqfr_v2_config
 
@@ -74,12 +74,7 @@ def save_network(path: str | os.PathLike[str], network: VqfrV1 | VqfrV2) -> None
         if not bool(value16.isfinite().all()):
             raise ValueError(f"{name} has a value that float16 cannot hold; nothing was written")
         tensors[name] = value16
-    content = safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(description)})
-    with atomic_output(path) as temporary:
-        try:
-            temporary.write_bytes(content)
-        except OSError as error:
-            raise output_error(path, error) from error
+    write_bytes(path, safetensors.torch.save(tensors, {_METADATA_KEY: json.dumps(description)}))
 
 
 def load_network(path: str | os.PathLike[str]) -> VqfrV1 | VqfrV2:

@@ -13,7 +13,7 @@ from vqfr_media.faces.tracks import Appearance, FaceTrack
 from vqfr_media.frames import Frame
 from vqfr_media.media.colour import proxy_to_display
 from vqfr_media.media.rgb_clip import Picture
-from vqfr_media.review.picture import resized, text_size, upright, write_text
+from vqfr_media.review.picture import draw_text, resized, text_size, upright
 
 # Okabe and Ito's colours (2008), which people with any colour vision tell apart, without black.
 COLOURS = (
@@ -131,4 +131,4 @@ def _label(picture: Picture, mark: Mark, corner: tuple[int, int], height: float)
     left = min(max(corner[0], 0), max(0, columns - wide))
     top = corner[1] - high if corner[1] >= high else min(max(corner[1], 0), max(0, rows - high))
     picture[top : top + high, left : left + wide] = mark.colour
-    write_text(picture, mark.label, (left + margin, top + margin), height=height, colour=_BLACK)
+    draw_text(picture, mark.label, (left + margin, top + margin), height=height, colour=_BLACK)

@@ -9,7 +9,7 @@ from vqfr_media.faces.tracks import Appearance, FaceTrack, Tracks
 from vqfr_media.frames import Frame
 from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.review.boxes import COLOURS, DISABLED
-from vqfr_media.review.picture import BACKGROUND, cut, grid, text_size, write_text
+from vqfr_media.review.picture import BACKGROUND, cut, draw_text, grid, text_size
 
 SIDE = 192
 """Pixels of a crop's side."""
@@ -75,7 +75,7 @@ def tile(crop: Picture, track: FaceTrack, shot: int) -> Picture:
     for number, line in enumerate(lines):
         width, _ = text_size(line, _LETTERS)
         height = _LETTERS * min(1.0, side / width)
-        write_text(sheet, line, (_EDGE + 2, side + 2 * _EDGE + 2 + number * _LINE), height=height)
+        draw_text(sheet, line, (_EDGE + 2, side + 2 * _EDGE + 2 + number * _LINE), height=height)
     return sheet
 
 
@@ -86,5 +86,5 @@ def contact_sheet(tiles: list[Picture], *, tracks: int) -> Picture:
         return sheet
     line = np.full((2 * _LINE, sheet.shape[1], 3), BACKGROUND, np.uint8)
     said = f"the {len(tiles)} longest of {tracks} tracks"
-    write_text(line, said, (_EDGE + 2, _LINE // 2), height=_LETTERS)
+    draw_text(line, said, (_EDGE + 2, _LINE // 2), height=_LETTERS)
     return np.vstack([sheet, line])

@@ -83,14 +83,14 @@ def even(picture: Picture) -> Picture:
 
 
 def text_size(text: str, height: float) -> tuple[int, int]:
-    """Columns and rows that `write_text` covers, for capitals about `height` pixels high."""
+    """Columns and rows that `draw_text` covers, for capitals about `height` pixels high."""
     (width, rows), below = cv2.getTextSize(
         text, cv2.FONT_HERSHEY_SIMPLEX, height / _LETTER, _thickness(height)
     )
     return width, rows + below
 
 
-def write_text(
+def draw_text(
     picture: Picture,
     text: str,
     place: tuple[int, int],
@@ -128,7 +128,7 @@ def titled(picture: Picture, title: str) -> Picture:
     if width > columns - 4:
         height *= max(columns - 4, 1) / width
     width, tall = text_size(title, height)
-    write_text(bar, title, (max(0, (columns - width) // 2), (len(bar) - tall) // 2), height=height)
+    draw_text(bar, title, (max(0, (columns - width) // 2), (len(bar) - tall) // 2), height=height)
     return np.vstack([bar, picture])
 
 

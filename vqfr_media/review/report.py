@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vqfr_media.errors import OptionError
 from vqfr_media.faces.tracks_file import read_tracks
-from vqfr_media.files import atomic_output, check_place, output_error, refuse_same
+from vqfr_media.files import check_place, refuse_same, write_bytes
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import choose_detector, load_detector
@@ -156,9 +156,5 @@ def _as_restored(options: RestoreOptions, run: RestoreRun | None) -> RestoreOpti
 
 
 def _write(path: Path, text: str) -> None:
-    with atomic_output(path) as temporary:
-        try:
-            # A name that is no UTF-8 is escaped: the page is for people to read.
-            temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-        except OSError as error:
-            raise output_error(path, error) from error
+    # A name that is no UTF-8 is escaped: the page is for people to read.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))

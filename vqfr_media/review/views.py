@@ -13,6 +13,7 @@ from vqfr_media.review.picture import (
     BACKGROUND,
     bar_height,
     cut,
+    draw_text,
     even,
     resized,
     side_by_side,
@@ -20,7 +21,6 @@ from vqfr_media.review.picture import (
     titled,
     upright,
     within,
-    write_text,
 )
 from vqfr_media.review.zoom import ZoomPlan
 
@@ -130,5 +130,5 @@ def _tag(picture: Picture, text: str, *, left: bool, height: float) -> None:
     ground = picture[:high, start : start + wide]
     ground[:] = cv2.addWeighted(ground, 0.25, np.full_like(ground, BACKGROUND), 0.75, 0)
     patch = np.ascontiguousarray(ground)
-    write_text(patch, text, (margin, margin), height=height)
+    draw_text(patch, text, (margin, margin), height=height)
     ground[:] = patch

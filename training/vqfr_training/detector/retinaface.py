@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vqfr_media.files import atomic_output
+from vqfr_media.files import write_bytes
 
 MEAN_BGR = (104.0, 117.0, 123.0)
 """Subtracted from the levels 0..255 of pictures in the order blue, green, red."""
@@ -92,9 +92,7 @@ def save_detector(path: Path, network: RetinaFace) -> None:
             raise ValueError(f"{name} has a value that float16 cannot hold; nothing was written")
         state[name] = kept.contiguous()
     description = {"format_version": 1, "kind": "retinaface_mobilenet0.25", "config": {}}
-    content = safetensors.torch.save(state, {"vqfr_media": json.dumps(description)})
-    with atomic_output(path) as temporary:
-        temporary.write_bytes(content)
+    write_bytes(path, safetensors.torch.save(state, {"vqfr_media": json.dumps(description)}))
 
 
 class _Body(nn.Module):
