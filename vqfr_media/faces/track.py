@@ -1,15 +1,24 @@
 """Follows faces from frame to frame: pure functions of a finite window, with no running state.
 
-Whoever asks for frames in whatever order gets the same tracks: `track` needs `max_gap` + 1 frames
-to each side of the one it is about, and frames beyond that, or beyond a cut, change nothing.
+Whoever asks for frames in whatever order gets the same tracks: `track` depends on
+`track_radius(max_gap)` frames to each side of the one it is about, and not on frames beyond that,
+or beyond a cut.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from vqfr_media.faces.linking import (
+    Gap,
+    Links,
+    corners_and_landmarks,
+    link_frames,
+    velocity_after,
+    velocity_before,
+)
 from vqfr_media.options import FaceOptions
 from vqfr_media.values import (
     AlignedFace,
@@ -32,10 +41,6 @@ _CUT_CORRELATION = (0.6, 0.85)
 # Standard deviation, in 8-bit codes, below which a thumbnail shows noise rather than structure.
 _FLAT = 3.0
 
-# A face may move by this share of its size from one frame to the next, and by a bit more over each
-# further frame; its size may change by this factor, and a bit more.
-_MOVE, _MOVE_PER_FRAME, _MOVE_LIMIT = 0.5, 0.1, 0.8
-_GROW, _GROW_PER_FRAME, _GROW_LIMIT = 1.5, 0.1, 2.0
 # A filled face nearer than this share of its size to a real one is that one.
 _SAME = 0.5
 
@@ -70,38 +75,13 @@ def is_cut(previous: Detected, current: Detected) -> bool:
     return correlation < low + (high - low) * difference
 
 
-def link(earlier: Sequence[Face], later: Sequence[Face], *, gap: int = 1) -> tuple[int | None, ...]:
-    """Finds for each face of `later` the position of the same face in `earlier`, or None.
-
-    Two faces are the same where each is the other's nearest, by the mean distance of the landmarks
-    relative to the faces' size, within what a head moves and grows in `gap` frames. No face of
-    `earlier` is given twice.
-    """
-    if not earlier or not later:
-        return (None,) * len(later)
-    points = [np.stack([face.landmarks for face in faces]) for faces in (earlier, later)]
-    sizes = [np.array([max(face.size, 1e-6) for face in faces]) for faces in (earlier, later)]
-    # Rows: earlier, columns: later.
-    distance = np.linalg.norm(points[0][:, None] - points[1][None], axis=3).mean(2)
-    distance /= np.sqrt(np.outer(*sizes))
-    growth = np.abs(np.log(sizes[0][:, None] / sizes[1][None]))
-    move = min(_MOVE + _MOVE_PER_FRAME * (gap - 1), _MOVE_LIMIT)
-    grow = min(_GROW + _GROW_PER_FRAME * (gap - 1), _GROW_LIMIT)
-    distance[growth > np.log(grow)] = np.inf
-    nearest = distance.argmin(0)
-    chosen = distance.argmin(1)
-    return tuple(
-        int(i) if chosen[i] == j and distance[i, j] <= move else None for j, i in enumerate(nearest)
-    )
-
-
 def track(window: Window[Detected], *, score: float, max_gap: int) -> FrameFaces[TrackedFace]:
     """Completes the faces of the centre frame from its neighbours and links them backwards.
 
     Args:
-        window: `max_gap` + 1 frames to each side, fewer at the ends of the video.
-        score: Faces from this score on count by themselves. Weaker ones count where they are
-            linked to such a face at most `max_gap` frames away.
+        window: `track_radius(max_gap)` frames to each side, fewer at the ends of the video.
+        score: Faces from this score on count by themselves. Weaker ones count where their track has
+            such a face at most `max_gap` frames away.
         max_gap: A face that is missing in at most this many frames on end is filled in there.
 
     Returns:
@@ -114,21 +94,28 @@ def track(window: Window[Detected], *, score: float, max_gap: int) -> FrameFaces
     if max_gap < 0:
         raise ValueError(f"max_gap must not be negative, got {max_gap}")
     items, centre = window.items, window.centre
-    cuts = _cuts(items, centre, max_gap + 1)
-    faces = _complete(items, centre, cuts=cuts, score=score, max_gap=max_gap)
-    new_shot = centre in cuts
-    previous: tuple[int | None, ...] = (None,) * len(faces)
-    if not new_shot:
-        before = _complete(items, centre - 1, cuts=cuts, score=score, max_gap=max_gap)
-        previous = link([face for face, _ in before], [face for face, _ in faces])
+    first, last = _shot(items, centre, track_radius(max_gap))
+    shot = items[first : last + 1]
+    frames = [_ordered(item.faces) for item in shot]
+    pts = [item.frame.pts for item in shot]
+    links = link_frames(frames, pts=pts, max_gap=max_gap)
+    at = centre - first
+    faces = _complete(frames, pts, links, at, score=score, max_gap=max_gap)
+    before = _complete(frames, pts, links, at - 1, score=score, max_gap=max_gap) if at > 0 else []
+    positions = {found.key: position for position, found in enumerate(before)}
     return FrameFaces(
         items[centre].frame,
         tuple(
-            TrackedFace(face, at, filled=filled)
-            for (face, filled), at in zip(faces, previous, strict=True)
+            TrackedFace(found.face, positions.get(found.key_before), filled=found.filled)
+            for found in faces
         ),
-        new_shot,
+        at == 0,
     )
+
+
+def track_radius(max_gap: int) -> int:
+    """Returns the frames to each side on which `track` depends."""
+    return max_gap + 3
 
 
 def choose(
@@ -205,81 +192,114 @@ def follow[F: (TrackedFace, AlignedFace, EncodedFace, RestoredFace)](
     return chain
 
 
-def _cuts(items: Sequence[Detected], centre: int, radius: int) -> frozenset[int]:
-    """Items within `radius` of the centre at which a shot begins; item 0 always counts as one."""
-    first, last = max(1, centre - radius + 1), min(len(items) - 1, centre + radius)
-    return frozenset([0]) | {
-        at for at in range(first, last + 1) if is_cut(items[at - 1], items[at])
-    }
+type _Key = tuple[int, int] | Gap
+"""A face of a frame: its frame and position there, or the gap that it was filled into."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A face of one frame, detected or filled in."""
+
+    face: Face
+    key: _Key
+    """Which face it is among those of its frame."""
+    key_before: _Key | None
+    """Which face of the frame before is the same, whether or not that one counts."""
+
+    @property
+    def filled(self) -> bool:
+        """Whether it lies in a gap."""
+        return isinstance(self.key, Gap)
+
+
+def _shot(items: Sequence[Detected], centre: int, radius: int) -> tuple[int, int]:
+    """First and last item within `radius` that belong to the centre's shot."""
+    first = last = centre
+    while first > max(0, centre - radius) and not is_cut(items[first - 1], items[first]):
+        first -= 1
+    while last < min(len(items) - 1, centre + radius) and not is_cut(items[last], items[last + 1]):
+        last += 1
+    return first, last
 
 
 def _complete(
-    items: Sequence[Detected],
-    centre: int,
+    frames: Sequence[Sequence[Face]],
+    pts: Sequence[int],
+    links: Links,
+    at: int,
     *,
-    cuts: frozenset[int],
     score: float,
     max_gap: int,
-) -> list[tuple[Face, bool]]:
-    """Returns the faces of item `centre`, by place, and whether each is filled in."""
-    before = []
-    for at in range(centre - 1, max(centre - max_gap, 0) - 1, -1):
-        if at + 1 in cuts:
-            break
-        before.append(at)
-    after = []
-    for at in range(centre + 1, min(centre + max_gap, len(items) - 1) + 1):
-        if at in cuts:
-            break
-        after.append(at)
-    around = {at: _ordered(items[at].faces) for at in (*before, centre, *after)}
-    own = around[centre]
+) -> list[_Found]:
+    """The faces of frame `at` that count, those of gaps included, by place."""
+    own = frames[at]
+    found = [
+        _Found(face, (at, position), _key_before(links, at, position))
+        for position, face in enumerate(own)
+        if _counts(frames, links, ((at, position),) * 2, at, score=score, max_gap=max_gap)
+    ]
+    for gap in links.gaps:
+        ends, (a, b) = (gap.before, gap.after), (gap.before[0], gap.after[0])
+        if a < at < b and _counts(frames, links, ends, at, score=score, max_gap=max_gap):
+            face = _between(frames, pts, links, gap, at)
+            if all(_apart(face, other.face) for other in found):
+                found.append(_Found(face, gap, gap if at - 1 > a else gap.before))
+    return sorted(found, key=lambda one: place(one.face))
 
-    kept = {index for index, face in enumerate(own) if face.score >= score}
-    links = {at: link(around[at], own, gap=abs(at - centre)) for at in (*before, *after)}
-    for at, linked in links.items():
-        kept |= {
-            index
-            for index, other in enumerate(linked)
-            if other is not None and around[at][other].score >= score
-        }
-    faces = [(own[index], False) for index in sorted(kept)]
 
-    # Faces of the neighbours that are not here.
-    lost = {}
-    for at, linked in links.items():
-        here = {linked[index] for index in kept}
-        lost[at] = [face for other, face in enumerate(around[at]) if other not in here]
-    # Nearest pairs first: the shortest gap, and of equal ones that with the earlier end nearest.
-    pairs = sorted(
-        (b - a, centre - a, a, b)
-        for a in before
-        for b in after
-        if b - a <= max_gap + 1 and lost[a] and lost[b]
-    )
-    for gap, _, a, b in pairs:
-        # In time, not in frames: at a variable rate these differ.
-        pts = [items[at].frame.pts for at in (a, centre, b)]
-        share = (pts[1] - pts[0]) / (pts[2] - pts[0])
-        for face in _between(lost[a], lost[b], gap=gap, share=share, score=score):
-            if all(_apart(face, other) for other, _ in faces):
-                faces.append((face, True))
-    return sorted(faces, key=lambda item: place(item[0]))
+def _key_before(links: Links, at: int, position: int) -> _Key | None:
+    previous = links.previous[at][position]
+    if previous is not None:
+        return at - 1, previous
+    return next((gap for gap in links.gaps if gap.after == (at, position)), None)
+
+
+def _counts(
+    frames: Sequence[Sequence[Face]],
+    links: Links,
+    ends: tuple[tuple[int, int], tuple[int, int]],
+    centre: int,
+    *,
+    score: float,
+    max_gap: int,
+) -> bool:
+    """Whether a track has a strong face within `max_gap` frames of `centre`.
+
+    It is followed back from the first of `ends` and on from the second.
+    """
+    for end, step in zip(ends, (links.before, links.after), strict=True):
+        at: tuple[int, int] | None = end
+        while at is not None and abs(at[0] - centre) <= max_gap:
+            if frames[at[0]][at[1]].score >= score:
+                return True
+            at = step(*at)
+    return False
 
 
 def _between(
-    earlier: Sequence[Face], later: Sequence[Face], *, gap: int, share: float, score: float
-) -> Iterator[Face]:
-    """Yields the faces of both, `share` of the way from one to the other."""
-    for face, index in zip(later, link(earlier, later, gap=gap), strict=True):
-        # One strong end is enough: it vouches for the other.
-        if index is not None and max(face.score, earlier[index].score) >= score:
-            start = earlier[index]
-            yield Face(
-                start.box + share * (face.box - start.box),
-                start.landmarks + share * (face.landmarks - start.landmarks),
-                min(start.score, face.score),
-            )
+    frames: Sequence[Sequence[Face]], pts: Sequence[int], links: Links, gap: Gap, at: int
+) -> Face:
+    """The face in the gap at frame `at`: on the smooth path through its ends and their motions.
+
+    A cubic (Hermite) in time, not in frames: at a variable rate these differ. Where no motion is
+    known at either end it is the straight line.
+    """
+    (a, earlier), (b, later) = gap.before, gap.after
+    start, end = (corners_and_landmarks(frames[i][j]) for i, j in (gap.before, gap.after))
+    length = pts[b] - pts[a]
+    share = (pts[at] - pts[a]) / length
+    straight = end - start
+    leaving = velocity_before(links, frames, pts, a, earlier)
+    arriving = velocity_after(links, frames, pts, b, later)
+    path = start + share * straight
+    for motion, weight in (
+        (leaving, share * (1 - share) ** 2),
+        (arriving, -(share**2) * (1 - share)),
+    ):
+        if motion is not None:
+            path = path + weight * (length * motion - straight)
+    scores = frames[a][earlier].score, frames[b][later].score
+    return Face(path[:2].ravel(), path[2:], min(scores))
 
 
 def _apart(one: Face, other: Face) -> bool:

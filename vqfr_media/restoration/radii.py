@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
 
+from vqfr_media.faces.track import track_radius
 from vqfr_media.options import TemporalOptions
 
 # Seconds to each side over which a face's size is averaged before it is compared with a bound.
@@ -46,7 +47,7 @@ class FrameRadii:
     ) -> Self:
         """Returns the radii of a restoration at `frame_rate` frames per second."""
         return cls(
-            track=0 if faces_known else frames_in_gap(options.max_gap, frame_rate) + 1,
+            track=0 if faces_known else track_radius(frames_in_gap(options.max_gap, frame_rate)),
             choose=frames_within(CHOICE_RADIUS, frame_rate),
             align=max(1, frames_within(options.landmarks_radius, frame_rate)),
             latents=frames_within(options.latent_radius, frame_rate),

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from vqfr_media.faces.affine import apply, invert
 from vqfr_media.faces.align import align
 from vqfr_media.faces.detect import Detector, detect
-from vqfr_media.faces.track import choose, link
+from vqfr_media.faces.linking import link
+from vqfr_media.faces.track import choose
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.options import FaceOptions, RestoreOptions

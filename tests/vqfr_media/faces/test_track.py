@@ -7,12 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from vqfr_media.faces.linking import link
 from vqfr_media.faces.track import (
     choose,
     follow,
     is_cut,
-    link,
     track,
+    track_radius,
 )
 from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.options import FaceOptions
@@ -46,7 +47,7 @@ def clip(frames: Sequence[Sequence[Face]], *, shots: Sequence[int] = ()) -> list
 
 
 def tracked(items: Sequence[Detected], *, max_gap: int = 3) -> list[FrameFaces[TrackedFace]]:
-    return [track(w, score=0.8, max_gap=max_gap) for w in sliding(items, max_gap + 1)]
+    return [track(w, score=0.8, max_gap=max_gap) for w in sliding(items, track_radius(max_gap))]
 
 
 def summary(
@@ -207,7 +208,7 @@ def test_frames_beyond_the_stated_radius_change_nothing(seed: int, max_gap: int)
     items = wild(seed)
     for index in range(len(items)):
         stated = track(
-            window_at(items.__getitem__, index, max_gap + 1, len(items)),
+            window_at(items.__getitem__, index, track_radius(max_gap), len(items)),
             score=0.8,
             max_gap=max_gap,
         )

@@ -26,10 +26,10 @@ def test_seconds_become_frames(seconds: float, rate: Fraction, around: int, gap:
 
 def test_sums_go_from_the_last_stage_to_the_first() -> None:
     radii = FrameRadii.of(OPTIONS, Fraction(25))
-    assert radii == FrameRadii(track=6, choose=5, align=3, latents=2, pixels=4)
+    assert radii == FrameRadii(track=8, choose=5, align=3, latents=2, pixels=4)
     sums = (radii.after_latents, radii.after_align, radii.after_choose, radii.after_track)
     assert sums == (4, 6, 9, 14)
-    assert radii.total == 20
+    assert radii.total == 22
 
 
 def test_faces_that_are_known_need_no_tracking() -> None:
@@ -39,4 +39,4 @@ def test_faces_that_are_known_need_no_tracking() -> None:
 def test_links_need_a_neighbour_though_nothing_is_smoothed() -> None:
     still = TemporalOptions(landmarks_radius=0, latent_radius=0, pixel_radius=0, max_gap=0)
     radii = FrameRadii.of(still, Fraction(25))
-    assert (radii.track, radii.align, radii.latents, radii.pixels) == (1, 1, 0, 0)
+    assert (radii.track, radii.align, radii.latents, radii.pixels) == (3, 1, 0, 0)

@@ -182,7 +182,7 @@ def _is_cut(last: "Detected", now: "Detected") -> bool:
 
 
 def _links(previous: list[_FaceObservation], detected: "Detected") -> tuple[int | None, ...]:
-    from vqfr_media.faces.track import link
+    from vqfr_media.faces.linking import link
 
     return link([observed.face for observed in previous], detected.faces)
 
