@@ -51,10 +51,10 @@ def write_report(
     clips: Sequence[Path] = (),
     score: float = 0.8,
 ) -> str:
-    """Measures and write `out`/report.md and `out`/scenes.png; returns the report.
+    """Measures detectors and writes `out`/report.md and `out`/scenes.png; returns the report.
 
     Args:
-        contenders: detectors that return faces down to a low score; the first is the one in
+        detectors: each returns faces down to a low score; the first is the one in
             question, the last the one it is compared with.
         recipe: whose kinds of scenes to make, with the people of `data`/val.
         data: folder with `val`.
@@ -100,10 +100,7 @@ def write_report(
 
 
 def _widest(recipe: DetectorRecipe) -> SceneConfig:
-    """Returns scenes with every size of face that the recipe trains on.
-
-    In the largest frame it uses.
-    """
+    """Returns scenes with every size of face that the recipe trains on, in its largest frame."""
     kinds = [kind.scenes for kind in recipe.batches]
     side = max(kind.side for kind in kinds)
     low, high = min(kind.size[0] for kind in kinds), max(kind.size[1] for kind in kinds)
@@ -119,7 +116,8 @@ def _summary(names: Sequence[str], truths: Sequence[FaceMatches], *, score: floa
     for name, truth in zip(names, truths, strict=True):
         threshold = threshold_for(truth, false_a_scene=_FALSE_A_SCENE)
         wrong = [f"{(truth.false_scores >= s).sum()} from {s:g}" for s in (score, score / 2)]
-        overlap = truth.overlap[truth.overlap > 0].mean()
+        overlaps = truth.overlap[truth.overlap > 0]
+        overlap = overlaps.mean() if overlaps.size else float("nan")
         found = (truth.score >= threshold) & (truth.score > 0) & (truth.size >= _SMALLEST)
         middle = np.median(truth.error[found]) if found.any() else float("nan")
         yield (
