@@ -79,12 +79,12 @@ class Summary:
         """Returns what a user is told at the end."""
         worked = self.frames - self.resumed
         speed = f" ({worked / self.seconds:.1f} fps)" if worked > 1 else ""
-        frames = _count(self.frames, "frame")
+        frames = counted(self.frames, "frame")
         if self.resumed:
             frames += f", {self.resumed} of them before,"
         lines = [
             f"{self.output}: {frames} in {self.seconds:.1f} s{speed}, "
-            f"{_count(len(self.shots), 'shot')}",
+            f"{counted(len(self.shots), 'shot')}",
             f"model {self.model} on {self.device} ({self.why})",
             *(
                 [f"backend {self.backend}, {self.precision} ({self.backend_why})"]
@@ -92,11 +92,11 @@ class Summary:
                 else []
             ),
             f"detector {self.detector} ({self.detector_why})",
-            f"{_count(self.restored, 'face')} restored in {_count(len(self.tracks), 'track')}",
+            f"{counted(self.restored, 'face')} restored in {counted(len(self.tracks), 'track')}",
         ]
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
-            lines.append(f"{_count(sum(self.skipped.values()), 'face')} left alone: {reasons}")
+            lines.append(f"{counted(sum(self.skipped.values()), 'face')} left alone: {reasons}")
         if not self.restored:
             lines.append("no face was restored: nothing in the picture was changed by the network")
         return [*lines, *(f"note: {warning}" for warning in self.warnings)]
@@ -194,5 +194,6 @@ class RunCounts:
         self.skipped.update(frame.skipped)
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Returns `1 frame`, `2 frames`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from vqfr_media.batch.record import REPORT_NAME, is_report
 from vqfr_media.errors import InputError
 from vqfr_media.media.image import FORMATS
+from vqfr_media.summary import counted
 
 # Containers that can be written, and keep their name.
 WRITABLE_VIDEOS = (
@@ -194,15 +195,11 @@ class _Search:
 
 def left_out_messages(others: "Counter[str]", unwanted: int) -> list[str]:
     """Returns sentences about files that are no videos or images, by suffix, and unwanted ones."""
-    said = []
+    messages = []
     if others:
         kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(6))
         more = "" if len(others) <= 6 else ", ..."
-        said.append(f"{_files(sum(others.values()))} of other kinds: {kinds}{more}")
+        messages.append(f"{counted(sum(others.values()), 'file')} of other kinds: {kinds}{more}")
     if unwanted:
-        said.append(f"{_files(unwanted)} by --include or --exclude")
-    return said
-
-
-def _files(count: int) -> str:
-    return f"{count} file" if count == 1 else f"{count} files"
+        messages.append(f"{counted(unwanted, 'file')} by --include or --exclude")
+    return messages

@@ -39,11 +39,11 @@ def row(record: "Record") -> str:
 def total(plan: "BatchPlan", report: "BatchReport") -> str:
     """Returns the last line, which counts the files by status."""
     from vqfr_media.batch.record import REPORT_NAME
+    from vqfr_media.summary import counted
 
-    count = len(report.records)
     kinds = ", ".join(f"{number} {status}" for status, number in report.counts.items())
     return (
-        f"{count} {'file' if count == 1 else 'files'}: {kinds} in {report.seconds:.1f} s; "
+        f"{counted(len(report.records), 'file')}: {kinds} in {report.seconds:.1f} s; "
         f"{plan.display_name(plan.folder / REPORT_NAME)} tells of each"
     )
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from vqfr_media.cli.console import counted, echo, frame_progress
+from vqfr_media.cli.console import echo, frame_progress
 from vqfr_media.cli.tracks import DetectionOptions
 from vqfr_media.options import RestoreOptions
+from vqfr_media.summary import counted
 
 if TYPE_CHECKING:
     from vqfr_media.faces.tracks import Tracks

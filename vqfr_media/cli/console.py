@@ -18,11 +18,6 @@ def echo(*lines: str) -> None:
         print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
-def counted(number: int, noun: str) -> str:
-    """Returns `1 frame`, `2 frames`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def warn(message: str) -> None:
     """Prints one line to stderr, above the progress bars."""
     text = message.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from vqfr_media.cli.console import counted, echo, frame_progress
+from vqfr_media.cli.console import echo, frame_progress
 from vqfr_media.cli.tracks import DetectionOptions
 
 
@@ -41,6 +41,7 @@ class ReportCommand:
 def report(command: ReportCommand) -> int:
     """Measures a restoration and writes the page."""
     from vqfr_media.review.report import write_report
+    from vqfr_media.summary import counted
 
     with frame_progress(command.quiet) as (start, step):
         done = write_report(

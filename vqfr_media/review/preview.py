@@ -16,6 +16,7 @@ from vqfr_media.review.boxes import draw_frame
 from vqfr_media.review.contact_sheet import SIDE, aligned_cut, best_appearance, contact_sheet, tile
 from vqfr_media.review.contact_sheet import shown_tracks as tracks_on_sheet
 from vqfr_media.review.drawn_video import is_picture_file, refuse_video_of_images, write_drawn
+from vqfr_media.summary import counted
 from vqfr_media.windows import READ_AHEAD, prefetch
 
 
@@ -74,7 +75,7 @@ def write_preview(
         tracks.check_count(1)
         faces = tracks.faces_of(0)
         write_picture(preview, draw_frame(frame, faces))
-        return Preview(f"the picture with {_faces(len(faces))}")
+        return Preview(f"the picture with {counted(len(faces), 'face')}")
     with open_video(source) as reader:
         info = reader.info
         tracks.check_picture(info.width, info.height, info.display)
@@ -94,7 +95,7 @@ def write_preview(
                 raise InputError(f"{source}: no face was found, so there is none to show")
             tiles = _tiles(seen(iter(reader)), shown, tracks)
             write_picture(preview, contact_sheet(tiles, tracks=len(tracks.tracks)))
-            return Preview(f"a sheet of {_faces(len(shown))}")
+            return Preview(f"a sheet of {counted(len(shown), 'face')}")
         count = 0
 
         def drawn(frames: Iterator[Frame]) -> Iterator[tuple[Frame, Picture]]:
@@ -125,7 +126,3 @@ def _tiles(frames: Iterator[Frame], shown: tuple[FaceTrack, ...], tracks: Tracks
         if len(made) == len(shown):
             return [made[track.id] for track in shown]
     raise tracks.other_clip(f"{tracks.source.frame_count} frames", f"{count}")
-
-
-def _faces(count: int) -> str:
-    return "1 face" if count == 1 else f"{count} faces"
