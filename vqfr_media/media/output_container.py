@@ -14,6 +14,8 @@ from vqfr_media.media.input_container import has_running_clock
 # Metadata that describes the bytes of an MP4 rather than its content.
 BRANDS = {"major_brand", "minor_version", "compatible_brands"}
 _MOV = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "f4v", "ismv"}
+# FFmpeg's names of the containers that give back the packets that were put into them.
+READABLE = _MOV - {"ismv"} | {"matroska", "webm"}
 # The tags for which MP4 has a place; others need FFmpeg's key-value tags, which few players read.
 _MP4_TAGS = {
     "title", "artist", "album_artist", "composer", "album", "date", "encoder", "comment", "genre",

@@ -1,23 +1,20 @@
 """Everything in a file but the restored video stream, copied packet by packet."""
 
-import io
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.stream import Discard, Disposition, Stream
 
 from vqfr_media.errors import CodecError, MediaError, VqfrMediaError
 from vqfr_media.files import is_medium_error, output_error
 from vqfr_media.media.input_container import AnyPacket, fraction, open_container, reason_of
-from vqfr_media.media.output_container import is_mov, takes_codec
-
-# Containers named in advice, by FFmpeg's name.
-_ADVISED = {"matroska": ".mkv", "mov": ".mov", "mp4": ".mp4"}
-
+from vqfr_media.media.output_container import is_mov
+from vqfr_media.media.rising_times import RisingTimes
 
 # A text of length 0.
 _NO_TEXT = b"\0\0"
@@ -30,8 +27,10 @@ def stream_metadata(stream: Stream) -> dict[str, str]:
     return {renamed.get(key, key): value for key, value in stream.metadata.items()}
 
 
-def add_copy(output: OutputContainer, stream: Stream) -> Stream:
+def add_copy(output: OutputContainer, stream: Stream, *, layout: str | None = None) -> Stream:
     """Adds a stream to `output` that takes the packets of `stream`.
+
+    A `layout` names the loudspeakers of sound that does not say.
 
     Raises:
         ValueError: the container cannot hold it (some say so only when the header is written).
@@ -39,28 +38,10 @@ def add_copy(output: OutputContainer, stream: Stream) -> Stream:
     copy = output.add_stream_from_template(stream, opaque=True)
     copy.metadata.update(stream_metadata(stream))
     copy.disposition = stream.disposition
+    if layout is not None:
+        assert isinstance(copy, AudioStream)  # noqa: S101 - others have no loudspeakers
+        copy.codec_context.layout = layout
     return copy
-
-
-def refusal(stream: Stream, format_name: str) -> str | None:
-    """Says why the container cannot hold `stream`; None if it can. Tried on a file in memory."""
-    if stream.type == "attachment":
-        # WebM's muxer takes them and drops them.
-        takes = format_name == "matroska"
-    else:
-        takes = takes_codec(format_name, codec_name(stream))
-    if not takes:
-        return "such files have no place for it"
-    trial = av.open(io.BytesIO(), "w", format=format_name)
-    try:
-        add_copy(trial, stream)
-        trial.start_encoding()
-    except (av.FFmpegError, ValueError) as error:
-        return reason_of(error)
-    finally:
-        with suppress(av.FFmpegError, ValueError):  # a file without packets has no good end
-            trial.close()
-    return None
 
 
 def codec_name(stream: Stream) -> str:
@@ -71,21 +52,18 @@ def codec_name(stream: Stream) -> str:
 
 def label(stream: Stream) -> str:
     """Names the stream as a user would look it up."""
-    return f"stream {stream.index} ({stream.type}, {codec_name(stream) or 'unknown codec'})"
+    name = "timecode" if is_timecode(stream) else codec_name(stream)
+    return f"stream {stream.index} ({stream.type}, {name or 'unknown codec'})"
 
 
-def cannot_hold(stream: Stream, format_name: str, reason: str) -> CodecError:
-    """Returns the error for a stream that the output's container refuses."""
-    good = [
-        suffix
-        for name, suffix in _ADVISED.items()
-        if name != format_name and refusal(stream, name) is None
-    ]
-    advice = f"use {' or '.join(good)}" if good else "no container here does"
-    return CodecError(
-        f"{format_name} cannot hold {label(stream)}: {reason}; {advice}, or leave such streams "
-        "out with drop_unsupported_streams"
-    )
+def is_timecode(stream: Stream) -> bool:
+    """Returns whether this is MP4's track with the time of day of the first frame."""
+    return stream.type == "data" and stream.codec_context is None and "timecode" in stream.metadata
+
+
+def is_menu(stream: Stream) -> bool:
+    """Returns whether this is a DVD's navigation, which says where things are on that disc."""
+    return codec_name(stream) == "dvd_nav_packet"
 
 
 def is_cover(stream: Stream) -> bool:
@@ -93,10 +71,13 @@ def is_cover(stream: Stream) -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
 
 
-def is_chapter_text(stream: Stream, source: InputContainer) -> bool:
-    """Returns whether this is the hidden track by which MP4 shows chapters, which are made anew."""
-    mov = "mov" in source.format.name.split(",")
-    return mov and stream.type == "data" and stream.name == "bin_data" and bool(source.chapters())
+def is_chapter_text(stream: Stream) -> bool:
+    """Returns whether this is the hidden track by which MP4 shows chapters, which are made anew.
+
+    FFmpeg has read it when it opened the file, and gives out nothing of it. Ask this of a
+    container that was just opened, before streams are chosen.
+    """
+    return stream.type == "data" and stream.discard == Discard.all
 
 
 def cover_bytes(path: Path, index: int) -> bytes:
@@ -116,17 +97,21 @@ class StreamCopier:
 
     rounded: set[str]
     """The types of streams with times that the output counts in coarser steps than the source."""
+    num_written: Counter[int]
+    """Packets written of each stream, by its number in the source."""
 
     def __init__(
         self, source: InputContainer, path: Path, output_path: Path, offset: Fraction
     ) -> None:
         """Takes `offset` seconds off every time stamp; the paths are named in errors."""
         self.rounded = set()
+        self.num_written = Counter()
         self._source = source
         self._path = path
         self._output_path = output_path
         self._offset = offset
         self._targets: dict[int, Stream] = {}
+        self._times: dict[int, RisingTimes] = {}
         self._packets: Iterator[AnyPacket] | None = None
         self._waiting: AnyPacket | None = None
         self._undated: dict[int, list[AnyPacket]] = {}
@@ -145,14 +130,7 @@ class StreamCopier:
         """
         if not self._targets:
             return
-        if self._packets is None:
-            for stream in self._source.streams:
-                if stream.index not in self._targets:
-                    stream.discard = Discard.all
-            self._packets = self._source.demux(
-                [stream for stream in self._source.streams if stream.index in self._targets]
-            )
-            self._waiting = self._next()
+        self._start()
         while (packet := self._waiting) is not None:
             time = packet.dts if packet.dts is not None else packet.pts
             if (
@@ -168,6 +146,57 @@ class StreamCopier:
             for dated in _date_by_order(packets):
                 self._write(dated, output)
         self._undated = {}
+
+    def copy_first(self, count: int, num_bytes: int, output: OutputContainer) -> None:
+        """Writes up to `count` packets of each stream, of about the first `num_bytes` of them.
+
+        Raises:
+            MediaError, CodecError, OutputError: as `copy_until`.
+        """
+        if not self._targets:
+            return
+        self._start()
+        while (packet := self._waiting) is not None and num_bytes > 0:
+            num_bytes -= packet.size
+            if self.num_written[packet.stream_index] < count:
+                for dated in self._date(packet):
+                    self._write(dated, output)
+            if all(self.num_written[index] >= count for index in self._targets):
+                return
+            self._waiting = self._next()
+
+    def written(self) -> list[tuple[str, str, int]]:
+        """Returns type, name and packets written of each stream that is no picture or file."""
+        return [
+            (stream.type, label(stream), self.num_written[index])
+            for index in self._targets  # in the order of the output
+            if not is_cover(stream := self._source.streams[index]) and stream.type != "attachment"
+        ]
+
+    def said(self) -> list[str]:
+        """Returns what a user must know of the streams, in sentences."""
+        return [
+            f"{label(self._source.streams[index])}: "
+            + (
+                "the time of 1 packet was not later than the one before and was"
+                if times.num_moved == 1
+                else f"the times of {times.num_moved} packets were not later than the one before "
+                "and were"
+            )
+            + f" moved by the least step (at most {times.farthest_seconds:.2g} s)"
+            for index, times in self._times.items()
+            if times.num_moved
+        ]
+
+    def _start(self) -> None:
+        if self._packets is None:
+            for stream in self._source.streams:
+                if stream.index not in self._targets:
+                    stream.discard = Discard.all
+            self._packets = self._source.demux(
+                [stream for stream in self._source.streams if stream.index in self._targets]
+            )
+            self._waiting = self._next()
 
     def _next(self) -> AnyPacket | None:
         assert self._packets is not None  # noqa: S101 - copy_until made it
@@ -209,11 +238,17 @@ class StreamCopier:
             packet.pts = None if packet.pts is None else packet.pts - shift
             packet.dts = None if packet.dts is None else packet.dts - shift
         step = fraction(target.time_base)
+        index = packet.stream_index
+        if index not in self._times:
+            self._times[index] = RisingTimes(output, stream.type)
+        self._times[index].mend(packet, step)
+        base = fraction(packet.time_base)
         if step > base and packet.pts is not None and (packet.pts * base / step).denominator != 1:
             self.rounded.add(stream.type)
         packet.stream = target
         try:
             output.mux(packet)
+            self.num_written[index] += 1
         except (av.FFmpegError, OSError, ValueError) as error:
             if isinstance(error, VqfrMediaError):
                 raise
@@ -221,8 +256,8 @@ class StreamCopier:
                 raise output_error(self._output_path, error) from error
             raise CodecError(
                 f"{self._output_path}: {label(stream)} cannot be copied into {output.format.name}: "
-                f"{reason_of(error)}; use another container, such as .mkv, or leave the stream out "
-                "with ffmpeg first"
+                f"{reason_of(error)}; use another container, such as .mkv, or leave such "
+                "streams out with ffmpeg first"
             ) from error
 
 

@@ -1,5 +1,6 @@
 """Restored frames into a file that is otherwise the source: same times, tags and other streams."""
 
+import math
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from fractions import Fraction
@@ -8,7 +9,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
+import numpy as np
 from av.container import InputContainer
+from av.stream import Stream
 
 from vqfr_media.errors import VqfrMediaError
 from vqfr_media.files import atomic_output, is_medium_error, output_error, refuse_same
@@ -18,6 +21,15 @@ from vqfr_media.media.codecs import can_encode
 from vqfr_media.media.encoder import FrameEncoder, add_encoder, refusal
 from vqfr_media.media.input_container import AnyPacket, find_stream, fraction, open_container
 from vqfr_media.media.output_container import BRANDS, holds_chapters, open_output, start_offset
+from vqfr_media.media.read_back import Promise, check_output
+from vqfr_media.media.stream_trial import (
+    NUM_PACKETS,
+    READ_BYTES,
+    Packets,
+    cannot_hold,
+    first_packets,
+    try_stream,
+)
 from vqfr_media.options import EncodeOptions
 
 __all__ = ["VideoWriter", "can_encode", "open_writer", "try_writer"]
@@ -50,7 +62,9 @@ class VideoWriter:
         self.warnings = []
         self.codec = options.codec  # until it is known
         self._path = output
+        self._info, self._upscale = info, upscale
         self._moved: set[str] = set()
+        self._num_attached = self._num_packets = 0
         self._stack = ExitStack()
         with ExitStack() as stack:  # undone if anything below fails
             temporary = stack.enter_context(atomic_output(output, folder=folder))
@@ -66,6 +80,8 @@ class VideoWriter:
             self._name = self._output.format.name
             self._offset = start_offset(self._output, inputs, info, self.warnings)
             self._copier = stream_copy.StreamCopier(inputs, source, output, self._offset)
+            others = self._to_copy(inputs, video)
+            packets = first_packets(source, others)
             try:
                 for stream in inputs.streams:
                     if stream.index == video.index:
@@ -74,12 +90,17 @@ class VideoWriter:
                             upscale=upscale, threads=threads, warnings=self.warnings,
                         )  # fmt: skip
                         self.codec = self._stream.codec_context.name
-                    elif not stream_copy.is_chapter_text(stream, inputs):
-                        self._add_copy(stream, source, options)
+                    elif stream in others:
+                        self._add_copy(stream, source, options, others, packets)
+                if self._name == "mov":  # whose muxer makes a track of it
+                    for stream in filter(stream_copy.is_timecode, inputs.streams):
+                        self._stream.metadata.setdefault("timecode", stream.metadata["timecode"])
                 self._output.metadata.update(
                     {key: value for key, value in inputs.metadata.items() if key not in BRANDS}
                 )
-                self._output.set_chapters(self._chapters(inputs))
+                chapters = self._chapters(inputs)
+                self._num_chapters = len(chapters)
+                self._output.set_chapters(chapters)
                 self._output.start_encoding()
             except (av.FFmpegError, OSError, ValueError) as error:
                 if isinstance(error, VqfrMediaError):
@@ -87,6 +108,7 @@ class VideoWriter:
                 raise self._failure(error, self.codec) from error
             self.time_base = fraction(self._stream.time_base)
             self._encoder = FrameEncoder(output, self._stream, info, self._offset, upscale=upscale)
+            self._temporary = temporary
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -104,11 +126,46 @@ class VideoWriter:
         with self._stack:
             self._mux_all(self._encoder.finish(), self.codec)
             self._copier.copy_until(None, self._output)
-            try:
-                self._output.close()  # writes the index, so it fails when the disk is full
-            except (av.FFmpegError, OSError) as failure:
-                raise self._failure(failure, self.codec) from failure
+            self._close()
             self._say_what_moved()
+
+    def rehearse(self) -> None:
+        """Writes a black frame and the first packets of every other stream, and reads them back.
+
+        The writer is of no use then: end its `with` block by an error.
+
+        Raises:
+            CodecError: the container refuses something, or does not give it back.
+            MediaError: the source is damaged.
+            OutputError: the disk is full or gone.
+        """
+        info, alpha = self._info, self._info.tags.alpha
+        size = (info.width * self._upscale, info.height * self._upscale)
+        black: list[Any] = [
+            np.zeros(info.format.plane_shape(plane, *size), info.format.dtype)
+            for plane in range(info.format.num_planes + alpha)
+        ]
+        pts = math.ceil(self._offset / info.time_base)
+        self._copier.copy_first(NUM_PACKETS, READ_BYTES, self._output)
+        packets = self._encoder.encode(
+            Frame(index=0, pts=pts, planes=tuple(black), format=info.format, display=info.display)
+        )
+        for packet in [*packets, *self._encoder.finish()]:
+            self._put(packet, f"{self.codec} at the first frame")
+        self._close()
+
+    def _close(self) -> None:
+        """Completes the file, and reads it back."""
+        try:
+            self._output.close()  # writes the index, so it fails when the disk is full
+        except (av.FFmpegError, OSError, ValueError) as failure:
+            raise self._failure(failure, self.codec) from failure
+        promise = Promise(
+            streams=(("video", "the restored video", self._num_packets), *self._copier.written()),
+            chapters=self._num_chapters,
+            attachments=self._num_attached,
+        )
+        check_output(self._temporary, self._path, self._name, promise)
 
     def write(self, frame: Frame) -> None:
         """Encodes a frame; its pts must be later than that of the frame before.
@@ -142,19 +199,24 @@ class VideoWriter:
             self._mux(packet, what)
 
     def _mux(self, packet: AnyPacket, what: str) -> None:
-        packet.stream = self._stream
         base = fraction(packet.time_base)
         if packet.pts is not None and (packet.pts * base / self.time_base).denominator != 1:
             self._moved.add("video")
         time = packet.dts if packet.dts is not None else packet.pts
         if time is not None:
             self._copier.copy_until(time * base + self._offset, self._output)
+        self._put(packet, what)
+
+    def _put(self, packet: AnyPacket, what: str) -> None:
+        packet.stream = self._stream
         try:
             self._output.mux(packet)
+            self._num_packets += 1
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._failure(error, what) from error
 
     def _say_what_moved(self) -> None:
+        self.warnings += self._copier.said()
         moved = self._moved | self._copier.rounded
         if moved:
             names = [name for kind, name in _MOVED.items() if kind in moved]
@@ -174,8 +236,32 @@ class VideoWriter:
             return output_error(self._path, error)
         return refusal(self._path, error, f"written as {self._name} with {what}")
 
-    def _add_copy(self, stream: av.stream.Stream, source: Path, options: EncodeOptions) -> None:
-        name = self._name
+    def _to_copy(self, inputs: InputContainer, video: Stream) -> list[Stream]:
+        """Returns the streams that are copied: all but what is made anew or has no meaning."""
+        streams = []
+        for stream in inputs.streams:
+            if stream_copy.is_menu(stream):
+                self.warnings.append(
+                    f"{stream_copy.label(stream)} says where things are on a DVD, which is true of "
+                    "no other file; it was left out"
+                )
+            elif not (
+                stream.index == video.index
+                or stream_copy.is_chapter_text(stream)
+                or (self._name == "mov" and stream_copy.is_timecode(stream))
+            ):
+                streams.append(stream)
+        return streams
+
+    def _add_copy(
+        self,
+        stream: Stream,
+        source: Path,
+        options: EncodeOptions,
+        others: list[Stream],
+        packets: Packets,
+    ) -> None:
+        name, attached = self._name, stream.type == "attachment" or stream_copy.is_cover(stream)
         if stream_copy.is_cover(stream) and name == "matroska":
             # Matroska keeps covers as attached files.
             picture = stream.metadata.get("filename", ""), stream.metadata.get("mimetype", "")
@@ -185,14 +271,22 @@ class VideoWriter:
                 picture[1] or f"image/{kind}",
                 stream_copy.cover_bytes(source, stream.index),
             )
+            self._num_attached += 1
             return
-        reason = stream_copy.refusal(stream, name)
-        if reason is None:
-            self._copier.add(stream, stream_copy.add_copy(self._output, stream))
+        verdict = try_stream(stream, name, packets[stream.index])
+        if verdict.refusal is None:
+            target = stream_copy.add_copy(self._output, stream, layout=verdict.layout)
+            self._copier.add(stream, target)
+            self._num_attached += attached
+            if verdict.layout:
+                self.warnings.append(
+                    f"{stream_copy.label(stream)} does not say which loudspeakers its channels are "
+                    f"for, as {name} must: written as {verdict.layout}"
+                )
         elif options.drop_unsupported_streams:
             self.warnings.append(f"{name} cannot hold {stream_copy.label(stream)}; it was left out")
         else:
-            raise stream_copy.cannot_hold(stream, name, reason)
+            raise cannot_hold(stream, name, verdict.refusal, others, packets)
 
     def _chapters(self, inputs: InputContainer) -> list[Any]:
         chapters = inputs.chapters()
@@ -248,7 +342,7 @@ def try_writer(
     threads: int | None = None,
     folder: Path | None = None,
 ) -> bytes:
-    """Opens a writer as `open_writer` does and leaves nothing behind.
+    """Opens a writer as `open_writer` does, writes a little, and leaves nothing behind.
 
     So what the output cannot hold is told before any work is done for it.
 
@@ -263,6 +357,7 @@ def try_writer(
             output, source, info, options, upscale=upscale, threads=threads, folder=folder
         ) as writer:
             extradata = writer.extradata
+            writer.rehearse()
             raise _TrialOverError
     except _TrialOverError:
         return extradata
