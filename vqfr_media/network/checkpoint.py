@@ -28,7 +28,7 @@ _NAMES_SHOWN = 10
 
 
 def load_official(path: str | os.PathLike[str], network: nn.Module) -> None:
-    """Load a published checkpoint into `network`, in place.
+    """Loads a published checkpoint into `network`, in place.
 
     The state dict is taken from `params_ema`, else from `params`, else the file is one itself;
     a `module.` prefix is dropped. Pickles are opened with `weights_only`: no code in them runs.
@@ -54,7 +54,7 @@ def load_official(path: str | os.PathLike[str], network: nn.Module) -> None:
 
 
 def save_network(path: str | os.PathLike[str], network: VqfrV1 | VqfrV2) -> None:
-    """Write weights (as float16) and config to one safetensors file.
+    """Writes weights (as float16) and config to one safetensors file.
 
     The file appears under its name only when it is complete.
 
@@ -78,7 +78,7 @@ def save_network(path: str | os.PathLike[str], network: VqfrV1 | VqfrV2) -> None
 
 
 def load_network(path: str | os.PathLike[str]) -> VqfrV1 | VqfrV2:
-    """Build the network that `save_network` wrote to `path`: float32, on the CPU, in eval mode.
+    """Builds the network that `save_network` wrote to `path`: float32, on the CPU, in eval mode.
 
     Raises:
         CheckpointError: the file is absent, damaged or not ours, or does not fit its own config.
@@ -99,7 +99,7 @@ def load_network(path: str | os.PathLike[str]) -> VqfrV1 | VqfrV2:
 
 
 def load_model(path: str | os.PathLike[str], *, model: str) -> VqfrV1 | VqfrV2:
-    """Build `model` from one of our files or, for v1 and v2, from a published one.
+    """Builds `model` from one of our files or, for v1 and v2, from a published one.
 
     Args:
         path: the weights.

@@ -105,7 +105,7 @@ class ModulatedDeformConv(nn.Module):
 
 
 class TextureWarp(nn.Module):
-    """Warp one level's texture feature to the input's geometry (equation 5).
+    """Warps one level's texture feature to the input's geometry (equation 5).
 
     Offsets come from the texture feature and the input's feature of the same level, helped by the
     coarser level's offset feature.
@@ -149,7 +149,7 @@ class TextureWarp(nn.Module):
     def forward(
         self, texture: Tensor, given: Tensor, coarser: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Warp `texture` by what `given` shows.
+        """Warps `texture` by what `given` shows.
 
         Args:
             texture: `(N, channels, h, w)`, the texture decoder's feature.

@@ -140,7 +140,7 @@ class VqfrV1(NearestCoder):
         self.quantizer = Quantizer(config)
 
     def decode_quantized(self, image: Tensor, quantized: Tensor) -> Branches:
-        """Decode code vectors `(N, C, h, w)` beside their input `(N, 3, S, S)` in [-1, 1]."""
+        """Decodes code vectors `(N, C, h, w)` beside their input `(N, 3, S, S)` in [-1, 1]."""
         texture, features = self.decoder(self.quantizer.after(quantized))
         if self.config.input_pyramid:
             given = self.input_pyramid(image)[::-1]
@@ -153,5 +153,5 @@ class VqfrV1(NearestCoder):
         return self.decode_quantized(image, self.quantize(latent))
 
     def forward(self, image: Tensor) -> Branches:
-        """Restore `(N, 3, S, S)` RGB in [-1, 1], S a multiple of `config.downsampling`."""
+        """Restores `(N, 3, S, S)` RGB in [-1, 1], S a multiple of `config.downsampling`."""
         return self.decode(image, self.encode(image))

@@ -117,7 +117,7 @@ class VqfrV2(nn.Module):
     def decode_quantized(
         self, image: Tensor, quantized: Tensor, *, fidelity: float | Tensor
     ) -> Branches:
-        """Decode code vectors beside their input.
+        """Decodes code vectors beside their input.
 
         Args:
             image: `(N, 3, S, S)` in [-1, 1].
@@ -142,5 +142,5 @@ class VqfrV2(nn.Module):
         return self.decode_quantized(image, self.quantize(latent), fidelity=fidelity)
 
     def forward(self, image: Tensor, *, fidelity: float | Tensor) -> Branches:
-        """Restore `(N, 3, S, S)` RGB in [-1, 1], S a multiple of `config.downsampling`."""
+        """Restores `(N, 3, S, S)` RGB in [-1, 1], S a multiple of `config.downsampling`."""
         return self.decode(image, self.encode(image), fidelity=fidelity)

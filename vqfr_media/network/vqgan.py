@@ -164,7 +164,7 @@ class TextureDecoder(nn.Module):
         )
 
     def forward(self, feature: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Decode `(N, channels[-1], h, w)`.
+        """Decodes `(N, channels[-1], h, w)`.
 
         Returns:
             The image `(N, 3, S, S)`, about [-1, 1], and each level's feature, coarsest first.
