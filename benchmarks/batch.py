@@ -4,7 +4,7 @@
     python -m benchmarks.batch --ray [--turns 3] [--seconds 8]
 
 The folder holds photographs and short films with a face, in equal numbers. Both ways are whole
-commands, started anew and in turns, with all libraries to import and the engine to load; what is
+commands, started again and in turns, with all libraries to import and the engine to load; what is
 told is the median of the wall time and of the CPU time, children included. Then the batch is given
 again with nothing to do: that is what looking at every file costs.
 """
@@ -94,9 +94,9 @@ def compare_with_ray(*, films: int, seconds: int, turns: int) -> None:
                 times = [
                     f["times"] for f in json.loads((output / "batch.json").read_text())["files"]
                 ]
-                begun = min(datetime.fromisoformat(t["started"]) for t in times)
+                started = min(datetime.fromisoformat(t["started"]) for t in times)
                 ended = max(datetime.fromisoformat(t["finished"]) for t in times)
-                working = (ended - begun).total_seconds()
+                working = (ended - started).total_seconds()
                 values |= {"working seconds": working, "frames a second": films * frames / working}
                 found[name].append(values)
     finally:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.vapoursynth [CLIP.mp4]
 
-Both are whole processes, started anew for each run, in turns; each says itself how long its frames
+Both are whole processes, started again for each run, in turns; each says itself how long its frames
 took, without start-up and model loading. Neither encodes: the command's frames are counted and
 dropped, vspipe writes to nowhere.
 """

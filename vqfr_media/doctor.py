@@ -31,7 +31,7 @@ class DoctorCheck:
     verdict: Literal["ok", "missing", "info"]
     """`missing` is something that a user may want and can get."""
     detail: str
-    """What was found, and the way out where something is missing."""
+    """What was found, and the remedy where something is missing."""
 
 
 def examine() -> list[DoctorCheck]:
@@ -96,8 +96,8 @@ def _backend(backend: BuiltBackend) -> DoctorCheck:
         versions = builder.versions()
     except BackendError as error:
         return DoctorCheck(topic, "missing", str(error))
-    told = ", ".join(f"{name} {number}" for name, number in versions.items())
-    return DoctorCheck(topic, "ok", f"{told}, on the {'GPU' if on_gpu else 'CPU'}")
+    text = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return DoctorCheck(topic, "ok", f"{text}, on the {'GPU' if on_gpu else 'CPU'}")
 
 
 def _engines() -> DoctorCheck:
@@ -138,11 +138,11 @@ def _weight(state: weights.WeightStatus) -> DoctorCheck:
             hashed = f"sha256 {(state.sha256 or '')[:HASH_DIGITS]}, not the published file"
         case _:
             hashed = f"sha256 {(state.sha256 or '')[:HASH_DIGITS]}"
-    told = f"{state.state}, {hashed}, {state.licence}, {state.path}"
+    text = f"{state.state}, {hashed}, {state.licence}, {state.path}"
     topic = f"weights {state.name}"
     if state.state not in ("missing", "damaged"):
-        return DoctorCheck(topic, "ok", told)
-    way = f"`vqfr-media weights fetch {state.name}` gets it"
+        return DoctorCheck(topic, "ok", text)
+    remedy = f"`vqfr-media weights fetch {state.name}` gets it"
     if state.file.url is None:
-        way = "install vqfr-media again"
-    return DoctorCheck(topic, "missing", f"{told}; {way}")
+        remedy = "install vqfr-media again"
+    return DoctorCheck(topic, "missing", f"{text}; {remedy}")

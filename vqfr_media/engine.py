@@ -76,7 +76,7 @@ def choose_model(
     offline: bool,
     progress: weights.Progress | None = None,
 ) -> ChosenModel:
-    """Settles which network runs and where its weights are; fetches them where allowed.
+    """Chooses which network runs and where its weights are; fetches them where allowed.
 
     Raises:
         OptionError: `weights` without a model they belong to, or fidelity for a network without it.

@@ -74,7 +74,7 @@ def prepare(
 def choose_detector(
     face: FaceOptions, *, offline: bool, progress: weights.Progress | None = None
 ) -> ChosenDetector:
-    """Settles which detector runs and where its weights are; `auto` fetches nothing.
+    """Chooses which detector runs and where its weights are; `auto` fetches nothing.
 
     Raises:
         InputError: `face.detector_weights` does not exist.

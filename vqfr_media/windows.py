@@ -10,7 +10,7 @@ from threading import Event, Thread
 # Frames that a reader or a worker may be ahead of who comes next. More would only cost memory.
 READ_AHEAD = 4
 
-# A thread that has not begun after so long never will.
+# A thread that has not started after so long never will.
 _START_SECONDS = 5.0
 
 _END = object()

@@ -153,7 +153,7 @@ def rebuild_advice(folder: Path) -> str:
         manifest = read_manifest(folder)
     except EngineFileError:
         command = f"vqfr-media engine build --backend BACKEND -o {shlex.quote(str(folder))}"
-        return f"build it anew with `{command}` (openvino, tensorrt or inductor)"
+        return f"build it again with `{command}` (openvino, tensorrt or inductor)"
     kept = folder.absolute().parent == engines_folder().absolute()
     command = build_command(
         manifest.identity, weights=manifest.weights, output=None if kept else folder

@@ -162,7 +162,7 @@ TACTICS = 5
 def tiles(convolution: Convolution, *, element_bytes: int) -> tuple[Tile, ...]:
     """The `TACTICS` tiles worth trying, largest first; all fit into `MAX_SHARED_BYTES`.
 
-    Samples are taken anew for every tile of outputs, so large tiles are as wide as the outputs;
+    Samples are taken again for every tile of outputs, so large tiles are as wide as the outputs;
     small ones are for images with too few pixels to occupy a GPU. A pipeline hides the time that
     samples take, but its copies pass the first cache by, in which neighbouring samples would be
     found: which is faster only a GPU can tell. float32 runs without tensor cores, which would

@@ -91,8 +91,8 @@ def spec_of(
 def degraded(shared: Path, size: int, count: int) -> Tensor:
     """(count, 3, size, size) faces in [0, 1], damaged with a fixed seed."""
     photographs = Photographs(shared / "data" / "faces" / "val", size=size)
-    poor, _ = validation_pairs(photographs, seed=7, degradation=lite_stage2().degradation)
-    return (poor[:count] / 2 + 0.5).clamp(0, 1)
+    lq, _ = validation_pairs(photographs, seed=7, degradation=lite_stage2().degradation)
+    return (lq[:count] / 2 + 0.5).clamp(0, 1)
 
 
 @torch.inference_mode()

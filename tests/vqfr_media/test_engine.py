@@ -142,7 +142,7 @@ def test_options_that_contradict_each_other_are_refused(cached: Path) -> None:
         ModelOptions(precision="int8")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="openvino runs on the CPU, not on cuda:1"):
         ModelOptions(backend="openvino", device="cuda:1")
-    with pytest.raises(OptionError, match="settled by the engine in somewhere"):
+    with pytest.raises(OptionError, match="fixed by the engine in somewhere"):
         ModelOptions(engine=Path("somewhere"), batch_size=2)
 
 
@@ -205,7 +205,7 @@ def test_auto_on_a_cpu_is_an_engine_that_equals_torch(cached: Path, engines: Pat
     assert (images - crops).abs().max() > 0.01
 
 
-def test_what_is_left_open_is_settled_by_the_device(cached: Path) -> None:
+def test_what_is_left_open_is_decided_by_the_device(cached: Path) -> None:
     chosen = ChosenModel("lite", cached / "lite.safetensors", "asked for")
     cpu, gpu = torch.device("cpu"), torch.device("cuda:1")
     request = request_for(ModelOptions(), "inductor", chosen, cpu)

@@ -139,9 +139,9 @@ def test_a_run_is_resumed_from_what_it_began_with(
     averaged = load_averaged(stage1_run)
     name = next(name for name in averaged if name.endswith("embedding.weight"))
     torch.save({"averaged": averaged | {name: averaged[name] + 1e-6}}, other)
-    with pytest.raises(ValueError, match=r"begun with another --init: weights \w+, now \w+;"):
+    with pytest.raises(ValueError, match=r"started with another --init: weights \w+, now \w+;"):
         go_on(other)
-    with pytest.raises(ValueError, match="begun with another --start-from: weights None"):
+    with pytest.raises(ValueError, match="started with another --start-from: weights None"):
         go_on(moved, start_from=out)
     (tmp_path / "fewer/train").mkdir(parents=True)
     (tmp_path / "fewer/val").symlink_to(drawn_faces / "val")

@@ -214,7 +214,7 @@ def _open(
     recorded = json.loads(record.read_text())
     if recorded["recipe"] != json.loads(json.dumps(asdict(recipe))):
         raise ValueError(
-            f"{out} was begun with another configuration of {recipe.name}, or by another version"
+            f"{out} was started with another configuration of {recipe.name}, or by another version"
         )
     _check_same(out, recorded, described)
     if context.is_main:
@@ -251,7 +251,7 @@ def _check_same(out: Path, recorded: dict[str, Any], now: dict[str, Any]) -> Non
         unknown = name not in recorded or (name == "pictures" and now[name] is None)
         if not unknown and recorded[name] != now[name]:
             raise ValueError(
-                f"{out} was begun with another {flag}: {what} {recorded[name]}, now {now[name]}; "
+                f"{out} was started with another {flag}: {what} {recorded[name]}, now {now[name]}; "
                 "give the same, or another --out"
             )
 
@@ -294,7 +294,7 @@ def run_series(
         data: as for `run`.
         out: folder of run folders.
         vgg: as for `run`.
-        resume: go on with runs that have begun; those that have not, begin.
+        resume: go on with runs that have started; the others start.
         workers: threads that prepare samples.
         context: as for `run`.
     """

@@ -11,7 +11,7 @@ from vqfr_media.cli.console import echo, frame_progress
 
 @dataclass(frozen=True, kw_only=True)
 class DemoCommand:
-    """Make a poor film of a photograph in this package, restore it, and compare with the truth.
+    """Make a degraded film of a photograph in this package, restore it, and compare with the truth.
 
     Needs no network, no GPU and no other file.
     """
@@ -25,7 +25,7 @@ class DemoCommand:
 
 
 def demo(command: DemoCommand) -> int:
-    """Makes a poor film of a photograph, restores it, and says what to look at."""
+    """Makes a degraded film of a photograph, restores it, and says what to look at."""
     from vqfr_media.demo.run import demonstrate
 
     with frame_progress(command.quiet) as (start, step):

@@ -27,7 +27,7 @@ class Demonstration:
     """What was written, and how near it is to the truth."""
 
     degraded: Path
-    """The poor film, H.264."""
+    """The degraded film, H.264."""
     restored: Path
     """The same, restored."""
     side_by_side: Path

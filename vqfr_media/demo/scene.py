@@ -1,4 +1,4 @@
-"""A film of a photograph, known in every frame: a moving camera, and then a poor recording."""
+"""A film of a photograph, known in every frame: a moving camera, and then a degraded recording."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -76,7 +76,7 @@ def face_box(index: int) -> tuple[int, int, int, int]:
 
 
 def recorded(count: int) -> Iterator[Picture]:
-    """The first `count` frames as a poor camera hands them to its encoder: blurred and noisy."""
+    """The first `count` frames as a bad camera hands them to its encoder: blurred and noisy."""
     for index in range(count):
         blurred = cv2.GaussianBlur(truth(index), (0, 0), BLUR_SIGMA).astype(np.float64)
         noise = np.random.default_rng(index).normal(0, NOISE_SIGMA, blurred.shape)

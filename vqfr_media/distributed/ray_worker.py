@@ -206,7 +206,7 @@ class RayWorker:
                 for future in as_completed(running):
                     yield future.result()
             finally:
-                # Segments that have begun are finished and kept; the others are dropped.
+                # Segments that have started are finished and kept; the others are dropped.
                 threads.shutdown(wait=True, cancel_futures=True)
 
     def _restore_whole(self, task: Task) -> Summary:

@@ -51,9 +51,9 @@ def is_cut(previous: Detected, current: Detected) -> bool:
     They are compared by their structure, best over small shifts of the camera, which neither a
     flash nor a fade changes; histograms that differ make the test stricter.
     """
-    said = (previous.frame.cuts[1], current.frame.cuts[0])
-    if True in said or False in said:
-        return True in said
+    marked = (previous.frame.cuts[1], current.frame.cuts[0])
+    if True in marked or False in marked:
+        return True in marked
     one, other = previous.thumbnail, current.thumbnail
     if one.shape != other.shape:
         return True

@@ -1,6 +1,6 @@
 """A long video as segments, each worked by itself into a file: same bits in any order, anywhere.
 
-Between two segments the encoder starts anew, and nothing else: windows reach across the border,
+Between two segments the encoder starts again, and nothing else: windows reach across the border,
 because a segment reads `FrameRadii.total` frames more on both sides than it writes.
 """
 
@@ -167,7 +167,7 @@ def check_encoder(job: Job, extradata: bytes) -> None:
     if extradata != job.extradata:
         raise CodecError(
             f"{job.output}: the encoder on this machine writes another header than the one with "
-            "which the work began; go on where it began, or start anew with another output name"
+            "which the work began; go on where it began, or start again with another output name"
         )
 
 

@@ -116,7 +116,7 @@ class WorkFolder:
                 plan = None if other else _plan_of(values["plan"])
             if plan is None:
                 logger.warning(
-                    "%s: begins anew, what was finished of it is of no use: %s", self._output, why
+                    "%s: begins again, what was finished of it is of no use: %s", self._output, why
                 )
                 self.clear()
             return plan

@@ -142,15 +142,13 @@ class VideoReader:
             yield picture
 
     def _damaged(self, reason: str) -> MediaError:
-        way_out = "copy it again, or repair it with ffmpeg first"
+        advice = "copy it again, or repair it with ffmpeg first"
         if self._last is None:
-            return MediaError(
-                f"{self._path}: damaged, no frame can be decoded: {reason}; {way_out}"
-            )
+            return MediaError(f"{self._path}: damaged, no frame can be decoded: {reason}; {advice}")
         index, pts = self._last
         seconds = float(pts * fraction(self._stream.time_base))
         return MediaError(
-            f"{self._path}: damaged after frame {index} ({seconds:.3f} s): {reason}; {way_out}"
+            f"{self._path}: damaged after frame {index} ({seconds:.3f} s): {reason}; {advice}"
         )
 
     def _frame(self, picture: av.VideoFrame) -> Frame:

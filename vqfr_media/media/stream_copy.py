@@ -72,7 +72,7 @@ def is_cover(stream: Stream) -> bool:
 
 
 def is_chapter_text(stream: Stream) -> bool:
-    """Returns whether this is the hidden track by which MP4 shows chapters, which are made anew.
+    """Returns whether this is the hidden track by which MP4 shows chapters, which are made again.
 
     FFmpeg has read it when it opened the file, and gives out nothing of it. Ask this of a
     container that was just opened, before streams are chosen.

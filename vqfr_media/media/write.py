@@ -127,7 +127,7 @@ class VideoWriter:
             self._mux_all(self._encoder.finish(), self.codec)
             self._copier.copy_until(None, self._output)
             self._close()
-            self._say_what_moved()
+            self._warn_of_moved_times()
 
     def rehearse(self) -> None:
         """Writes a black frame and the first packets of every other stream, and reads them back.
@@ -215,7 +215,7 @@ class VideoWriter:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise self._failure(error, what) from error
 
-    def _say_what_moved(self) -> None:
+    def _warn_of_moved_times(self) -> None:
         self.warnings += self._copier.said()
         moved = self._moved | self._copier.rounded
         if moved:

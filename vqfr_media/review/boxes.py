@@ -55,7 +55,7 @@ class Mark:
 
 
 def draw_frame(frame: Frame, faces: Iterable[tuple[FaceTrack, Appearance]]) -> Picture:
-    """(h, w, 3) RGB: the upright picture of a frame with its faces drawn on it.
+    """Returns (h, w, 3) RGB: the upright picture of a frame with its faces drawn on it.
 
     A dashed box is that of a face that the detector had lost; one that is crossed out is not to be
     restored. Pictures whose longer side is below `READABLE` are enlarged by a whole factor.
@@ -72,7 +72,7 @@ def draw_frame(frame: Frame, faces: Iterable[tuple[FaceTrack, Appearance]]) -> P
 
 
 def draw_marks(picture: Picture, marks: Iterable[Mark], matrix: Matrix23) -> Picture:
-    """A copy of `picture` with faces drawn on it; `matrix` takes display coordinates to its own."""
+    """Returns a copy with faces drawn on it; `matrix` takes display coordinates to its own."""
     drawn = picture.copy()
     thickness = max(1, round(max(picture.shape[:2]) / 640))
     for mark in marks:
@@ -123,7 +123,7 @@ def _line(
 
 
 def _label(picture: Picture, mark: Mark, corner: tuple[int, int], height: float) -> None:
-    """The label on its colour, above the box where there is room, and always in the picture."""
+    """Draws the label on its colour, above the box where there is room, always in the picture."""
     rows, columns = picture.shape[:2]
     width, tall = text_size(mark.label, height)
     margin = max(2, round(height / 5))

@@ -13,7 +13,7 @@ from vqfr_media.media.image import is_image
 from vqfr_media.media.rgb_clip import Picture, write_picture
 from vqfr_media.review.drawn_video import is_picture_file, refuse_video_of_images, write_drawn
 from vqfr_media.review.pairs import Pair, Pairing, common_size, open_pair
-from vqfr_media.review.picture import grid, titled, within
+from vqfr_media.review.picture import fit_within, grid, titled
 from vqfr_media.review.views import LONGEST, Draw, draw_faces, draw_side_by_side, draw_wipe
 from vqfr_media.review.zoom import ZoomPlan, plan_zoom
 
@@ -169,7 +169,7 @@ def _plan(before: Path, after: Path, tracks: Tracks, options: CompareOptions) ->
         larger = common_size(pairing)[0]
         # Compared with the first clip's own size: its display coordinates are those of the tracks.
         first = next(pairing.pairs).before.display_size[0]
-    plan = plan_zoom(tracks, rows=options.rows, enlarged=larger / first)
+    plan = plan_zoom(tracks, rows=options.rows, scale=larger / first)
     if not plan.views:
         raise InputError(
             f"{before}: no face was found to zoom in on; choose another --mode, or a lower --score"
@@ -178,7 +178,7 @@ def _plan(before: Path, after: Path, tracks: Tracks, options: CompareOptions) ->
 
 
 def _moments(before: Path, after: Path, plan: ZoomPlan | None, count: int) -> frozenset[int]:
-    """Numbers of evenly spaced frames; of those that show faces, where faces are zoomed."""
+    """Returns numbers of evenly spaced frames; of those with faces, where faces are zoomed."""
     if is_image(before):
         return frozenset([0])
     if plan is not None:
@@ -207,8 +207,8 @@ def _write_sheet(
         if pair.before.index in wanted:
             picture = draw(pair)
             if len(wanted) > 1:
-                picture = titled(within(picture, _ON_SHEET), f"{pair.seconds:.3f} s")
+                picture = titled(fit_within(picture, _ON_SHEET), f"{pair.seconds:.3f} s")
             tiles.append(picture)
-    sheet = tiles[0] if len(tiles) == 1 else within(grid(tiles), 2 * LONGEST)
+    sheet = tiles[0] if len(tiles) == 1 else fit_within(grid(tiles), 2 * LONGEST)
     write_picture(output, sheet)
     return Comparison(len(tiles), (sheet.shape[1], sheet.shape[0]), tuple(notes))

@@ -9,7 +9,7 @@ from vqfr_media.faces.tracks import Appearance, FaceTrack, Tracks
 from vqfr_media.frames import Frame
 from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.review.boxes import COLOURS, DISABLED
-from vqfr_media.review.picture import BACKGROUND, cut, draw_text, grid, text_size
+from vqfr_media.review.picture import BACKGROUND, crop_square, draw_text, grid, text_size
 
 SIDE = 192
 """Pixels of a crop's side."""
@@ -23,7 +23,7 @@ _SHRINK = 0.8
 
 
 def best_appearance(track: FaceTrack) -> Appearance:
-    """Where the detector was surest of the face; of equals where it is largest."""
+    """Returns where the detector was surest of the face; of equals where it is largest."""
     return max(
         track.appearances,
         key=lambda one: (not one.filled, one.face.score, one.face.size, -one.frame),
@@ -31,32 +31,32 @@ def best_appearance(track: FaceTrack) -> Appearance:
 
 
 def shown_tracks(tracks: Tracks) -> tuple[FaceTrack, ...]:
-    """The tracks that fit on a sheet, in the order of their numbers."""
+    """Returns the tracks that fit on a sheet, in the order of their numbers."""
     longest = sorted(tracks.tracks, key=lambda track: (-len(track.appearances), track.id))[:MOST]
     return tuple(sorted((t for t in longest if t.appearances), key=lambda track: track.id))
 
 
-def aligned_cut(frame: Frame, appearance: Appearance, *, size: int) -> Picture:
-    """(size, size, 3) RGB: the face upright, with a little of its surroundings.
+def aligned_crop(frame: Frame, appearance: Appearance, *, size: int) -> Picture:
+    """Returns (size, size, 3) RGB: the face upright, with a little of its surroundings.
 
     Raises:
         ValueError: the landmarks are none of a face.
     """
     middle = (size - 1) / 2
     shrink = np.array([[_SHRINK, 0, middle * (1 - _SHRINK)], [0, _SHRINK, middle * (1 - _SHRINK)]])
-    return cut(frame, compose(shrink, similarity(appearance.face.landmarks, size)), size)
+    return crop_square(frame, compose(shrink, similarity(appearance.face.landmarks, size)), size)
 
 
 def tile(crop: Picture, track: FaceTrack, shot: int) -> Picture:
-    """The crop in the colour of its track, and what is known of the track in three lines."""
+    """Frames the crop in its track's colour, with what is known of the track in three lines."""
     first, last = track.appearances[0].frame, track.appearances[-1].frame
     count = len(track.appearances)
     score = float(np.mean([one.face.score for one in track.appearances]))
-    wishes = "off" if not track.enabled else ""
+    settings = "off" if not track.enabled else ""
     if track.fidelity is not None:
-        wishes = f"{wishes} fidelity {track.fidelity:g}".strip()
+        settings = f"{settings} fidelity {track.fidelity:g}".strip()
     lines = [
-        f"#{track.id}  shot {shot}  {wishes}",
+        f"#{track.id}  shot {shot}  {settings}",
         f"frames {first}-{last} ({count})",
         f"mean score {score:.2f}",
     ]
@@ -80,11 +80,11 @@ def tile(crop: Picture, track: FaceTrack, shot: int) -> Picture:
 
 
 def contact_sheet(tiles: list[Picture], *, tracks: int) -> Picture:
-    """Tiles in rows; where there are more `tracks` than tiles, a line below says so."""
+    """Puts tiles in rows; where there are more `tracks` than tiles, a line below says so."""
     sheet = grid(tiles)
     if tracks == len(tiles):
         return sheet
     line = np.full((2 * _LINE, sheet.shape[1], 3), BACKGROUND, np.uint8)
-    said = f"the {len(tiles)} longest of {tracks} tracks"
-    draw_text(line, said, (_EDGE + 2, _LINE // 2), height=_LETTERS)
+    text = f"the {len(tiles)} longest of {tracks} tracks"
+    draw_text(line, text, (_EDGE + 2, _LINE // 2), height=_LETTERS)
     return np.vstack([sheet, line])

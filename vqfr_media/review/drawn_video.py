@@ -15,14 +15,14 @@ from vqfr_media.media.image import FORMATS
 from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.media.write import open_writer
 from vqfr_media.options import EncodeOptions
-from vqfr_media.review.picture import even
+from vqfr_media.review.picture import pad_to_even
 
 # Lossy, but far better than what it shows.
 QUALITY = 17.0
 
 
 def is_picture_file(path: Path) -> bool:
-    """Whether the suffix of an output asks for a picture rather than a video."""
+    """Returns whether the suffix of an output asks for a picture rather than a video."""
     return path.suffix.lower() in FORMATS
 
 
@@ -65,8 +65,8 @@ def write_drawn(
 
 
 def _described(info: VideoInfo, picture: Picture) -> VideoInfo:
-    """What is known of the drawn video: the source's times and colours, another picture."""
-    rows, columns, _ = even(picture).shape
+    """Describes the drawn video: the source's times and colours, another picture."""
+    rows, columns, _ = pad_to_even(picture).shape
     matrix: Matrix = "bt709"
     if info.format.family == "yuv" and info.format.matrix in KR_KB:
         matrix = info.format.matrix
@@ -99,7 +99,9 @@ def _converted(
         shape = shape or picture.shape
         if picture.shape != shape:
             raise ValueError(f"expected pictures of {shape}, got {picture.shape}")
-        luma, *chroma = from_rgb(even(picture).astype(np.float32) / np.float32(255), pixel_format)
+        luma, *chroma = from_rgb(
+            pad_to_even(picture).astype(np.float32) / np.float32(255), pixel_format
+        )
         half = (luma.shape[1] // 2, luma.shape[0] // 2)
         # A mean over 2 × 2 samples lies in their centre, as the format says.
         planes = [luma, *(cv2.resize(p, half, interpolation=cv2.INTER_AREA) for p in chroma)]

@@ -37,7 +37,7 @@ class Sum(IntEnum):
 
 
 def no_sums() -> npt.NDArray[np.float64]:
-    """An array of zeros, one for each `Sum`."""
+    """Returns an array of zeros, one for each `Sum`."""
     return np.zeros(len(Sum))
 
 
@@ -68,7 +68,7 @@ class Figures:
 
 
 def figures_of(sums: npt.NDArray[np.float64]) -> Figures:
-    """The figures that follow from sums over at least one face.
+    """Returns the figures that follow from sums over at least one face.
 
     Raises:
         ValueError: no face was added up.
@@ -95,8 +95,8 @@ def figures_of(sums: npt.NDArray[np.float64]) -> Figures:
     )
 
 
-def off_the_line(values: Three[Floats], seconds: Three[float]) -> Floats:
-    """How far the middle one is from the straight line between its neighbours.
+def line_deviation(values: Three[Floats], seconds: Three[float]) -> Floats:
+    """Returns how far the middle one is from the straight line between its neighbours.
 
     Scaled so that independent noise of standard deviation σ gives values of standard deviation σ,
     whatever the times: what goes on evenly, a pan or a fade, gives 0.
@@ -118,12 +118,12 @@ def off_the_line(values: Three[Floats], seconds: Three[float]) -> Floats:
 
 
 def jitter(landmarks: Three[npt.NDArray[np.float64]], seconds: Three[float]) -> float:
-    """How unsteady (5, 2) landmarks are: root mean square of their coordinates off the line."""
-    return float(np.sqrt(np.mean(np.square(off_the_line(landmarks, seconds)))))
+    """Returns the root mean square of (5, 2) landmarks' deviation from the line in time."""
+    return float(np.sqrt(np.mean(np.square(line_deviation(landmarks, seconds)))))
 
 
 def flicker(lumas: Three[npt.NDArray[np.float32]], seconds: Three[float], inner: slice) -> float:
-    """How much an aligned face flickers, in the units of its luma.
+    """Returns how much an aligned face flickers, in the units of its luma.
 
     The neighbours are moved onto the middle one first, by dense inverse search (Kroeger et al.,
     2016) at a quarter of the size, so that motion and a sharper picture count for little, while
@@ -141,14 +141,14 @@ def flicker(lumas: Three[npt.NDArray[np.float32]], seconds: Three[float], inner:
     # Refinement would go down to the pixel, and take noise for motion.
     search.setVariationalRefinementIterations(0)
     moved = [_moved(search, lumas[1], lumas[0]), lumas[1], _moved(search, lumas[1], lumas[2])]
-    rest = off_the_line((moved[0], moved[1], moved[2]), seconds)[inner, inner]
+    rest = line_deviation((moved[0], moved[1], moved[2]), seconds)[inner, inner]
     return _NORMAL * float(np.median(np.abs(rest)))
 
 
 def _moved(
     search: cv2.DISOpticalFlow, here: npt.NDArray[np.float32], other: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """`other`, resampled so that what it shows lies where it is `here`."""
+    """Returns `other`, resampled so that what it shows lies where it is `here`."""
     codes = [np.rint(luma.clip(0, 255)).astype(np.uint8) for luma in (here, other)]
     rows, columns = here.shape
     flow = search.calc(codes[0], codes[1], np.zeros((rows, columns, 2), np.float32))
@@ -163,12 +163,12 @@ def _moved(
 
 
 def detail(luma: Floats) -> float:
-    """Gradient energy: mean |∂²/∂x∂y| by Sobel's operator (3 × 3)."""
+    """Returns gradient energy: mean |∂²/∂x∂y| by Sobel's operator (3 × 3)."""
     return float(np.abs(cv2.Sobel(luma, cv2.CV_32F, 1, 1)).mean())
 
 
 def luma_of(rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(rows, columns) 8-bit levels, not rounded, of (rows, columns, 3) RGB of 0 to 1 (BT.601)."""
+    """Returns (rows, columns) 8-bit levels, not rounded, of RGB of 0 to 1 (BT.601)."""
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) * np.float32(255), np.float32)
 
 
@@ -179,7 +179,7 @@ class FigureSeries:
     """
 
     def __init__(self, capacity: int) -> None:
-        """An empty series.
+        """Makes an empty series.
 
         Raises:
             ValueError: the capacity is odd or less than 2.
@@ -205,5 +205,5 @@ class FigureSeries:
         return total
 
     def figures(self) -> tuple[Figures, ...]:
-        """Those of each stretch in which there is a face, in order."""
+        """Returns those of each stretch in which there is a face, in order."""
         return tuple(figures_of(row) for row in self._sums if row[Sum.FACES])

@@ -38,7 +38,7 @@ def measure(
     options: RestoreOptions,
     *,
     detector: Detector,
-    said: str,
+    detector_description: str,
     tracks: Tracks | None = None,
     chosen: FaceOptions | None = None,
     max_tracks: int = 40,
@@ -52,7 +52,7 @@ def measure(
         restored: the same moments after, at any size.
         options: how faces are found.
         detector: finds the faces in the result, and in the source unless `tracks` has them.
-        said: what `detector` is, for the reader.
+        detector_description: what `detector` is, for the reader.
         tracks: faces of the source.
         chosen: which faces the restoration left alone; None where that is not known.
         max_tracks: tracks of which series and pictures are kept, the longest ones.
@@ -82,7 +82,7 @@ def measure(
             _clip(source, pairing.before, pairing.images),
             _clip(restored, pairing.after, pairing.images),
         )
-    return measuring.finished(*clips, said)
+    return measuring.finished(*clips, detector_description)
 
 
 def _clip(path: Path, info: VideoInfo, image: bool) -> Clip:
@@ -114,20 +114,20 @@ def _followed(
     tracks: Tracks | None,
     chosen: FaceOptions | None,
 ) -> Iterator[_Followed]:
-    """Every moment with its faces; those that were left alone are marked, as far as is known."""
+    """Yields every moment with its faces; those left alone are marked, as far as is known."""
     waiting: dict[int, Pair] = {}
     info = pairing.before
 
-    def befores() -> Iterator[Frame]:
+    def frames_before() -> Iterator[Frame]:
         for pair in pairing.pairs:
             waiting[pair.before.index] = pair
             yield pair.before
 
     found: Iterable[FrameFaces[TrackedFace]]
     if tracks is None:
-        found = follow_faces(befores(), info.frame_rate, detector, options)
+        found = follow_faces(frames_before(), info.frame_rate, detector, options)
     else:
-        found = map(tracks.frame_faces, befores())
+        found = map(tracks.frame_faces, frames_before())
     if chosen is not None:
         windows = sliding(found, frames_within(CHOICE_RADIUS, info.frame_rate))
         found = (choose(window, options=chosen) for window in windows)
@@ -180,8 +180,10 @@ class _Measuring:
             )
         self._ids = ids
 
-    def finished(self, source: Clip, restored: Clip, said: str) -> MeasuredRestoration:
-        """What is known when all moments are counted."""
+    def finished(
+        self, source: Clip, restored: Clip, detector_description: str
+    ) -> MeasuredRestoration:
+        """Returns what is known when all moments are counted."""
         for number in list(self._active):
             self._finish(number)
         return MeasuredRestoration(
@@ -193,11 +195,11 @@ class _Measuring:
             figures=figures_of(self._total) if self._total[Sum.FACES] else None,
             reasons=dict(self._reasons),
             tracks=tuple(sorted(self._done, key=lambda track: (track.first_frame, track.id))),
-            detector=said,
+            detector=detector_description,
         )
 
     def _numbers(self, stage: FrameFaces[TrackedFace]) -> list[int]:
-        """The numbers of the tracks of a frame's faces."""
+        """Returns the numbers of the tracks of a frame's faces."""
         if self._tracks is not None:
             return [track.id for track, _ in self._tracks.faces_of(stage.frame.index)]
         links = [tracked.previous for tracked in stage.faces]
@@ -206,7 +208,7 @@ class _Measuring:
         return ids
 
     def _in_after(self, pair: Pair, faces: Sequence[Face]) -> list[npt.NDArray[np.float64] | None]:
-        """Landmarks of the same faces in the result, in display coordinates of the source."""
+        """Returns the same faces' landmarks in the result, in the source's display coordinates."""
         if not faces:
             return []
         face = self._options.face

@@ -102,7 +102,7 @@ class MeasuredRestoration:
     """What found the faces in both, and why this one."""
 
     def lines(self) -> list[str]:
-        """What a user is told at the end."""
+        """Returns what a user is told at the end."""
         whole = self.figures
         if whole is None:
             return ["no face was found: there is nothing to measure"]
@@ -119,7 +119,7 @@ class MeasuredRestoration:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for `json.dumps`, without pictures."""
+        """Returns plain values for `json.dumps`, without pictures."""
         values = asdict(self)
         for track in values["tracks"]:
             del track["moments"]

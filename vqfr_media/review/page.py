@@ -59,7 +59,7 @@ class PageTrack:
 def render(
     measured: MeasuredRestoration, run: RestoreRun | None, *, notes: Sequence[str] = ()
 ) -> str:
-    """The whole page.
+    """Returns the whole page.
 
     Args:
         measured: what is shown.
@@ -80,7 +80,7 @@ def render(
         clips=[(name, _clip(clip)) for name, clip in
                (("Source", measured.source), ("Result", measured.restored))],
         rows=figure_rows(measured.figures, known=known) if measured.figures is not None else (),
-        reasons=told_reasons(measured.reasons),
+        reasons=reasons_text(measured.reasons),
         known=known,
         timeline=_timeline(measured, shown) if shown and measured.seconds > 0 else None,
         tracks=[_page_track(track, measured.seconds, known) for track in shown],
@@ -93,7 +93,7 @@ def render(
 
 
 def figure_rows(figures: Figures, *, known: bool) -> tuple[FigureRow, ...]:
-    """The figures of one face, or of all, with units and in words.
+    """Returns the figures of one face, or of all, with units and in words.
 
     Args:
         figures: what was measured.
@@ -101,11 +101,14 @@ def figure_rows(figures: Figures, *, known: bool) -> tuple[FigureRow, ...]:
     """
     one, other = figures.jitter_before, figures.jitter_after
     jitter = _verdict(one, other, "steadier", "less steady")
-    calm = _verdict(figures.flicker_before, figures.flicker_after, "calmer", "less calm")
+    flicker = _verdict(figures.flicker_before, figures.flicker_after, "calmer", "less calm")
     return (
         FigureRow("Landmark jitter, px", _number(one), _number(other), jitter),
         FigureRow(
-            "Flicker, levels", _number(figures.flicker_before), _number(figures.flicker_after), calm
+            "Flicker, levels",
+            _number(figures.flicker_before),
+            _number(figures.flicker_after),
+            flicker,
         ),
         FigureRow(
             "Sharpness, × source",
@@ -119,25 +122,25 @@ def figure_rows(figures: Figures, *, known: bool) -> tuple[FigureRow, ...]:
     )
 
 
-def told_reasons[Reason: str](reasons: Mapping[Reason, int]) -> str:
-    """`12 × too small, 3 × disabled`."""
+def reasons_text[Reason: str](reasons: Mapping[Reason, int]) -> str:
+    """Returns `12 × too small, 3 × disabled`."""
     return ", ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items()))
 
 
 def knows_left_alone(measured: MeasuredRestoration, run: RestoreRun | None) -> bool:
-    """Whether it is known of every face whether it was left alone."""
+    """Returns whether it is known of every face whether it was left alone."""
     if measured.reasons:
         return True
     return run is not None and (run.face is not None or not run.skipped)
 
 
 def left_alone(track: MeasuredTrack) -> list[tuple[float, float]]:
-    """Stretches of seconds in which most faces of the track were left alone."""
+    """Returns stretches of seconds in which most faces of the track were left alone."""
     return [(start, end) for start, end, skipped in _stretches(track) if skipped]
 
 
 def _stretches(track: MeasuredTrack) -> list[tuple[float, float, bool]]:
-    """From, to, and whether the face was left alone; neighbours that agree are joined."""
+    """Returns from, to, and whether the face was left alone; equal neighbours are joined."""
     found: list[tuple[float, float, bool]] = []
     ends = [
         (one.seconds + two.seconds) / 2
@@ -155,7 +158,7 @@ def _stretches(track: MeasuredTrack) -> list[tuple[float, float, bool]]:
 def _page_track(track: MeasuredTrack, seconds: float, known: bool) -> PageTrack:
     rows = figure_rows(track.figures, known=known)
     plots = () if len(track.series) < 3 or seconds <= 0 else tuple(_plots(track, rows))
-    return PageTrack(track, rows, told_reasons(track.reasons), plots)
+    return PageTrack(track, rows, reasons_text(track.reasons), plots)
 
 
 def _plots(track: MeasuredTrack, rows: Sequence[FigureRow]) -> Iterable[Plot]:

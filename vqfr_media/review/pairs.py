@@ -36,7 +36,7 @@ class Pair:
     """Since the first clip's first frame."""
 
     def to_after(self) -> npt.NDArray[np.float64]:
-        """(2, 3) affine matrix from display coordinates of `before` to those of `after`."""
+        """Returns (2, 3) affine matrix from display coordinates of `before` to those of `after`."""
         (w0, h0), (w1, h1) = self.before.display_size, self.after.display_size
         x, y = w1 / w0, h1 / h0
         return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
@@ -80,18 +80,18 @@ def open_pair(before: Path, after: Path) -> Iterator[Pairing]:
             readers = [stack.enter_context(open_video(path)) for path in (before, after)]
             infos = readers[0].info, readers[1].info
             frames = [stack.enter_context(prefetch(reader, READ_AHEAD)) for reader in readers]
-            pairs = paired(frames[0], frames[1], infos, (before, after))
+            pairs = pair_frames(frames[0], frames[1], infos, (before, after))
         _check_shapes(infos, (before, after))
         yield Pairing(infos[0], infos[1], pairs, kinds[0])
 
 
-def paired(
+def pair_frames(
     before: Iterable[Frame],
     after: Iterable[Frame],
     infos: tuple[VideoInfo, VideoInfo],
     paths: tuple[Path, Path],
 ) -> Iterator[Pair]:
-    """Frames of the same time, counted from each clip's first frame.
+    """Yields frames of the same time, counted from each clip's first frame.
 
     Containers round times (Matroska to milliseconds), and count from different moments; two frames
     are the same moment where their times differ by less than half the shorter of the two steps from
@@ -108,7 +108,7 @@ def paired(
     for one in before:
         other = next(others, None)
         if other is None:
-            raise _ends(paths[1], paths[0], count, float(seconds[1]), infos[0])
+            raise _ended_early(paths[1], paths[0], count, float(seconds[1]), infos[0])
         starts = starts or (one.pts, other.pts)
         seconds = (
             (one.pts - starts[0]) * infos[0].time_base,
@@ -116,25 +116,25 @@ def paired(
         )
         step = min(seconds[0] - last[0], seconds[1] - last[1])
         if count and 2 * abs(seconds[0] - seconds[1]) >= step:
-            raise _apart(paths, infos, count, (float(seconds[0]), float(seconds[1])))
+            raise _different_times(paths, infos, count, (float(seconds[0]), float(seconds[1])))
         last = seconds
         count += 1
         yield Pair(one, other, float(seconds[0]))
     drift = abs(seconds[0] - seconds[1])
     if drift > max(_DRIFT * seconds[0], _ROUNDING):  # too short for it to have grown further
-        raise _apart(paths, infos, count - 1, (float(seconds[0]), float(seconds[1])))
+        raise _different_times(paths, infos, count - 1, (float(seconds[0]), float(seconds[1])))
     if next(others, None) is not None:
-        raise _ends(paths[0], paths[1], count, float(seconds[0]), infos[1])
+        raise _ended_early(paths[0], paths[1], count, float(seconds[0]), infos[1])
 
 
 def common_size(pairing: Pairing) -> tuple[int, int]:
-    """Columns and rows of the larger of the two upright pictures."""
+    """Returns columns and rows of the larger of the two upright pictures."""
     sizes = [upright_size(display_size(info)) for info in (pairing.before, pairing.after)]
     return max(sizes, key=lambda size: size[0] * size[1])
 
 
 def display_size(info: VideoInfo) -> tuple[float, float]:
-    """Width and height of the upright pictures, in display pixels."""
+    """Returns width and height of the upright pictures, in display pixels."""
     width = info.width * float(info.display.sample_aspect_ratio)
     return (info.height, width) if info.display.quarter_turns % 2 else (width, info.height)
 
@@ -150,7 +150,7 @@ def _check_shapes(infos: tuple[VideoInfo, VideoInfo], paths: tuple[Path, Path]) 
         )
 
 
-def _apart(
+def _different_times(
     paths: tuple[Path, Path],
     infos: tuple[VideoInfo, VideoInfo],
     index: int,
@@ -164,7 +164,9 @@ def _apart(
     )
 
 
-def _ends(short: Path, long: Path, count: int, seconds: float, info: VideoInfo) -> InputError:
+def _ended_early(
+    short: Path, long: Path, count: int, seconds: float, info: VideoInfo
+) -> InputError:
     claim = info.frame_count_from_header
     frames = f" to {claim} frames by its header" if claim is not None and claim > count else ""
     return InputError(

@@ -20,7 +20,7 @@ _LETTER = 22.0
 
 
 def upright(frame: Frame) -> Picture:
-    """(h, w, 3) RGB as a viewer sees it: turned, with square pixels; stored rows keep their pitch.
+    """Returns (h, w, 3) RGB as a viewer sees it: turned, with square pixels, rows as stored.
 
     Samples beyond 8 bits are rounded, transfer and primaries are left as they are.
     """
@@ -31,13 +31,13 @@ def upright(frame: Frame) -> Picture:
 
 
 def upright_size(frame_size: tuple[float, float]) -> tuple[int, int]:
-    """Columns and rows of `upright`, of a frame whose `display_size` this is."""
+    """Returns columns and rows of `upright`, of a frame whose `display_size` this is."""
     width, height = frame_size
     return max(1, round(width)), max(1, round(height))
 
 
-def cut(frame: Frame, matrix: Matrix23, size: int) -> Picture:
-    """(size, size, 3) RGB out of a frame's own planes; only what is needed of them is read.
+def crop_square(frame: Frame, matrix: Matrix23, size: int) -> Picture:
+    """Cuts (size, size, 3) RGB out of a frame's own planes; reads only what it needs of them.
 
     Args:
         frame: the picture.
@@ -51,12 +51,12 @@ def cut(frame: Frame, matrix: Matrix23, size: int) -> Picture:
 
 
 def to_8_bits(rgb: np.typing.NDArray[np.float32]) -> Picture:
-    """RGB of 0 to 1 as 8-bit codes, rounded and clipped."""
+    """Returns RGB of 0 to 1 as 8-bit codes, rounded and clipped."""
     return np.rint(rgb.clip(0, 1) * 255).astype(np.uint8)
 
 
 def resized(picture: Picture, size: tuple[int, int]) -> Picture:
-    """The picture at `size` (columns, rows): a cubic where it grows, means where it shrinks."""
+    """Resizes to `size` (columns, rows): a cubic where it grows, means where it shrinks."""
     columns, rows = size
     if (rows, columns) == picture.shape[:2]:
         return picture
@@ -65,8 +65,8 @@ def resized(picture: Picture, size: tuple[int, int]) -> Picture:
     return cv2.resize(picture, size, interpolation=method).astype(np.uint8, copy=False)
 
 
-def within(picture: Picture, longest: int) -> Picture:
-    """The picture, made smaller where its longer side exceeds `longest`."""
+def fit_within(picture: Picture, longest: int) -> Picture:
+    """Returns the picture, made smaller where its longer side exceeds `longest`."""
     rows, columns = picture.shape[:2]
     scale = longest / max(rows, columns)
     if scale >= 1:
@@ -74,8 +74,8 @@ def within(picture: Picture, longest: int) -> Picture:
     return resized(picture, (max(1, round(columns * scale)), max(1, round(rows * scale))))
 
 
-def even(picture: Picture) -> Picture:
-    """The picture with its last column and row repeated where their number is odd (for 4:2:0)."""
+def pad_to_even(picture: Picture) -> Picture:
+    """Repeats the last column and row where their number is odd (for 4:2:0)."""
     rows, columns = picture.shape[:2]
     if rows % 2 or columns % 2:
         return np.pad(picture, ((0, rows % 2), (0, columns % 2), (0, 0)), mode="edge")
@@ -83,7 +83,7 @@ def even(picture: Picture) -> Picture:
 
 
 def text_size(text: str, height: float) -> tuple[int, int]:
-    """Columns and rows that `draw_text` covers, for capitals about `height` pixels high."""
+    """Returns columns and rows that `draw_text` covers, with capitals `height` pixels high."""
     (width, rows), below = cv2.getTextSize(
         text, cv2.FONT_HERSHEY_SIMPLEX, height / _LETTER, _thickness(height)
     )
@@ -115,12 +115,12 @@ def draw_text(
 
 
 def bar_height(rows: int) -> int:
-    """Rows of the bar above a picture of so many."""
+    """Returns rows of the bar above a picture of so many."""
     return max(_BAR, 2 * round(rows / 40))
 
 
 def titled(picture: Picture, title: str) -> Picture:
-    """The picture under a bar with its name, which is written smaller where it would not fit."""
+    """Puts a bar with its name above a picture, in smaller letters where it would not fit."""
     rows, columns = picture.shape[:2]
     bar = np.full((bar_height(rows), columns, 3), BACKGROUND, np.uint8)
     height = 11.0 * len(bar) / _BAR
@@ -133,7 +133,7 @@ def titled(picture: Picture, title: str) -> Picture:
 
 
 def side_by_side(before: Picture, after: Picture, labels: tuple[str, str]) -> Picture:
-    """Both pictures, of one size, under their names.
+    """Returns both pictures, of one size, under their names.
 
     Raises:
         ValueError: their sizes differ.
@@ -144,7 +144,7 @@ def side_by_side(before: Picture, after: Picture, labels: tuple[str, str]) -> Pi
 
 
 def grid(tiles: Sequence[Picture], *, shape: float = 4 / 3) -> Picture:
-    """Tiles of one size in rows, in order; the sheet is about `shape` times as wide as high.
+    """Returns tiles of one size in rows; the sheet is about `shape` times as wide as high.
 
     Raises:
         ValueError: there are no tiles, or their sizes differ.

@@ -23,7 +23,7 @@ Line = tuple[str, Sequence[float], Sequence[float | None]]
 """A name (before or after), seconds, and a value for each; None is a gap."""
 
 
-def plots_are_here() -> None:
+def check_plots_available() -> None:
     """Raises a BackendError where the plotting library or the template engine is not installed."""
     try:
         import jinja2  # noqa: F401
@@ -43,7 +43,7 @@ def draw_lines(
     baseline: float | None = None,
     shaded: Sequence[tuple[float, float]] = (),
 ) -> str:
-    """An SVG of values over time.
+    """Returns an SVG of values over time.
 
     Args:
         key: unique on the page; names the SVG's parts.
@@ -81,7 +81,7 @@ def draw_lines(
 def draw_spans(
     key: str, rows: Sequence[tuple[str, Sequence[tuple[float, float, bool]]]], *, seconds: float
 ) -> str:
-    """An SVG of when each face is there: a row for each, pale where it was left alone.
+    """Returns an SVG of when each face is there: a row each, pale where it was left alone.
 
     Args:
         key: unique on the page.
@@ -108,7 +108,7 @@ def draw_spans(
 
 @contextmanager
 def _figure(key: str) -> Iterator[tuple["Figure", "Axes"]]:
-    """An empty figure in our style; Matplotlib's own settings are as before afterwards."""
+    """Yields an empty figure in our style; Matplotlib's settings are as before afterwards."""
     from matplotlib import rc_context, rcdefaults, rcParams
     from matplotlib.figure import Figure
 
@@ -132,7 +132,7 @@ def _figure(key: str) -> Iterator[tuple["Figure", "Axes"]]:
 
 
 def _svg(figure: "Figure") -> str:
-    """The figure as an SVG element without anything that a page does not need."""
+    """Returns the figure as an SVG element without anything that a page does not need."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     text = file.getvalue()

@@ -13,7 +13,7 @@ from vqfr_media.media.image import is_image, read_image
 from vqfr_media.media.read import open_video
 from vqfr_media.media.rgb_clip import Picture, write_picture
 from vqfr_media.review.boxes import draw_frame
-from vqfr_media.review.contact_sheet import SIDE, aligned_cut, best_appearance, contact_sheet, tile
+from vqfr_media.review.contact_sheet import SIDE, aligned_crop, best_appearance, contact_sheet, tile
 from vqfr_media.review.contact_sheet import shown_tracks as tracks_on_sheet
 from vqfr_media.review.drawn_video import is_picture_file, refuse_video_of_images, write_drawn
 from vqfr_media.summary import counted
@@ -111,7 +111,7 @@ def write_preview(
 
 
 def _tiles(frames: Iterator[Frame], shown: tuple[FaceTrack, ...], tracks: Tracks) -> list[Picture]:
-    """One tile a track, in the order of `shown`; reads no further than the last one needs."""
+    """Makes a tile a track, in the order of `shown`; reads no further than the last one needs."""
     wanted: dict[int, list[FaceTrack]] = {}
     for track in shown:
         wanted.setdefault(best_appearance(track).frame, []).append(track)
@@ -120,7 +120,7 @@ def _tiles(frames: Iterator[Frame], shown: tuple[FaceTrack, ...], tracks: Tracks
     for frame in frames:
         count = frame.index + 1
         for track in wanted.get(frame.index, []):
-            crop = aligned_cut(frame, best_appearance(track), size=SIDE)
+            crop = aligned_crop(frame, best_appearance(track), size=SIDE)
             shot = bisect_right(tracks.shots, frame.index) - 1
             made[track.id] = tile(crop, track, max(0, shot))
         if len(made) == len(shown):

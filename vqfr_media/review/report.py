@@ -14,7 +14,7 @@ from vqfr_media.prepare import choose_detector, load_detector
 from vqfr_media.review.measure import measure
 from vqfr_media.review.measurement import MeasuredRestoration
 from vqfr_media.review.page import render
-from vqfr_media.review.plots import plots_are_here
+from vqfr_media.review.plots import check_plots_available
 from vqfr_media.review.restore_run import RestoreRun, read_restore_run
 
 FORMAT = "vqfr-media figures"
@@ -58,7 +58,7 @@ def write_report(
     """
     from vqfr_media.backends.torch_engine import resolve_device
 
-    plots_are_here()
+    check_plots_available()
     options = options or RestoreOptions()
     if not 0 <= max_tracks <= 1000:
         raise OptionError(f"max_tracks must be between 0 and 1000, got {max_tracks}")
@@ -71,7 +71,7 @@ def write_report(
         else:
             notes.append(
                 f"The restoration was given the tracks in {run.tracks}, which are not there now, "
-                "so the faces were looked for anew. Give them with --tracks."
+                "so the faces were looked for again. Give them with --tracks."
             )
     known = None if tracks is None else read_tracks(tracks)
     options = _as_restored(options, run)
@@ -90,7 +90,9 @@ def write_report(
         restored,
         options,
         detector=detector,
-        said=found if tracks is None else f"{tracks.name}, and in the result by {found}",
+        detector_description=found
+        if tracks is None
+        else f"{tracks.name}, and in the result by {found}",
         tracks=known,
         chosen=None if run is None else run.face,
         max_tracks=max_tracks,
@@ -107,7 +109,7 @@ def write_report(
 def _contradictions(
     source: Path, restored: Path, tracks: Path | None, run: RestoreRun
 ) -> list[str]:
-    """In what the restoration's own report is of something else; by names, since files move."""
+    """Says in what the restoration's report is of other files; by names, since files move."""
     notes = []
     there = [Path(run.facts[name]).name for name in ("Source", "Result") if name in run.facts]
     if there and there != [source.name, restored.name][: len(there)]:
@@ -137,22 +139,22 @@ def _check_places(output: Path, figures: Path | None, inputs: tuple[Path | None,
 
 
 def _as_restored(options: RestoreOptions, run: RestoreRun | None) -> RestoreOptions:
-    """The options, with what was left at its default set to what the restoration had."""
+    """Returns the options, with what was left at its default set to what the restoration had."""
     if run is None or run.face is None:
         return options
-    plain = RestoreOptions()
+    defaults = RestoreOptions()
     face, temporal = options.face, options.temporal
     names = ["score", "proxy"]
-    if face.detector == plain.face.detector and face.detector_weights is None:
+    if face.detector == defaults.face.detector and face.detector_weights is None:
         names += ["detector", "detector_weights"]
-    settled = {
+    from_run = {
         name: getattr(run.face, name)
         for name in names
-        if getattr(face, name) == getattr(plain.face, name)
+        if getattr(face, name) == getattr(defaults.face, name)
     }
-    if run.max_gap is not None and temporal.max_gap == plain.temporal.max_gap:
+    if run.max_gap is not None and temporal.max_gap == defaults.temporal.max_gap:
         temporal = replace(temporal, max_gap=run.max_gap)
-    return replace(options, face=replace(face, **settled), temporal=temporal)
+    return replace(options, face=replace(face, **from_run), temporal=temporal)
 
 
 def _write(path: Path, text: str) -> None:

@@ -74,7 +74,7 @@ def read_restore_run(path: Path) -> RestoreRun:
     return RestoreRun(
         detector=str(values.get("detector", "")),
         facts=_facts(values),
-        options={name: _told(value) for name, value in flattened(options).items()},
+        options={name: _text(value) for name, value in flattened(options).items()},
         versions={name: str(value) for name, value in (values.get("versions") or {}).items()},
         skipped={str(reason): int(count) for reason, count in values["skipped"].items()},
         warnings=tuple(str(warning) for warning in values.get("warnings") or ()),
@@ -90,8 +90,8 @@ def _facts(values: Mapping[str, Any]) -> dict[str, str]:
         value = values.get(key)
         if value in (None, ""):
             continue
-        told = f"{value:.1f}" if isinstance(value, float) else str(value)
-        facts[name] = f"{told} ({values[why]})" if why and values.get(why) else told
+        text = f"{value:.1f}" if isinstance(value, float) else str(value)
+        facts[name] = f"{text} ({values[why]})" if why and values.get(why) else text
     return facts
 
 
@@ -117,5 +117,5 @@ def _max_gap(values: object, path: Path) -> float | None:
     return float(gap)
 
 
-def _told(value: object) -> str:
+def _text(value: object) -> str:
     return "–" if value is None else str(value)

@@ -107,7 +107,7 @@ class TrackAccumulator:
             self._add_changes(self._window)
 
     def finished(self) -> MeasuredTrack:
-        """What is known of the track; its pictures are encoded now.
+        """Returns what is known of the track; its pictures are encoded now.
 
         Raises:
             ValueError: there was no sighting.

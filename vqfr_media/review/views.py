@@ -12,15 +12,15 @@ from vqfr_media.review.pairs import Pair
 from vqfr_media.review.picture import (
     BACKGROUND,
     bar_height,
-    cut,
+    crop_square,
     draw_text,
-    even,
+    fit_within,
+    pad_to_even,
     resized,
     side_by_side,
     text_size,
     titled,
     upright,
-    within,
 )
 from vqfr_media.review.zoom import ZoomPlan
 
@@ -32,11 +32,11 @@ LONGEST = 4096
 
 
 def draw_side_by_side(size: tuple[int, int], labels: tuple[str, str]) -> Draw:
-    """Both pictures at `size` (columns, rows), the first on the left, under their names."""
+    """Returns what draws both pictures at `size` (columns, rows), beside each other."""
 
     def draw(pair: Pair) -> Picture:
         before, after = (resized(upright(f), size) for f in (pair.before, pair.after))
-        return even(within(side_by_side(before, after, labels), LONGEST))
+        return pad_to_even(fit_within(side_by_side(before, after, labels), LONGEST))
 
     return draw
 
@@ -48,7 +48,7 @@ def draw_wipe(
     divider: float | None,
     sweep_seconds: float,
 ) -> Draw:
-    """One picture at `size` (columns, rows): the first clip left of a divider, the second right.
+    """Returns what draws one picture: the first clip left of a divider, the second right of it.
 
     Args:
         size: columns and rows.
@@ -59,16 +59,16 @@ def draw_wipe(
 
     def draw(pair: Pair) -> Picture:
         before, after = (
-            within(resized(upright(f), size), LONGEST) for f in (pair.before, pair.after)
+            fit_within(resized(upright(f), size), LONGEST) for f in (pair.before, pair.after)
         )
         share = wipe_share(pair.seconds, sweep_seconds) if divider is None else divider
-        return even(wipe(before, after, share, labels))
+        return pad_to_even(wipe(before, after, share, labels))
 
     return draw
 
 
 def draw_faces(plan: ZoomPlan, labels: tuple[str, str]) -> Draw:
-    """Each face of a moment in a row of its own, before and after, cut out at the same place."""
+    """Returns what draws each face in a row, before and after, cut out at the same place."""
     tile = plan.tile
     width = 2 * tile
 
@@ -77,25 +77,25 @@ def draw_faces(plan: ZoomPlan, labels: tuple[str, str]) -> Draw:
         for view in plan.views.get(pair.before.index, ()):
             matrix = view.matrix(tile)
             row = sheet[view.slot * tile : (view.slot + 1) * tile]
-            row[:, :tile] = cut(pair.before, matrix, tile)
-            row[:, tile:] = cut(pair.after, compose(matrix, invert(pair.to_after())), tile)
-            _tag(row, f"#{view.track}", left=True, height=tile / 22)
+            row[:, :tile] = crop_square(pair.before, matrix, tile)
+            row[:, tile:] = crop_square(pair.after, compose(matrix, invert(pair.to_after())), tile)
+            _draw_label(row, f"#{view.track}", left=True, height=tile / 22)
         bar = np.hstack(
             [titled(np.zeros((tile, tile, 3), np.uint8), label)[: bar_height(tile)]
              for label in labels]
         )  # fmt: skip
-        return even(within(np.vstack([bar, sheet]), LONGEST))
+        return pad_to_even(fit_within(np.vstack([bar, sheet]), LONGEST))
 
     return draw
 
 
 def wipe_share(seconds: float, period: float) -> float:
-    """Where a moving divider is: from the middle to the right, to the left and back, evenly."""
+    """Returns where a moving divider is: from the middle to the right, the left and back."""
     return 1 - abs(2 * ((seconds / period + 0.25) % 1) - 1)
 
 
 def wipe(before: Picture, after: Picture, share: float, labels: tuple[str, str]) -> Picture:
-    """`before` left of the divider at `share` of the width, `after` right of it.
+    """Returns `before` left of the divider at `share` of the width, `after` right of it.
 
     Raises:
         ValueError: their sizes differ, or `share` is not between 0 and 1.
@@ -113,7 +113,7 @@ def wipe(before: Picture, after: Picture, share: float, labels: tuple[str, str])
         (labels[1], picture[:, column:], False),
     ):
         if text_size(label, height)[0] + 2 * height < part.shape[1]:
-            _tag(part, label, left=left, height=height)
+            _draw_label(part, label, left=left, height=height)
     if 0 < column < columns:
         half = max(1, math.ceil(columns / 1000))
         picture[:, max(0, column - 2 * half) : column + 2 * half] = BACKGROUND
@@ -121,7 +121,7 @@ def wipe(before: Picture, after: Picture, share: float, labels: tuple[str, str])
     return np.ascontiguousarray(picture)
 
 
-def _tag(picture: Picture, text: str, *, left: bool, height: float) -> None:
+def _draw_label(picture: Picture, text: str, *, left: bool, height: float) -> None:
     """Writes a name into an upper corner, on a dark ground."""
     width, rows = text_size(text, height)
     margin = max(2, round(height / 3))

@@ -1,4 +1,4 @@
-"""Where a zoom on each face looks: calm windows, and a place on the screen for each track."""
+"""What a zoom on each face shows: smoothed windows, and a place on the screen for each track."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,7 +32,7 @@ class View:
     """Its side, in display pixels."""
 
     def matrix(self, tile: int) -> Matrix23:
-        """(2, 3) from display coordinates to those of a tile of this side."""
+        """Returns (2, 3) from display coordinates to those of a tile of this side."""
         scale = tile / self.side
         # Corners fall on corners: the middle of the tile is at (tile - 1) / 2.
         shift = [(tile - 1) / 2 - scale * value for value in self.centre]
@@ -53,13 +53,13 @@ class ZoomPlan:
     """Tracks for which there was no row."""
 
 
-def plan_zoom(tracks: Tracks, *, rows: int, enlarged: float = 1.0) -> ZoomPlan:
+def plan_zoom(tracks: Tracks, *, rows: int, scale: float = 1.0) -> ZoomPlan:
     """Gives every track a row for as long as it is there; the most seen faces come first.
 
     Args:
         tracks: of the clip.
         rows: how many there may be at most.
-        enlarged: how much larger the largest clip is than the one the tracks are of.
+        scale: how much larger the largest clip is than the one the tracks are of.
 
     Raises:
         ValueError: rows is less than 1.
@@ -86,7 +86,7 @@ def plan_zoom(tracks: Tracks, *, rows: int, enlarged: float = 1.0) -> ZoomPlan:
             for frame, centre, side in _windows(track, tracks.source.frame_rate):
                 views.setdefault(frame, []).append(View(track.id, slots[track.id], centre, side))
     sides = [view.side for frame in views.values() for view in frame]
-    wanted = float(np.median(sides)) * enlarged if sides else _SMALLEST
+    wanted = float(np.median(sides)) * scale if sides else _SMALLEST
     return ZoomPlan(
         {frame: tuple(found) for frame, found in views.items()},
         max(slots.values(), default=-1) + 1,
@@ -102,22 +102,22 @@ def _weight(track: FaceTrack) -> float:
 def _windows(
     track: FaceTrack, frame_rate: Fraction
 ) -> list[tuple[int, tuple[float, float], float]]:
-    """Frame, centre and side of the window in every frame of the track."""
+    """Returns frame, centre and side of the window in every frame of the track."""
     frames = np.array([one.frame for one in track.appearances])
     centres = np.array([one.face.box.reshape(2, 2).mean(axis=0) for one in track.appearances])
     sizes = np.array([one.face.size for one in track.appearances])
-    calm = _smoothed(frames, centres, _PLACE_SIGMA * float(frame_rate))
+    smoothed = _smoothed(frames, centres, _PLACE_SIGMA * float(frame_rate))
     sides = MARGIN * _smoothed(frames, sizes[:, None], _SIZE_SIGMA * float(frame_rate))[:, 0]
     return [
         (int(frame), (float(x), float(y)), max(float(side), 1.0))
-        for frame, (x, y), side in zip(frames, calm, sides, strict=True)
+        for frame, (x, y), side in zip(frames, smoothed, sides, strict=True)
     ]
 
 
 def _smoothed(
     frames: npt.NDArray[np.int64], values: npt.NDArray[np.float64], sigma: float
 ) -> npt.NDArray[np.float64]:
-    """(N, C) `values` (N, C) at `frames`, each read off a line fitted under a Gaussian around it.
+    """Returns `values` (N, C), each read off a line fitted under a Gaussian around it.
 
     In the middle that is the Gaussian mean, and at the ends it does not lag behind a face that
     moves. Frames that are missing count for nothing.

@@ -93,7 +93,7 @@ def _selector(
             write(restorer.blend(frame_faces), frame_faces.frame, target)
         if canvas is not own:
             copy_props(own, target)
-        _say(target, frame_faces)
+        _write_props(target, frame_faces)
         return target
 
     trim, calls = _trimmer(), itertools.count(1)
@@ -113,7 +113,7 @@ def _colour(frame: vs.VideoFrame) -> dict[str, Any]:
     return {name: frame.props[name] for name in COLOUR_PROPS if name in frame.props}
 
 
-def _say(target: vs.VideoFrame, frame_faces: FrameFaces[RestoredFace]) -> None:
+def _write_props(target: vs.VideoFrame, frame_faces: FrameFaces[RestoredFace]) -> None:
     """Writes what was done to a frame into its properties."""
     reasons = Counter(skipped.reason for skipped in frame_faces.skipped)
     target.props[FACES] = len(frame_faces.faces) + len(frame_faces.skipped)

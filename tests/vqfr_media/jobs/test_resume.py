@@ -215,7 +215,7 @@ def test_other_options_begin_anew_and_say_so(
     resumed: list[int] = []
     restore(film.source, output, options, resumed=resumed)
     assert resumed == []
-    assert f"{output}: begins anew" in caplog.text
+    assert f"{output}: begins again" in caplog.text
     assert says in caplog.text
     restore(film.source, tmp_path / "a.mp4", options)
     assert digest(output) == digest(tmp_path / "a.mp4")

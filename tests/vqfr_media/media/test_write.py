@@ -44,7 +44,7 @@ def read_all(path: Path) -> tuple[VideoInfo, list[Frame]]:
 
 
 def facts(path: Path) -> dict[str, object]:
-    """What is known of the file and of its streams, without what every muxer writes anew."""
+    """What is known of the file and of its streams, without what every muxer writes again."""
     with av.open(str(path)) as container:
         return {
             "metadata": {

@@ -50,8 +50,8 @@ def all_faces(shared: Path) -> Tensor:
     """(24, 3, 256, 256) degraded photographs in [-1, 1]."""
     recipe = lite_stage2()
     photographs = Photographs(shared / "data/faces/val", size=recipe.network.image_size)
-    poor, _ = validation_pairs(photographs, seed=0, degradation=recipe.degradation)
-    return poor
+    lq, _ = validation_pairs(photographs, seed=0, degradation=recipe.degradation)
+    return lq
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ def test_faces_get_rows_and_the_most_seen_come_first(folder: Path) -> None:
     matrix = view.matrix(320)
     np.testing.assert_allclose(matrix @ [150, 100, 1], [159.5, 159.5])
     assert plan_zoom(tracks, rows=4).slots == 3
-    assert plan_zoom(tracks, rows=4, enlarged=100.0).tile == 512
+    assert plan_zoom(tracks, rows=4, scale=100.0).tile == 512
     with pytest.raises(ValueError, match="rows"):
         plan_zoom(tracks, rows=0)
     # Where no face is, its row is dark.

@@ -14,9 +14,9 @@ from vqfr_media.review.figures import (
     figures_of,
     flicker,
     jitter,
+    line_deviation,
     luma_of,
     no_sums,
-    off_the_line,
 )
 
 EVENLY = (0.0, 0.04, 0.08)
@@ -49,7 +49,7 @@ def test_what_goes_on_evenly_is_no_unrest(seconds: tuple[float, float, float]) -
 @pytest.mark.parametrize("seconds", [EVENLY, (0.0, 0.01, 0.09)])
 def test_noise_gives_its_own_standard_deviation(seconds: tuple[float, float, float]) -> None:
     noise = random().normal(0, 0.7, (3, 200_000))
-    rest = off_the_line((noise[0], noise[1], noise[2]), seconds)
+    rest = line_deviation((noise[0], noise[1], noise[2]), seconds)
     assert float(rest.std()) == pytest.approx(0.7, rel=0.01)
     triples = random().normal(0, 0.7, (3000, 3, 5, 2))
     found = [jitter((a, b, c), seconds) for a, b, c in triples]
@@ -67,7 +67,7 @@ def test_a_point_that_goes_to_and_fro() -> None:
 def test_times_must_increase() -> None:
     for seconds in ((0.0, 0.0, 1.0), (0.0, 2.0, 1.0)):
         with pytest.raises(ValueError, match="increase"):
-            off_the_line((face(), face(), face()), seconds)
+            line_deviation((face(), face(), face()), seconds)
 
 
 def test_a_still_picture_does_not_flicker() -> None:
@@ -102,7 +102,7 @@ def test_motion_is_no_flicker_however_sharp_the_picture(pixels: float) -> None:
         ).astype(np.float32)
 
     lumas = (moved(0), moved(pixels), moved(0.4 * pixels))
-    uncompensated = NORMAL * float(np.median(np.abs(off_the_line(lumas, EVENLY)[INNER, INNER])))
+    uncompensated = NORMAL * float(np.median(np.abs(line_deviation(lumas, EVENLY)[INNER, INNER])))
     assert flicker(lumas, EVENLY, INNER) < 0.35
     assert uncompensated > 3 * flicker(lumas, EVENLY, INNER)
 
@@ -110,7 +110,7 @@ def test_motion_is_no_flicker_however_sharp_the_picture(pixels: float) -> None:
 def test_what_passes_in_front_is_hardly_any_flicker() -> None:
     hidden = face()
     hidden[:, 100:160] = 10
-    rest = off_the_line((face(), hidden, face()), EVENLY)[INNER, INNER]
+    rest = line_deviation((face(), hidden, face()), EVENLY)[INNER, INNER]
     assert float(np.sqrt(np.mean(rest**2))) > 20
     assert flicker((face(), hidden, face()), EVENLY, INNER) < 1
 

@@ -45,7 +45,9 @@ def against(still: Path, tmp_path: Path) -> Callable[..., MeasuredRestoration]:
 
 
 def measured(one: Path, other: Path, **rest: Any) -> MeasuredRestoration:
-    return measure(one, other, RestoreOptions(), detector=MarkerDetector(), said="it", **rest)
+    return measure(
+        one, other, RestoreOptions(), detector=MarkerDetector(), detector_description="it", **rest
+    )
 
 
 def test_a_still_clip_against_itself(against: Callable[..., MeasuredRestoration]) -> None:

@@ -10,15 +10,15 @@ from vqfr_media.frames import Display, Frame, PixelFormat
 from vqfr_media.review.picture import (
     BACKGROUND,
     bar_height,
-    cut,
-    even,
+    crop_square,
+    fit_within,
     grid,
+    pad_to_even,
     resized,
     side_by_side,
     titled,
     upright,
     upright_size,
-    within,
 )
 
 
@@ -50,23 +50,25 @@ def test_ten_bits_are_rounded_to_eight() -> None:
 def test_a_cut_at_whole_pixels_is_the_picture() -> None:
     picture = disc()
     matrix = np.array([[1.0, 0, -100], [0, 1, -50]])
-    np.testing.assert_array_equal(cut(frame_of(picture), matrix, 64), picture[50:114, 100:164])
+    np.testing.assert_array_equal(
+        crop_square(frame_of(picture), matrix, 64), picture[50:114, 100:164]
+    )
 
 
 def test_a_cut_of_a_turned_frame_is_upright() -> None:
     frame = frame_of(disc(), display=Display(quarter_turns=1))
     matrix = np.array([[1.0, 0, -40], [0, 1, -120]])
-    np.testing.assert_array_equal(cut(frame, matrix, 48), upright(frame)[120:168, 40:88])
+    np.testing.assert_array_equal(crop_square(frame, matrix, 48), upright(frame)[120:168, 40:88])
 
 
 def test_sizes() -> None:
     picture = disc()
-    assert within(picture, 320) is picture
-    assert within(picture, 160).shape == (96, 160, 3)
-    odd = even(picture[:191, :319])
+    assert fit_within(picture, 320) is picture
+    assert fit_within(picture, 160).shape == (96, 160, 3)
+    odd = pad_to_even(picture[:191, :319])
     assert odd.shape == (192, 320, 3)
     np.testing.assert_array_equal(odd[191, :319], picture[190, :319])
-    assert even(picture) is picture
+    assert pad_to_even(picture) is picture
 
 
 def test_names_are_above_the_picture() -> None:

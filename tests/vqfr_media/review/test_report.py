@@ -20,7 +20,7 @@ from vqfr_media.options import RestoreOptions
 from vqfr_media.review.figures import Figures
 from vqfr_media.review.measure import measure
 from vqfr_media.review.measurement import MeasuredRestoration
-from vqfr_media.review.page import figure_rows, left_alone, render, told_reasons
+from vqfr_media.review.page import figure_rows, left_alone, reasons_text, render
 from vqfr_media.review.plots import draw_lines, draw_spans
 from vqfr_media.review.report import write_report
 from vqfr_media.review.restore_run import RestoreRun, read_restore_run
@@ -178,7 +178,9 @@ def a_run(path: Path, **changes: Any) -> RestoreRun:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> MeasuredRestoration:
     clip = write_pictures(tmp_path_factory.mktemp("plain") / "clip.mkv", [disc()] * 5)
-    return measure(clip, clip, RestoreOptions(), detector=MarkerDetector(), said="it")
+    return measure(
+        clip, clip, RestoreOptions(), detector=MarkerDetector(), detector_description="it"
+    )
 
 
 def test_an_old_report_without_options(plain: MeasuredRestoration, tmp_path: Path) -> None:
@@ -284,7 +286,7 @@ def test_verdicts() -> None:
     assert (rows["Flicker, levels"].after, rows["Flicker, levels"].verdict) == ("–", "")
     assert rows["Sharpness, × source"].after == "–"
     assert rows["Left alone, %"].after == "–"
-    assert told_reasons({"too small": 3, "disabled": 1}) == "1 × disabled, 3 × too small"
+    assert reasons_text({"too small": 3, "disabled": 1}) == "1 × disabled, 3 × too small"
 
 
 def test_stretches_that_were_left_alone(plain: MeasuredRestoration) -> None:

@@ -10,7 +10,7 @@ from vqfr_training.detector.portraits import Portrait
 
 
 def add_accessories(portrait: Portrait, generator: np.random.Generator) -> Portrait:
-    """Returns the portrait cut out anew, perhaps with glasses, a cap, a beard, a mask.
+    """Returns the portrait cut out again, perhaps with glasses, a cap, a beard, a mask.
 
     Another mouth.
     """

@@ -16,7 +16,7 @@ def relight(patch: Picture, generator: np.random.Generator) -> Picture:
     curve = (curve - 0.5) * contrast + 0.5 + shift
     table = np.clip(curve[:, None] * gains * 255, 0, 255).astype(np.uint8)
     lit = cv2.LUT(patch, np.ascontiguousarray(table[None]))
-    if generator.random() < 0.15:  # poor or rich colour
+    if generator.random() < 0.15:  # little or much colour
         grey = _grey(np.asarray(lit, np.uint8))
         part = generator.uniform(-0.3, 0.9)
         lit = cv2.addWeighted(lit, 1 - part, grey, part, 0)
