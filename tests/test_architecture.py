@@ -11,15 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import ROOT
-
-# Each import package and the folder that holds it.
-PACKAGES = {
-    "vqfr_media": ROOT / "vqfr_media",
-    "vqfr_engines": ROOT / "engines" / "vqfr_engines",
-    "vqfr_deform_conv": ROOT / "plugins" / "vqfr_deform_conv",
-    "vqfr_training": ROOT / "training" / "vqfr_training",
-}
+from tests.paths import PACKAGES, ROOT
 
 # What each package may import of the others, everything below a name included.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
