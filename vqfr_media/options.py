@@ -39,10 +39,10 @@ class FaceOptions:
     max_face: float = 100_000.0
     """Largest face that is restored, in display pixels."""
     score: float = 0.8
-    """Lowest detector score of a face; weaker ones count where a neighbouring frame vouches."""
+    """Lowest detector score of a face; weaker ones count if a neighbouring frame confirms them."""
     detector: DetectorChoice = "auto"
     """RetinaFace with the weights in this package (bundled), or with facexlib's: mobilenet is as
-    fast, resnet50 finds more. auto takes facexlib's mobilenet where it is already, else bundled."""
+    fast, resnet50 finds more. auto takes mobilenet where its weights are here, else bundled."""
     detector_weights: Path | None = None
     """File with the weights for detector mobilenet or resnet50 (auto: mobilenet)."""
     proxy: int = 640
@@ -99,7 +99,7 @@ class ModelOptions:
     precision: PrecisionChoice = "auto"
     """Arithmetic of an engine; auto is float32 on a CPU and float16 on a GPU."""
     engine: Path | None = None
-    """Directory of an engine made by `vqfr-media engine build`, not to find or build one."""
+    """Directory of an engine from `vqfr-media engine build`; by default one is found or built."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     batch_size: int | None = None
@@ -177,8 +177,8 @@ class RestoreOptions:
     strict: bool = False
     """Makes a face that is left alone, because it is too small or too large, an error."""
     segment_seconds: float | None = None
-    """Long videos are worked, and kept until the end, in pieces of so many seconds, so that the
-    same command goes on where it was stopped; by default about 20, 0 works all in one go."""
+    """Long videos are restored in segments of so many seconds, kept until the end, so that the same
+    command goes on where it was stopped; by default about 20, 0 restores all in one go."""
     offline: bool = False
     """Never fetches weights from the network."""
 

@@ -22,7 +22,7 @@ class RestoreCommand:
     """File to write, whose suffix chooses the container, or the folder for the outputs of several
     inputs. An existing file is replaced at the end."""
     options: RestoreOptions = field(default_factory=RestoreOptions)
-    """How the whole is done."""
+    """How the restoration is done."""
     report: Path | None = None
     """Also write what was done, with every track and skipped face, as JSON to this file."""
     quiet: bool = False

@@ -22,10 +22,10 @@ class DetectionOptions:
     """How faces are found."""
 
     score: float = FaceOptions.score
-    """Lowest detector score of a face; weaker ones count where a neighbouring frame vouches."""
+    """Lowest detector score of a face; weaker ones count if a neighbouring frame confirms them."""
     detector: DetectorChoice = FaceOptions.detector
     """RetinaFace with the weights in this package (bundled), or with facexlib's: mobilenet is as
-    fast, resnet50 finds more. auto takes facexlib's mobilenet where it is already, else bundled."""
+    fast, resnet50 finds more. auto takes mobilenet where its weights are here, else bundled."""
     detector_weights: Path | None = None
     """File with the weights for detector mobilenet or resnet50 (auto: mobilenet)."""
     proxy: int = FaceOptions.proxy

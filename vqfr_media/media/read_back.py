@@ -13,7 +13,7 @@ from vqfr_media.media.input_container import reason_of
 from vqfr_media.media.output_container import READABLE
 from vqfr_media.media.stream_copy import is_cover
 
-# Of these, each packet comes back as one. Sound may be cut anew, and subtitles get fillers.
+# Of these, each packet comes back as one. Sound may be cut again, and subtitles get fillers.
 _COUNTED = {"video", "data"}
 
 

@@ -152,13 +152,13 @@ def cannot_hold(
             return True
         return try_stream(other, name, packets.get(other.index, ())).refusal is None
 
-    good = [
+    suitable = [
         suffix
         for name, suffix in _ADVISED.items()
         if name != format_name and all(holds(name, other) for other in others)
     ]
-    way_out = f"use {' or '.join(good)}, or " if good else "no other holds all the streams: "
+    advice = f"use {' or '.join(suitable)}, or " if suitable else "no other holds all the streams: "
     return CodecError(
-        f"{format_name} cannot hold {label(stream)}: {reason}; {way_out}leave such streams out "
+        f"{format_name} cannot hold {label(stream)}: {reason}; {advice}leave such streams out "
         "with --drop-unsupported-streams"
     )

@@ -237,7 +237,7 @@ class VideoWriter:
         return refusal(self._path, error, f"written as {self._name} with {what}")
 
     def _to_copy(self, inputs: InputContainer, video: Stream) -> list[Stream]:
-        """Returns the streams that are copied: all but what is made anew or has no meaning."""
+        """Returns the streams that are copied: all but what is made again or has no meaning."""
         streams = []
         for stream in inputs.streams:
             if stream_copy.is_menu(stream):
