@@ -288,7 +288,9 @@ def _relative(
 ) -> npt.NDArray[np.float64]:
     """Distances as shares of the faces' size; out of every reach where the scale is 0."""
     scale = np.broadcast_to(scale, distance.shape)
-    return np.divide(distance, scale, out=np.full(distance.shape, np.inf), where=scale > 0)
+    shares = np.full(distance.shape, np.inf)
+    np.divide(distance, scale, out=shares, where=scale > 0)
+    return shares
 
 
 def _distance(

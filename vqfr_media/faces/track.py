@@ -102,7 +102,8 @@ def track(window: Window[Detected], *, score: float, max_gap: int) -> FrameFaces
     at = centre - first
     faces = _complete(frames, pts, links, at, score=score, max_gap=max_gap)
     before = _complete(frames, pts, links, at - 1, score=score, max_gap=max_gap) if at > 0 else []
-    positions = {found.key: position for position, found in enumerate(before)}
+    # No face of the frame before has the key None, which says that there was none.
+    positions: dict[object, int] = {found.key: place for place, found in enumerate(before)}
     return FrameFaces(
         items[centre].frame,
         tuple(
