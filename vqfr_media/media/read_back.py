@@ -78,8 +78,8 @@ def _missing(back: InputContainer, promise: Promise) -> str:
     for kind in dict.fromkeys(kind for kind, _, _ in promise.streams):
         found = [s for s in streams if s.type == kind and s not in attached]
         wanted = [entry for entry in promise.streams if entry[0] == kind]
-        if said := _missing_of_kind(kind, wanted, found, counts):
-            return said
+        if missing := _missing_of_kind(kind, wanted, found, counts):
+            return missing
     return ""
 
 

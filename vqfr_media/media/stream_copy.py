@@ -173,7 +173,7 @@ class StreamCopier:
             if not is_cover(stream := self._source.streams[index]) and stream.type != "attachment"
         ]
 
-    def said(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Returns what a user must know of the streams, in sentences."""
         return [
             f"{label(self._source.streams[index])}: "

@@ -31,7 +31,7 @@ Packets = Mapping[int, Sequence[AnyPacket]]
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a container said to a stream."""
+    """What came of offering a stream to a container."""
 
     refusal: str | None
     """Why it cannot hold the stream; None if it can."""

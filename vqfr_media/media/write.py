@@ -216,7 +216,7 @@ class VideoWriter:
             raise self._failure(error, what) from error
 
     def _warn_of_moved_times(self) -> None:
-        self.warnings += self._copier.said()
+        self.warnings += self._copier.warnings()
         moved = self._moved | self._copier.rounded
         if moved:
             names = [name for kind, name in _MOVED.items() if kind in moved]
