@@ -30,7 +30,11 @@ from vqfr_media.values import (
     SkipReason,
     TrackedFace,
 )
+from vqfr_media.weak_memo import WeakMemo
 from vqfr_media.windows import Window
+
+# What `is_cut` said, by the later frame and then the earlier one.
+CutMemo = WeakMemo[Detected, WeakMemo[Detected, bool]]
 
 # Thumbnails are compared at every shift up to these shares of their width and height: a pan of a
 # tenth of the picture between two frames is no cut.
@@ -75,7 +79,9 @@ def is_cut(previous: Detected, current: Detected) -> bool:
     return correlation < low + (high - low) * difference
 
 
-def track(window: Window[Detected], *, score: float, max_gap: int) -> FrameFaces[TrackedFace]:
+def track(
+    window: Window[Detected], *, score: float, max_gap: int, known_cuts: CutMemo | None = None
+) -> FrameFaces[TrackedFace]:
     """Completes the faces of the centre frame from its neighbours and links them backwards.
 
     Args:
@@ -83,6 +89,7 @@ def track(window: Window[Detected], *, score: float, max_gap: int) -> FrameFaces
         score: Faces from this score on count by themselves. Weaker ones count where their track has
             such a face at most `max_gap` frames away.
         max_gap: A face that is missing in at most this many frames on end is filled in there.
+        known_cuts: Spares overlapping windows from looking for the same cuts; changes no result.
 
     Returns:
         Faces ordered by place; `previous` is a position among the faces that this function returns
@@ -94,7 +101,8 @@ def track(window: Window[Detected], *, score: float, max_gap: int) -> FrameFaces
     if max_gap < 0:
         raise ValueError(f"max_gap must not be negative, got {max_gap}")
     items, centre = window.items, window.centre
-    first, last = _shot(items, centre, track_radius(max_gap))
+    known = CutMemo() if known_cuts is None else known_cuts
+    first, last = _shot(items, centre, track_radius(max_gap), known)
     shot = items[first : last + 1]
     frames = [_ordered(item.faces) for item in shot]
     pts = [item.frame.pts for item in shot]
@@ -213,12 +221,17 @@ class _Found:
         return isinstance(self.key, Gap)
 
 
-def _shot(items: Sequence[Detected], centre: int, radius: int) -> tuple[int, int]:
+def _shot(items: Sequence[Detected], centre: int, radius: int, known: CutMemo) -> tuple[int, int]:
     """First and last item within `radius` that belong to the centre's shot."""
+
+    def begins(at: int) -> bool:
+        before, here = items[at - 1], items[at]
+        return known.get(here, WeakMemo).get(before, lambda: is_cut(before, here))
+
     first = last = centre
-    while first > max(0, centre - radius) and not is_cut(items[first - 1], items[first]):
+    while first > max(0, centre - radius) and not begins(first):
         first -= 1
-    while last < min(len(items) - 1, centre + radius) and not is_cut(items[last], items[last + 1]):
+    while last < min(len(items) - 1, centre + radius) and not begins(last + 1):
         last += 1
     return first, last
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vqfr_media.faces.detect import Detector, detect
-from vqfr_media.faces.track import track
+from vqfr_media.faces.track import CutMemo, track
 from vqfr_media.faces.tracks import Tracks, TracksSource, collect
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media.image import is_image, read_image
@@ -88,12 +88,13 @@ def follow_faces(
     """Yields what `Restorer.detect` and `track` give, without an engine; holds a window."""
     face = options.face
     gap = frames_in_gap(options.temporal.max_gap, frame_rate)
+    known_cuts = CutMemo()
 
     def detect_one(frame: Frame) -> Detected:
         return detect(frame, detector, proxy=face.proxy, score=face.score)
 
     def follow(window: Window[Detected]) -> FrameFaces[TrackedFace]:
-        return track(window, score=face.score, max_gap=gap)
+        return track(window, score=face.score, max_gap=gap, known_cuts=known_cuts)
 
     return map(follow, sliding(map(detect_one, frames), gap + 1))
 

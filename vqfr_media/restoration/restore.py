@@ -5,7 +5,7 @@ resumed job) calls the same methods and gets the same bits.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -18,10 +18,11 @@ from vqfr_media.errors import EngineError, OptionError, SkippedFaceError
 from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend, match_colour, soft_mask
 from vqfr_media.faces.detect import Detector, detect
-from vqfr_media.faces.track import choose, track
+from vqfr_media.faces.track import CutMemo, choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
 from vqfr_media.options import DEFAULT_FIDELITY, RestoreOptions
+from vqfr_media.restoration.likeness import Likeness
 from vqfr_media.restoration.radii import FrameRadii, frames_in_gap
 from vqfr_media.restoration.resize import enlarged, upscale
 from vqfr_media.restoration.smoothing import smooth_landmarks, smooth_latents, smooth_pixels
@@ -39,7 +40,10 @@ from vqfr_media.windows import Window
 
 @dataclass(frozen=True)
 class Restorer:
-    """Everything that the stages of one restoration need; holds no state of its own."""
+    """Everything that the stages of one restoration need.
+
+    What it keeps of frames, as long as others keep them, spares work and changes no bit.
+    """
 
     engine: Engine
     """Runs the network; one thread at a time."""
@@ -53,6 +57,10 @@ class Restorer:
     """Frames per second, for turning radii in seconds into frames."""
     tracks: Tracks | None = None
     """Faces found before; `tracks.frame_faces` takes the place of `detect` and `track`."""
+    likeness: Likeness = field(default_factory=Likeness, compare=False, repr=False)
+    """Compares the inputs of faces, each pair once for all windows."""
+    known_cuts: CutMemo = field(default_factory=CutMemo, compare=False, repr=False)
+    """Which neighbouring frames were compared, once for all windows."""
 
     def __post_init__(self) -> None:
         if self.tracks and self.tracks.sets_fidelity and not self.engine.spec.has_fidelity:
@@ -81,6 +89,7 @@ class Restorer:
             window,
             score=self.options.face.score,
             max_gap=frames_in_gap(self.options.temporal.max_gap, self.frame_rate),
+            known_cuts=self.known_cuts,
         )
 
     def choose(self, window: Window[FrameFaces[TrackedFace]]) -> FrameFaces[TrackedFace]:
@@ -143,7 +152,10 @@ class Restorer:
         """Averages the latents over the window."""
         frame_faces = window.items[window.centre]
         latents = smooth_latents(
-            window, radius=self.options.temporal.latent_radius, time_base=self.time_base
+            window,
+            radius=self.options.temporal.latent_radius,
+            time_base=self.time_base,
+            likeness=self.likeness,
         )
         faces = tuple(
             EncodedFace(face.aligned, latent)
@@ -188,7 +200,10 @@ class Restorer:
         """Averages the restored pixels over the window where the input did not move."""
         frame_faces = window.items[window.centre]
         images = smooth_pixels(
-            window, radius=self.options.temporal.pixel_radius, time_base=self.time_base
+            window,
+            radius=self.options.temporal.pixel_radius,
+            time_base=self.time_base,
+            likeness=self.likeness,
         )
         faces = tuple(
             RestoredFace(face.aligned, image)

@@ -13,15 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vqfr_media.faces.track import follow
-from vqfr_media.values import AlignedFace, EncodedFace, FrameFaces, RestoredFace, TrackedFace
+from vqfr_media.restoration.likeness import Likeness
+from vqfr_media.values import EncodedFace, FrameFaces, RestoredFace, TrackedFace
 from vqfr_media.windows import Window
-
-# How far two aligned inputs may differ, as a share of the full range, before one stops speaking
-# for the other. Compression noise that the blur below leaves is about 0.01; a blink is above 0.1.
-DIFFERENCE_SIGMA = 0.035
-# Inputs are compared after a blur of this share of the crop's side: noise is averaged out, while
-# an eyelid (about 0.03 of the side) still shows.
-BLUR = 0.012
 
 
 def _seconds[F: (TrackedFace, EncodedFace, RestoredFace)](
@@ -81,33 +75,12 @@ def smooth_landmarks(
     return smoothed
 
 
-def _guide(aligned: AlignedFace) -> npt.NDArray[np.float32]:
-    """Blurs the input to (S/2, S/2, 3): what two neighbours are compared by."""
-    size = aligned.crop.shape[0]
-    half = cv2.resize(aligned.crop, (size // 2, size // 2), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.GaussianBlur(half, (0, 0), BLUR * size / 2), dtype=np.float32)
-
-
-def _similarity(
-    one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Returns (S/2, S/2) weights: 1 where two guides agree, 0 where something moved.
-
-    The ghosting guard: beyond three times `DIFFERENCE_SIGMA` a neighbour has no weight at all. The
-    difference is spread over its surroundings first, as far as the softening afterwards reaches, so
-    that nothing leaks into what moved.
-    """
-    difference = np.abs(one - other).max(axis=2)
-    reach = max(1, round(2 * BLUR * one.shape[0]))
-    kernel = (2 * reach + 1, 2 * reach + 1)
-    difference = cv2.dilate(difference, np.ones(kernel, np.uint8))
-    weight = np.exp(-0.5 * (difference / DIFFERENCE_SIGMA) ** 2)
-    weight[difference > 3 * DIFFERENCE_SIGMA] = 0
-    return np.asarray(cv2.GaussianBlur(weight, kernel, reach / 2), dtype=np.float32)
-
-
 def smooth_latents(
-    window: Window[FrameFaces[EncodedFace]], *, radius: float, time_base: Fraction
+    window: Window[FrameFaces[EncodedFace]],
+    *,
+    radius: float,
+    time_base: Fraction,
+    likeness: Likeness | None = None,
 ) -> list[npt.NDArray[np.float32]]:
     """Averages the latents of the centre frame's faces over the window, before the look-up.
 
@@ -118,6 +91,7 @@ def smooth_latents(
         window: Encoded frames around the centre.
         radius: Seconds, three sigmas of the Gaussian; 0 returns the latents as they are.
         time_base: Seconds per unit of pts.
+        likeness: What compares the inputs; by default nothing is kept for other windows.
 
     Returns:
         One (C, h, w) array per face of the centre frame.
@@ -126,9 +100,9 @@ def smooth_latents(
     if radius <= 0:
         return [face.latent for face in items[centre].faces]
     seconds = _seconds(items, centre, time_base)
+    likeness = Likeness() if likeness is None else likeness
     smoothed = []
     for index, own in enumerate(items[centre].faces):
-        guide = _guide(own.aligned)
         rows, columns = own.latent.shape[1:]
         total = own.latent.astype(np.float64)
         weights = np.ones((rows, columns))
@@ -136,7 +110,7 @@ def smooth_latents(
             if at == centre or abs(seconds[at]) > radius:
                 continue
             other = items[at].faces[face]
-            similarity = _similarity(guide, _guide(other.aligned))
+            similarity = likeness.between(own.aligned, other.aligned)
             cells = cv2.resize(similarity, (columns, rows), interpolation=cv2.INTER_AREA)
             weight = _gauss(seconds[at], radius) * cells.astype(np.float64)
             total += weight * other.latent
@@ -146,7 +120,11 @@ def smooth_latents(
 
 
 def smooth_pixels(
-    window: Window[FrameFaces[RestoredFace]], *, radius: float, time_base: Fraction
+    window: Window[FrameFaces[RestoredFace]],
+    *,
+    radius: float,
+    time_base: Fraction,
+    likeness: Likeness | None = None,
 ) -> list[npt.NDArray[np.float32]]:
     """Averages the restored images of the centre frame's faces where the input did not move.
 
@@ -157,6 +135,7 @@ def smooth_pixels(
         window: Restored frames around the centre.
         radius: Seconds, three sigmas of the Gaussian; 0 returns the images as they are.
         time_base: Seconds per unit of pts.
+        likeness: What compares the inputs; by default nothing is kept for other windows.
 
     Returns:
         One (S, S, 3) RGB array in 0 to 1 per face of the centre frame.
@@ -165,20 +144,26 @@ def smooth_pixels(
     if radius <= 0:
         return [face.image for face in items[centre].faces]
     seconds = _seconds(items, centre, time_base)
+    likeness = Likeness() if likeness is None else likeness
     smoothed = []
     for index, own in enumerate(items[centre].faces):
         size = own.image.shape[0]
-        guide = _guide(own.aligned)
         total = own.image.copy()
         weights = np.ones((size, size), np.float32)
         for at, face in follow(window, index):
             if at == centre or abs(seconds[at]) > radius:
                 continue
             other = items[at].faces[face]
-            similarity = _similarity(guide, _guide(other.aligned))
-            weight = cv2.resize(similarity, (size, size), interpolation=cv2.INTER_LINEAR)
-            weight = weight * np.float32(_gauss(seconds[at], radius))
-            total += weight[..., None] * other.image
+            similarity = likeness.between(own.aligned, other.aligned)
+            resized = cv2.resize(similarity, (size, size), interpolation=cv2.INTER_LINEAR)
+            weight = np.asarray(resized * np.float32(_gauss(seconds[at], radius)), np.float32)
+            total += _on_all_channels(weight) * other.image
             weights += weight
-        smoothed.append(total / weights[..., None])
+        total /= _on_all_channels(weights)
+        smoothed.append(total)
     return smoothed
+
+
+def _on_all_channels(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Returns (H, W) as (H, W, 3) in memory: broadcasting, NumPy's loops are three values long."""
+    return np.asarray(cv2.merge((plane, plane, plane)), dtype=np.float32)

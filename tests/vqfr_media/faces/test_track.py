@@ -9,6 +9,7 @@ import pytest
 
 from vqfr_media.faces.linking import link
 from vqfr_media.faces.track import (
+    CutMemo,
     choose,
     follow,
     is_cut,
@@ -18,6 +19,7 @@ from vqfr_media.faces.track import (
 from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.options import FaceOptions
 from vqfr_media.values import Detected, Face, FrameFaces, SkipReason, TrackedFace
+from vqfr_media.weak_memo import WeakMemo
 from vqfr_media.windows import Window, sliding, window_at
 
 GREY = PixelFormat(family="gray")
@@ -254,6 +256,22 @@ def test_cuts_between_all_pairs_of_scenes() -> None:
     for one in range(5):
         for other in range(5):
             assert compare(scene(one), scene(other)) == (one != other)
+
+
+def test_cuts_that_overlapping_windows_share_are_looked_for_once() -> None:
+    shots = clip([[]] * 12, shots=[i // 4 for i in range(12)])
+    known = CutMemo()
+    found = [track(w, score=0.8, max_gap=2, known_cuts=known) for w in sliding(shots, 5)]
+    alone = [track(w, score=0.8, max_gap=2) for w in sliding(shots, 5)]
+    assert [one.new_shot for one in found] == [one.new_shot for one in alone]
+    assert [i for i, one in enumerate(found) if one.new_shot] == [0, 4, 8]
+    assert len(known) == 11  # every frame but the first was compared with the one before
+    said = {known.get(shots[i], WeakMemo).get(shots[i - 1], never) for i in range(1, 12)}
+    assert said == {True, False}
+
+
+def never() -> bool:
+    raise AssertionError("this pair was compared before")
 
 
 def test_pans_flashes_noise_and_motion_are_no_cuts() -> None:
