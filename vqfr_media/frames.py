@@ -198,6 +198,11 @@ class StreamTags:
     """None where the stream has none."""
     display_matrix: tuple[int, ...] | None = None
     """Nine integers as MP4 has them (16.16, last column 2.30); None where the stream has none."""
+    mastering_display: tuple[int, ...] | None = None
+    """HDR10: x and y of red, green, blue and white in 1/50000, then the least and the most
+    luminance in 1/10000 cd/m²."""
+    content_light: tuple[int, int] | None = None
+    """HDR10: the brightest sample, and the brightest frame's mean, in cd/m²."""
     alpha: bool = False
     """Whether the frames have a plane of alpha."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import av
 
 from vqfr_media.errors import CodecError, OptionError
-from vqfr_media.frames import PixelFormat, VideoInfo
+from vqfr_media.frames import PixelFormat, StreamTags, VideoInfo
 from vqfr_media.media.formats import names_for
 from vqfr_media.options import EncodeOptions
 
@@ -15,6 +15,7 @@ AUTOMATIC = ("libx264", "libx264rgb", "libx265", "ffv1")
 AUTOMATIC_ALPHA = ("ffv1",)
 # FFmpeg decodes grey H.264 as 4:2:0, so grey would not come back as grey.
 AUTOMATIC_GRAY = ("libx265", "ffv1")
+AUTOMATIC_DEEP_HEVC = ("libx265", "libx264", "ffv1")
 # WebM holds nothing of the above. FFmpeg's own decoder would lose the alpha in it.
 AUTOMATIC_WEBM = ("libvpx-vp9",)
 
@@ -76,6 +77,7 @@ def choose_codec(
     size: tuple[int, int],
     container: str,
     takes: Callable[[str], bool],
+    source_codec: str = "",
 ) -> tuple[str, str]:
     """Chooses the encoder and its pixel format; depth and subsampling are never changed.
 
@@ -85,6 +87,7 @@ def choose_codec(
         size: columns and rows of the output.
         container: FFmpeg's name of the muxer.
         takes: whether the container holds what the encoder of this name makes.
+        source_codec: FFmpeg's name of the source's codec.
 
     Raises:
         CodecError: no encoder, or not the one asked for, takes the format in this container.
@@ -110,6 +113,9 @@ def choose_codec(
     gray = info.format.family == "gray"
     candidates: tuple[str, ...]
     candidates = AUTOMATIC_ALPHA if alpha else AUTOMATIC_GRAY if gray else AUTOMATIC
+    if source_codec == "hevc" and info.format.bits > 8 and not (gray or alpha):
+        # Hardly any player decodes H.264 in ten bits, and this one decodes HEVC.
+        candidates = AUTOMATIC_DEEP_HEVC
     if container == "webm" and not alpha:
         candidates += AUTOMATIC_WEBM
     able = {
@@ -122,9 +128,12 @@ def choose_codec(
         if takes(name) and (name != "ffv1" or container in _ARCHIVAL):
             return name, form
     if able:
+        x, y = info.format.subsampling
+        odd = bool(size[0] % (1 << x) or size[1] % (1 << y))
+        what = "its alpha" if alpha else "an odd size" if odd else "its depth or subsampling"
         raise CodecError(
-            f"{container} cannot hold {wanted} at {size[0]}×{size[1]} without loss of depth or "
-            f"subsampling: that needs {' or '.join(able)}; use .mkv"
+            f"{container} cannot hold {wanted} at {size[0]}×{size[1]} without loss: for {what} it "
+            f"needs {' or '.join(able)}; use .mkv"
         )
     raise CodecError(
         f"no encoder here takes {wanted} at {size[0]}×{size[1]} as it is; convert the source to "
@@ -172,6 +181,17 @@ def encoder_options(
             _check_quality(name, options.quality, 1, 31)
         result |= {"flags": "+qscale", "global_quality": str(round(options.quality * 118))}
     return result
+
+
+def light_parameters(tags: StreamTags) -> str:
+    """Returns x265's parameters for HDR10's static metadata, to be put behind others."""
+    text = ""
+    if tags.mastering_display is not None:
+        rx, ry, gx, gy, bx, by, wx, wy, low, high = tags.mastering_display
+        text += f":master-display=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({high},{low})"
+    if tags.content_light is not None:
+        text += f":max-cll={tags.content_light[0]},{tags.content_light[1]}"
+    return text
 
 
 def _check_quality(name: str, quality: float, low: float, high: float) -> None:

@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from vqfr_media.errors import CodecError, OptionError
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media import stream_copy
-from vqfr_media.media.codecs import choose_codec, encoder_options
+from vqfr_media.media.codecs import choose_codec, encoder_options, light_parameters
 from vqfr_media.media.formats import pack
 from vqfr_media.media.input_container import (
     AnyPacket,
@@ -33,7 +33,7 @@ from vqfr_media.media.output_container import (
 from vqfr_media.options import EncodeOptions
 
 # Facts about the source's bytes rather than about its content.
-_STALE = ("encoder", "DURATION", "BPS", "NUMBER_OF_", "_STATISTICS_")
+_STALE = ("ENCODER", "ALPHA_MODE", "DURATION", "BPS", "NUMBER_OF_", "_STATISTICS_")
 # Codecs whose own bytes say how wide a pixel is. PyAV cannot have it written by Matroska.
 _WITH_PIXEL_SHAPE = {"h264", "hevc", "mpeg4", "mjpeg"}
 # 16.16 fixed point, the last column 2.30.
@@ -69,8 +69,14 @@ def add_encoder(
         size=size,
         container=container,
         takes=lambda name: takes_encoder(output, name),
+        source_codec=video.codec_context.name,
     )
     settings = encoder_options(codec, options, repeatable=threads is not None)
+    if tags.mastering_display or tags.content_light:
+        if codec == "libx265":
+            settings["x265-params"] += light_parameters(tags)
+        else:
+            warnings.append(f"{codec} drops HDR10's mastering display and content light levels")
     stream = output.add_stream(codec, rate=info.frame_rate, options=settings)
     if not isinstance(stream, VideoStream):
         raise CodecError(f"{codec} is not a video encoder")
@@ -117,7 +123,11 @@ def add_encoder(
     if codec == "libx265" and mov:
         context.codec_tag = "hvc1"  # Apple's players know no other
     stream.metadata.update(
-        {k: v for k, v in stream_copy.stream_metadata(video).items() if not k.startswith(_STALE)}
+        {
+            k: v
+            for k, v in stream_copy.stream_metadata(video).items()
+            if not k.upper().startswith(_STALE)
+        }
     )
     stream.disposition = video.disposition
     _start(codec, context, base, options)

@@ -23,6 +23,8 @@ type AnyPacket = Packet[Any]
 
 # FFmpeg shows text files as films of scrolling letters.
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
+# MP4's brands of still pictures.
+_PHOTOGRAPHS = {"heic", "heix", "heim", "heis", "mif1", "avif"}
 _PICTURES = Disposition.attached_pic | Disposition.timed_thumbnails
 # FFmpeg's AVFMT_TS_DISCONT: transport and program streams, whose clock starts and jumps anywhere.
 _RUNNING_CLOCK = 0x0200
@@ -61,20 +63,33 @@ def open_container(path: Path) -> InputContainer:
     try:
         missing = missing_bytes(path)
         if missing:
-            raise MediaError(
-                f"{path}: truncated, {missing} bytes are missing at its end; copy it again, or "
-                f"save what is left with `ffmpeg -i {path.name} -c copy repaired.mkv`"
-            )
+            raise _truncated(path, missing)
         # Without the prefix, a colon in a name makes FFmpeg look for a protocol.
         container = av.open(f"file:{path}", "r")
     except MediaError:
         raise
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(f"{path}: not a video that can be read: {reason_of(error)}") from error
+    if container.metadata.get("major_brand") in _PHOTOGRAPHS:
+        container.close()
+        raise MediaError(f"{path}: HEIC and AVIF images are not supported; convert it to PNG first")
     if container.format.name in _TEXT_FORMATS:
         container.close()
         raise MediaError(f"{path}: not a video but text")
     return container
+
+
+def _truncated(path: Path, missing: int) -> MediaError:
+    start = f"{path}: truncated, {missing} bytes are missing at its end"
+    try:
+        av.open(f"file:{path}", "r").close()
+    except (av.FFmpegError, OSError, ValueError):
+        # In MP4 the index often comes last.
+        return MediaError(f"{start}, and what says where its frames are; copy it again")
+    return MediaError(
+        f"{start}; copy it again, or save what is left with `ffmpeg -i {path.name} -c copy "
+        "repaired.mkv`"
+    )
 
 
 def find_stream(container: InputContainer, path: Path) -> VideoStream:

@@ -10,11 +10,13 @@ from typing import Self
 import av
 import numpy as np
 from av.container import InputContainer
+from av.rational import AVRational
 from av.video.stream import VideoStream
 
 from vqfr_media.errors import MediaError
 from vqfr_media.frames import Display, Frame, PixelFormat, StreamTags, VideoInfo
 from vqfr_media.media.colour import resolve_format
+from vqfr_media.media.decoder import BestTimes, decoder_of, light_of
 from vqfr_media.media.formats import Layout, find_layout, unpack
 from vqfr_media.media.input_container import (
     AnyPacket,
@@ -39,6 +41,10 @@ class VideoReader:
         self._container = container
         self._stream = stream
         stream.thread_type = "AUTO"
+        self._decoder = decoder_of(stream)
+        self._shape: AVRational | None = None  # of a sample, as the pictures themselves say
+        # AVI counts pictures only, and FFmpeg makes their times up: some of them wrongly.
+        self._best = BestTimes() if container.format.name == "avi" else None
         self._from: int | None = None  # pts of the key frame that was gone to
         self._pictures = self._decode(container.demux(stream))
         self._last: tuple[int, int] | None = None  # index and pts of the last frame
@@ -91,9 +97,12 @@ class VideoReader:
             picture = self._first
             self._first = None
             while picture is not None:
-                frame = self._frame(picture)
+                following, failure = self._next_in_avi()
+                frame = self._frame(picture, following)
                 yield frame, bool(picture.key_frame) and picture.pts == frame.pts
-                picture = next(self._pictures, None)
+                if failure is not None:
+                    raise failure
+                picture = next(self._pictures, None) if self._best is None else following
         finally:
             self.close()
 
@@ -115,6 +124,13 @@ class VideoReader:
         self._first = next(self._pictures, None)
         return self._first is not None and self._first.pts == pts
 
+    def _next_in_avi(self) -> tuple[av.VideoFrame | None, MediaError | None]:
+        """Returns the next picture, or why there is none; nothing where no time depends on it."""
+        try:
+            return (None if self._best is None else next(self._pictures, None)), None
+        except MediaError as error:
+            return None, error
+
     def _decode(self, packets: Iterator[AnyPacket]) -> Generator[av.VideoFrame]:
         """Yields decoded pictures; every failure below becomes a MediaError here."""
         num_packets = 0
@@ -123,10 +139,10 @@ class VideoReader:
                 if packet.is_corrupt and not has_running_clock(self._container):
                     # Only part of it could be read: give out what the decoder still holds. In a
                     # transport stream this may be a mere splice, which the decoder must judge.
-                    yield from self._checked(self._stream.decode(None))
+                    yield from self._checked(self._decoder.decode(None))
                     raise self._damaged("a packet is incomplete")
                 num_packets += packet.size > 0
-                yield from self._checked(packet.decode())
+                yield from self._checked(self._decoder.decode(packet))
         except (av.FFmpegError, OSError) as error:
             raise self._damaged(reason_of(error)) from error
         claimed = matroska_frame_count(self._stream)
@@ -137,6 +153,15 @@ class VideoReader:
         for picture in pictures:
             if self._from is not None and picture.pts is not None and picture.pts < self._from:
                 continue  # shown before the key frame, made of pictures that were not read
+            shape = self._decoder.sample_aspect_ratio
+            if shape and shape.num > 0 < shape.den:
+                if self._shape is not None and shape != self._shape:
+                    raise MediaError(
+                        f"{self._path}: its pixels change from {_ratio(self._shape)} to "
+                        f"{_ratio(shape)} (width : height) at frame {self._last_index + 1}, "
+                        "as between 4:3 and 16:9; split it there with ffmpeg first"
+                    )
+                self._shape = shape
             if picture.is_corrupt:
                 raise self._damaged("the decoder had to guess parts of the next frame")
             yield picture
@@ -151,7 +176,7 @@ class VideoReader:
             f"{self._path}: damaged after frame {index} ({seconds:.3f} s): {reason}; {advice}"
         )
 
-    def _frame(self, picture: av.VideoFrame) -> Frame:
+    def _frame(self, picture: av.VideoFrame, following: av.VideoFrame | None) -> Frame:
         info = self.info
         is_now = (picture.width, picture.height, picture.format.name)
         was = (info.width, info.height, self._name)
@@ -163,7 +188,7 @@ class VideoReader:
             )
         frame = Frame(
             index=self._last_index + 1,
-            pts=self._time_of(picture),
+            pts=self._time_of(picture, following),
             planes=unpack(picture, self._layout, self._path),
             format=info.format,
             display=info.display,
@@ -177,11 +202,14 @@ class VideoReader:
     def _last_index(self) -> int:
         return -1 if self._last is None else self._last[0]
 
-    def _time_of(self, picture: av.VideoFrame) -> int:
+    def _time_of(self, picture: av.VideoFrame, following: av.VideoFrame | None) -> int:
+        times = [picture.pts, picture.dts]
+        if self._best is not None:
+            times.insert(0, self._best.choose(picture, following))
         if self._last is None:
-            return next((t for t in (picture.pts, picture.dts) if t is not None), 0)
+            return next((t for t in times if t is not None), 0)
         last = self._last[1]
-        for time in (picture.pts, picture.dts):
+        for time in times:
             if time is not None and time > last:
                 return time
         step = self._last_duration or round(1 / (self.info.frame_rate * self.info.time_base))
@@ -204,6 +232,7 @@ class VideoReader:
             sample_aspect_ratio=sar,
             display_matrix=matrix,
             alpha=len(layout.places) > (1 if layout.family == "gray" else 3),
+            **light_of(picture),
         )
         return VideoInfo(
             width=picture.width,
@@ -219,6 +248,10 @@ class VideoReader:
             duration_seconds_from_header=_duration(self._container, stream),
             tags=tags,
         )
+
+
+def _ratio(value: AVRational) -> str:
+    return f"{value.num}:{value.den}"
 
 
 def _resolve(layout: Layout, tags: StreamTags, height: int, codec: str) -> PixelFormat:

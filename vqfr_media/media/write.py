@@ -151,6 +151,7 @@ class VideoWriter:
             Frame(index=0, pts=pts, planes=tuple(black), format=info.format, display=info.display)
         )
         for packet in [*packets, *self._encoder.finish()]:
+            packet.dts = packet.pts  # x265 tells it from later frames, which there are not
             self._put(packet, f"{self.codec} at the first frame")
         self._close()
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.clips import packets, picture, write_clip
 from tests.paths import SHARED
-from vqfr_media.errors import CodecError
+from vqfr_media.errors import CodecError, MediaError
+from vqfr_media.media.decoder import BestTimes
 from vqfr_media.media.read import open_video
 from vqfr_media.media.read_back import Promise, check_output
 from vqfr_media.media.write import open_writer, try_writer
@@ -228,3 +229,96 @@ def test_a_broken_promise(tmp_path: Path, promise: Promise, match: str) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(CodecError, match=r"as it was written: it cannot be read"):
         check_output(path, path, "matroska", promise)
+
+
+def test_packed_pictures_are_at_their_own_time() -> None:
+    with open_video(case("packed.avi")) as reader:
+        assert [frame.pts for frame in reader] == list(range(1, 13))
+
+
+class _Picture:
+    """A picture's times, which are all that is asked of it."""
+
+    def __init__(self, pts: int | None, dts: int | None) -> None:
+        self.pts, self.dts = pts, dts
+
+
+@pytest.mark.parametrize(
+    ("times", "chosen"),
+    [
+        ([(0, 0), (1, 1), (2, 2)], [0, 1, 2]),
+        ([(0, 0), (3, 1), (1, 2), (5, 3), (4, 4)], [0, 1, 2, 3, 4]),
+        ([(0, 5), (1, 5), (2, 5)], [0, 1, 2]),  # the times of decoding are at fault
+        ([(None, 4), (5, None), (None, None)], [4, 5, None]),
+    ],
+)
+def test_the_better_of_two_times(times: list[Any], chosen: list[int | None]) -> None:
+    best, pictures = BestTimes(), [*(_Picture(*pair) for pair in times), None]
+    assert [best.choose(a, b) for a, b in pairwise(pictures)] == chosen  # type: ignore[arg-type]
+
+
+def test_pixels_that_change_their_shape() -> None:
+    with (
+        open_video(case("sar_change.ts")) as reader,
+        pytest.raises(MediaError, match=r"pixels change from 16:15 to 64:45 .* at frame 4,"),
+    ):
+        list(reader)
+
+
+@pytest.mark.parametrize("codec", ["case", "libvpx-vp9", "libvpx"])
+def test_alpha_beside_the_picture(tmp_path: Path, codec: str) -> None:
+    source, output = tmp_path / "a.webm", tmp_path / "b.mkv"
+    if codec == "case":
+        source = case("alpha.webm")
+    else:
+        tag = {"alpha_mode": "1"}
+        with av.open(str(source), "w") as made:
+            video: Any = made.add_stream(codec, rate=25, options={"auto-alt-ref": "0"})
+            video.width, video.height, video.pix_fmt = 64, 48, "yuva420p"
+            video.metadata.update(tag)
+            for number in range(4):
+                frame = picture(number).reformat(format="yuva420p")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                made.mux(video.encode(frame))
+            made.mux(video.encode(None))
+    copied(source, output, EncodeOptions())
+    with open_video(source) as given, open_video(output) as back:
+        assert given.info.tags.alpha
+        assert back.info.tags.alpha
+        for a, b in zip(given, back, strict=True):
+            for before, after in zip(a.planes, b.planes, strict=True):
+                np.testing.assert_array_equal(before, after)
+    with av.open(str(output)) as container:
+        assert not {"alpha_mode", "encoder"} & {k.lower() for k in container.streams[0].metadata}
+    with open_video(source) as reader, pytest.raises(CodecError, match=r"for its alpha it needs"):
+        try_writer(tmp_path / "b.mp4", source, reader.info, EncodeOptions())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_deep_hevc_stays_hevc(tmp_path: Path, suffix: str) -> None:
+    source, output = case("hdr10.mov"), tmp_path / f"b{suffix}"
+    assert copied(source, output) == []
+    with av.open(str(output)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "hevc"
+        assert stream.codec_context.codec_tag == ("hvc1" if suffix != ".mkv" else "\0\0\0\0")
+    with open_video(source) as given, open_video(output) as back:
+        assert back.info.format == given.info.format
+        assert back.info.tags.content_light == given.info.tags.content_light == (1000, 400)
+        assert back.info.tags.mastering_display == (
+            34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450, 1, 10000000,
+        ) == given.info.tags.mastering_display  # fmt: skip
+    options = EncodeOptions(codec="libx264", preset="ultrafast")
+    said = " ".join(copied(source, tmp_path / f"c{suffix}", options))
+    assert "libx264 drops HDR10's mastering display and content light" in said
+
+
+def test_refusals_for_the_true_reason(tmp_path: Path) -> None:
+    for name, match in (("odd.webm", "for an odd size it needs"), ("anim.gif", "for its alpha it")):
+        with open_video(case(name)) as reader, pytest.raises(CodecError, match=match):
+            try_writer(tmp_path / "b.mp4", case(name), reader.info, FAST)
+        copied(case(name), tmp_path / f"{name}.mkv", EncodeOptions())  # as it advises
+    with pytest.raises(MediaError, match=r"a\.heic: HEIC and AVIF .*convert it to PNG"):
+        open_video(case("a.heic"))
+    with pytest.raises(MediaError, match=r"and what says where its frames are; copy it again$"):
+        open_video(case("no_moov.mp4"))
