@@ -118,6 +118,8 @@ class VideoReader:
         packets = packets_from(self._container, self._stream, pts)
         if packets is None:
             return False
+        if self._decoder is not self._stream.codec_context:  # PyAV looks after its own only
+            self._decoder.flush_buffers()
         self._from = pts
         self._last = (index - 1, pts - 1)
         self._pictures = self._decode(packets)
