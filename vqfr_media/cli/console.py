@@ -61,21 +61,34 @@ def frame_progress(
 def resumable_progress(
     quiet: bool,
 ) -> Iterator[tuple[Callable[[VideoInfo], None], Callable[[Frame], None], Callable[[int], None]]]:
-    """Yields what to call at the start, at each frame, and with the number of those done before."""
-    with tqdm(unit="frame", disable=quiet, dynamic_ncols=True) as bar:
+    """Yields what to call at the start, at each frame, and with the number of those done before.
 
-        def start(info: VideoInfo) -> None:
-            bar.total = info.frame_count_from_header
-            bar.unpause()
+    The bar appears with the first of these: there is none while an engine is built or a file is
+    refused.
+    """
+    bars: list[tqdm] = []  # type: ignore[type-arg]
 
-        def step(_frame: Frame) -> None:
-            bar.update()
+    def bar() -> tqdm:  # type: ignore[type-arg]
+        if not bars:
+            bars.append(tqdm(unit="frame", disable=quiet, dynamic_ncols=True))
+        return bars[0]
 
-        def skip(count: int) -> None:
-            bar.initial = count  # they do not count for the speed
-            bar.update(count)
+    def start(info: VideoInfo) -> None:
+        bar().total = info.frame_count_from_header
+        bar().unpause()
 
+    def step(_frame: Frame) -> None:
+        bar().update()
+
+    def skip(count: int) -> None:
+        bar().initial = count  # they do not count for the speed
+        bar().update(count)
+
+    try:
         yield start, step, skip
+    finally:
+        for shown in bars:
+            shown.close()
 
 
 @contextmanager

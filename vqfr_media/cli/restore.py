@@ -49,10 +49,7 @@ def restore(command: RestoreCommand) -> int:
 
 def restore_one(source: Path, command: RestoreCommand) -> int:
     """Restores one video or image."""
-    from vqfr_media.files import check_place, refuse_same, write_text
-    from vqfr_media.jobs.identity import library_versions
-    from vqfr_media.media.image import is_image
-    from vqfr_media.pipeline import restore_image, restore_video
+    from vqfr_media.files import check_place, check_source, refuse_same, write_text
 
     output, report = command.output, command.report
     if report is not None:
@@ -64,6 +61,12 @@ def restore_one(source: Path, command: RestoreCommand) -> int:
         if report.is_dir() or not report.parent.is_dir():
             raise OutputError(f"the report {report} needs a file name in a folder that exists")
         check_place(report)
+    check_source(source, kind="a video or an image")
+    # Only now what takes seconds to import: who mistyped a name is told at once.
+    from vqfr_media.jobs.identity import library_versions
+    from vqfr_media.media.image import is_image
+    from vqfr_media.pipeline import restore_image, restore_video
+
     with fetch_progress(command.quiet) as fetch:
         if is_image(source):
             summary = restore_image(source, output, command.options, on_fetch=fetch)
