@@ -25,6 +25,7 @@ from vqfr_media.options import (
     TemporalOptions,
 )
 from vqfr_media.summary import Summary
+from vqfr_media.time_range import TimeRange
 
 if TYPE_CHECKING:
     from vqfr_media.engine import load_engine
@@ -48,6 +49,7 @@ __all__ = [
     "SkippedFaceError",
     "Summary",
     "TemporalOptions",
+    "TimeRange",
     "VqfrMediaError",
     "WeightsError",
     "load_engine",

@@ -227,5 +227,7 @@ class VideoInfo:
     """What the container claims; may be wrong or absent."""
     duration_seconds_from_header: float | None = None
     """What the container claims; may be wrong or absent."""
+    clock_start: Fraction = Fraction(0)
+    """Seconds by the container's clock at which it begins, which players show as 0."""
     tags: StreamTags = StreamTags()
     """What the stream says about itself, unresolved."""

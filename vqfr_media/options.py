@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from vqfr_media.errors import OptionError
+from vqfr_media.time_range import TimeRange
 
 ModelChoice = Literal["auto", "v1", "v2", "lite"]
 BackendChoice = Literal["auto", "torch", "openvino", "tensorrt", "inductor"]
@@ -170,6 +171,7 @@ class RestoreOptions:
     face: FaceOptions = field(default_factory=FaceOptions)
     temporal: TemporalOptions = field(default_factory=TemporalOptions)
     encode: EncodeOptions = field(default_factory=EncodeOptions)
+    part: TimeRange = field(default_factory=TimeRange)
     tracks: Path | None = None
     """File of faces to restore, made by `vqfr-media tracks`; then none are looked for."""
     upscale: int = 1

@@ -1,7 +1,8 @@
 """From a path to a path: a whole restoration of a video, short or long, or of an image."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,13 +15,24 @@ from vqfr_media.jobs.identity import identity_of_settings
 from vqfr_media.jobs.resume import RestoredVideo, may_be_long, restore_in_segments
 from vqfr_media.jobs.segments import Job, restore_segments, segment_length
 from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
+from vqfr_media.media.cut import Cut, find_cut
 from vqfr_media.media.encoder import encoder_threads
 from vqfr_media.media.image import check_image_output, read_image, write_image
-from vqfr_media.media.read import VideoReader, open_video
+from vqfr_media.media.index import (
+    FrameIndex,
+    IndexMismatchError,
+    index_by_decoding,
+    make_index,
+    read_frames,
+    without_false_keys,
+)
+from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer, try_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import Prepared, load_tracks, prepare
-from vqfr_media.restoration.restore import Restorer
+from vqfr_media.restoration.find_tracks import refuse_range_of_image
+from vqfr_media.restoration.radii import FrameRadii
+from vqfr_media.restoration.restore import Restorer, refuse_skipped
 from vqfr_media.restoration.stream import num_faces, restore_frames
 from vqfr_media.summary import RunCounts, Summary
 from vqfr_media.weights import Progress
@@ -54,7 +66,8 @@ def restore_video(
         engine: Used instead of the one that `options.model` asks for.
         detector: Used instead of the one that `options.face` asks for.
         ready: What `prepare` gave for these options, to be used for many files.
-        on_start: Called once, with what is known of the source.
+        on_start: Called once, with what is known of the source; of a part of it, with the number
+            of its frames.
         on_frame: Called with each frame handed to the encoder, for progress and inspection.
         on_fetch: Called with bytes done and bytes in all while weights are downloaded.
         on_resume: Called with how many frames an earlier call has finished, if any.
@@ -77,20 +90,30 @@ def restore_video(
         tracks = load_tracks(options.tracks, info.width, info.height, info.display)
         if tracks is not None:
             tracks.check_claim(info.frame_count_from_header)
+        index, shown = None, info
+        if not options.part.is_whole:
+            index = make_index(source)
+            cut = find_cut(source, index, info, options.part)
+            shown = replace(info, frame_count_from_header=len(cut.frames))
         ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
         if on_start is not None:
-            on_start(info)
+            on_start(shown)
         length = segment_length(options, info)
         restored = None
-        if may_be_long(info, length):
+        if may_be_long(info, length, options.part):
             restored = _restore_in_segments(
                 source, output, options=options, info=info, ready=ready, tracks=tracks,
-                length=length, on_frame=on_frame, on_resume=on_resume,
+                length=length, index=index, on_frame=on_frame, on_resume=on_resume,
+            )  # fmt: skip
+        if restored is None and index is not None:
+            restored = _restore_part(
+                source, output, info=info, index=index, options=options, ready=ready,
+                tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
         if restored is None:
             restored = _restore_in_one_go(
-                source, output, reader=reader, options=options, ready=ready, tracks=tracks,
-                on_frame=on_frame,
+                source, output, info=info, frames=reader, cut=None, options=options, ready=ready,
+                tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
     return summarise(
         restored.counts, ready, source, output, started, restored.warnings,
@@ -107,6 +130,7 @@ def _restore_in_segments(
     ready: Prepared,
     tracks: Tracks | None,
     length: int,
+    index: FrameIndex | None,
     on_frame: Callable[[Frame], None] | None,
     on_resume: Callable[[int], None] | None,
 ) -> RestoredVideo | None:
@@ -127,38 +151,84 @@ def _restore_in_segments(
         worker=work_here,
         on_resume=on_resume,
         check=tracks.check_count if tracks is not None else None,
+        index=index,
     )
+
+
+def _restore_part(
+    source: Path,
+    output: Path,
+    *,
+    info: VideoInfo,
+    index: FrameIndex,
+    options: RestoreOptions,
+    ready: Prepared,
+    tracks: Tracks | None,
+    on_frame: Callable[[Frame], None] | None,
+) -> RestoredVideo:
+    """Restores a part of a video in one go; the windows at its ends see the frames around it."""
+    known = tracks is not None
+    radius = FrameRadii.of(options.temporal, info.frame_rate, faces_known=known).total
+    while True:
+        cut = find_cut(source, index, info, options.part)
+        if tracks is not None:
+            tracks.check_count(len(index))
+        read = range(max(0, cut.frames.start - radius), min(len(index), cut.frames.stop + radius))
+        index = without_false_keys(source, index, read.start)
+        try:
+            return _restore_in_one_go(
+                source, output, info=info, frames=read_frames(source, index, read), cut=cut,
+                options=options, ready=ready, tracks=tracks, on_frame=on_frame,
+            )  # fmt: skip
+        except IndexMismatchError:
+            if not index.decoded:
+                index = index_by_decoding(source)
+            elif len(index.keys):  # seeking itself leads astray: read it through
+                index = replace(index, keys=index.keys[:0])
+            else:
+                raise
 
 
 def _restore_in_one_go(
     source: Path,
     output: Path,
     *,
-    reader: VideoReader,
+    info: VideoInfo,
+    frames: Iterable[Frame],
+    cut: Cut | None,
     options: RestoreOptions,
     ready: Prepared,
     tracks: Tracks | None,
     on_frame: Callable[[Frame], None] | None,
 ) -> RestoredVideo:
-    """Restores a video from its first frame to its last, and keeps nothing but the output."""
-    info, counts = reader.info, RunCounts()
+    """Restores frames from the first to the last, and keeps nothing but the output.
+
+    With a `cut`, `frames` are those around it too, which only the windows see.
+    """
+    counts = RunCounts()
+    # Around a cut the windows are cut short, so that faces there prove nothing.
+    stages = options if cut is None else replace(options, strict=False)
     restorer = Restorer(
-        ready.engine, ready.detector, options, info.time_base, info.frame_rate, tracks
+        ready.engine, ready.detector, stages, info.time_base, info.frame_rate, tracks
     )
     with (
         open_writer(
             output, source, info, options.encode,
-            upscale=options.upscale, threads=encoder_threads(),
+            upscale=options.upscale, threads=encoder_threads(), cut=cut,
         ) as writer,
-        prefetch(reader, READ_AHEAD) as frames,
-        prefetch(restore_frames(frames, restorer), READ_AHEAD) as restored,
+        prefetch(frames, READ_AHEAD) as read,
+        prefetch(
+            restore_frames(read, restorer, wanted=cut.frames if cut else None), READ_AHEAD
+        ) as restored,
     ):  # fmt: skip
         for frame, frame_faces in restored:
+            if options.strict:
+                refuse_skipped(frame.index, frame_faces.skipped)
             writer.write(frame)
             counts.add(frame_faces)
             if on_frame is not None:
                 on_frame(frame)
-        if tracks is not None:
+        if tracks is not None and cut is None:
             tracks.check_count(counts.frames)
     if work_folder_of(output).is_dir():  # of an earlier run in segments, which this one replaces
         with open_work_folder(output) as folder:
@@ -180,6 +250,7 @@ def restore_image(
     options = options or RestoreOptions()
     source, output = Path(source), Path(output)
     started = time.monotonic()
+    refuse_range_of_image(source, options)
     refuse_same(output, source)
     frame, extras = read_image(source)
     check_image_output(output, frame, options.encode, upscale=options.upscale)

@@ -69,7 +69,7 @@ class Summary:
     skipped: dict[SkipReason, int]
     """Faces left alone, over all frames, by reason."""
     shots: tuple[int, ...]
-    """Index of each shot's first frame."""
+    """Index of each shot's first frame, in the whole film; the first is that of the first frame."""
     tracks: tuple[TrackRecord, ...]
     """Every track of restored faces."""
     warnings: tuple[str, ...] = ()
@@ -171,12 +171,14 @@ class RunCounts:
     def count(self, frame: FrameCounts) -> None:
         """Counts one frame; a face continues the track of the face it is linked to."""
         index = frame.index
+        # In a part of a film the first frame is linked to one that is not in it.
+        new_shot = frame.new_shot or not self.frames
         self.frames += 1
-        if frame.new_shot:
+        if new_shot:
             self.shots.append(index)
         links = [face.previous for face in frame.faces]
         self._numbers = number_tracks(
-            links, self._numbers, new_shot=frame.new_shot, count=len(self.tracks)
+            links, self._numbers, new_shot=new_shot, count=len(self.tracks)
         )
         for face, number in zip(frame.faces, self._numbers, strict=True):
             if number == len(self.tracks):

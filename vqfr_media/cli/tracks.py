@@ -15,6 +15,7 @@ from vqfr_media.options import (
     RestoreOptions,
     TemporalOptions,
 )
+from vqfr_media.time_range import TimeRange
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,8 @@ class DetectionOptions:
     offline: bool = False
     """Never fetches weights from the network."""
 
-    def options(self) -> RestoreOptions:
-        """The same as options of a restoration.
+    def options(self, part: TimeRange | None = None) -> RestoreOptions:
+        """The same as options of a restoration, of all of a film or part of it.
 
         Raises:
             OptionError: one is out of its range.
@@ -52,6 +53,7 @@ class DetectionOptions:
             ),
             temporal=TemporalOptions(max_gap=self.max_gap),
             model=ModelOptions(device=self.device),
+            part=part or TimeRange(),
             offline=self.offline,
         )
 
@@ -74,6 +76,8 @@ class TracksCommand:
     """Draw the faces of this file, which may have been edited, instead of looking for them."""
     detection: DetectionOptions = field(default_factory=DetectionOptions)
     """How faces are found."""
+    part: TimeRange = field(default_factory=TimeRange)
+    """In which part of a film they are looked for; frames are numbered in the whole of it."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -86,7 +90,7 @@ def find_tracks(command: TracksCommand) -> int:
     from vqfr_media.restoration.find_tracks import find_tracks as find
     from vqfr_media.review.preview import check_preview, write_preview
 
-    options, source = command.detection.options(), command.source
+    options, source = command.detection.options(command.part), command.source
     output, preview = command.output, command.preview
     if output is None and preview is None:
         raise OptionError("tracks needs a file to write: -o tracks.json, or --preview faces.mp4")
@@ -94,6 +98,10 @@ def find_tracks(command: TracksCommand) -> int:
         raise OptionError(
             f"--tracks {command.tracks} is drawn as it is, so there is nothing to write to "
             f"{output}; leave out one of the two"
+        )
+    if command.tracks is not None and not command.part.is_whole:
+        raise OptionError(
+            f"--tracks {command.tracks} is drawn as it is; leave out --start, --end and --duration"
         )
     for path in filter(None, (output, preview)):
         refuse_same(path, source)

@@ -149,7 +149,7 @@ class RayWorker:
             info = reader.info
         listener.on_start(task, info)
         length = segment_length(options, info)
-        if not (length and may_be_long(info, length)):
+        if not (length and may_be_long(info, length, options.part)):
             return None
         tracks = load_tracks(options.tracks, info.width, info.height, info.display)
         if tracks is not None:

@@ -17,17 +17,19 @@ from vqfr_media.frames import VideoInfo
 from vqfr_media.jobs.identity import content_of
 from vqfr_media.jobs.segments import Job, check_encoder
 from vqfr_media.jobs.work_folder import SegmentPlan, WorkFolder, open_work_folder
+from vqfr_media.media.cut import find_cut
 from vqfr_media.media.encoder import encoder_threads
 from vqfr_media.media.index import (
     FrameIndex,
     IndexMismatchError,
     index_by_decoding,
-    index_packets,
+    make_index,
 )
 from vqfr_media.media.segment_file import SegmentFile, join_segments
 from vqfr_media.media.write import open_writer, try_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.summary import FaceCounts, FrameCounts, RunCounts
+from vqfr_media.time_range import TimeRange
 from vqfr_media.values import SkipReason
 
 logger = logging.getLogger(__name__)
@@ -48,13 +50,16 @@ class RestoredVideo:
     """Frames that an earlier, interrupted run had finished."""
 
 
-def may_be_long(info: VideoInfo, length: int) -> bool:
-    """Returns whether a video may have two segments of `length` frames, by its container's claims.
+def may_be_long(info: VideoInfo, length: int, part: TimeRange) -> bool:
+    """Returns whether part of a video may have two segments, by its container's claims.
 
-    A length of 0 says that it is not to be cut.
+    A segment has `length` frames; 0 says that the video is not to be cut.
     """
     if length == 0:
         return False
+    stop = part.stop_seconds
+    if stop is not None and (stop - part.start_seconds) * info.frame_rate < length:
+        return False  # also at a variable rate, frames are rarely twice as dense as on average
     count = info.frame_count_from_header
     if count is None and info.duration_seconds_from_header is not None:
         count = round(info.duration_seconds_from_header * info.frame_rate)
@@ -72,6 +77,7 @@ def restore_in_segments(
     worker: SegmentWorker,
     on_resume: Callable[[int], None] | None = None,
     check: Callable[[int], None] | None = None,
+    index: FrameIndex | None = None,
 ) -> RestoredVideo | None:
     """Restores a video in segments of `length` frames; None where it has not two of them.
 
@@ -84,7 +90,8 @@ def restore_in_segments(
         length: Frames in a segment.
         worker: Works segments; `segments.restore_segments` with an engine, or many of it.
         on_resume: Called with the number of frames that an earlier run has finished.
-        check: Called with the number of frames, before any is worked; may raise.
+        check: Called with the number of frames of the whole film, before any is worked; may raise.
+        index: The source's frames, where they are known already.
 
     Raises:
         InputError, MachineError, EngineError: as `restore_video`. What was finished is kept; the
@@ -98,11 +105,9 @@ def restore_in_segments(
         identity = {"source": content_of(source), **settings, "segment_frames": str(length)}
         plan = folder.read_plan(identity)
         if plan is None:
-            index = index_packets(source)
             if index is None:
-                logger.warning("%s: its packets do not tell its frames; decoding it once", source)
-                index = index_by_decoding(source)
-            if len(index) < 2 * length:
+                index = make_index(source)
+            if len(find_cut(source, index, info, options.part).frames) < 2 * length:
                 return None
             threads = encoder_threads()  # written down, because the encoder's bits depend on it
             extradata = try_writer(
@@ -192,8 +197,9 @@ def _index_by_decoding(job: Job, folder: WorkFolder) -> FrameIndex:
     both = min(len(index), len(job.index))
     differ = np.flatnonzero(index.times[:both] != job.index.times[:both])
     same = int(differ[0]) if len(differ) else both
+    now = replace(job, index=index)
     for number in range(job.count):
-        if job.frames(number).stop > same:
+        if job.frames(number).stop > same or now.frames(number) != job.frames(number):
             folder.forget(number)
     return index
 
@@ -238,7 +244,7 @@ def _join(job: Job, folder: WorkFolder, resumed: int) -> RestoredVideo:
     delay = max(known) if len(known) == len(delays) else None
     with open_writer(
         job.output, job.source, job.info, job.options.encode,
-        upscale=job.options.upscale, threads=job.threads, folder=folder.path,
+        upscale=job.options.upscale, threads=job.threads, folder=folder.path, cut=job.cut,
     ) as writer:  # fmt: skip
         check_encoder(job, writer.extradata)
         writer.join(join_segments(counted(), delay=delay, time_base=base))

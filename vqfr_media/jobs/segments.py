@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from vqfr_media.engine import Engine
 from vqfr_media.errors import CodecError, MediaError
 from vqfr_media.faces.detect import Detector
 from vqfr_media.frames import Frame, VideoInfo
+from vqfr_media.media.cut import Cut, find_cut
 from vqfr_media.media.encoder import open_encoder
 from vqfr_media.media.index import FrameIndex, IndexMismatchError, read_frames
 from vqfr_media.media.segment_file import open_segment
@@ -50,9 +52,9 @@ class Job:
     info: VideoInfo
     """What is known of the source."""
     options: RestoreOptions
-    """What is done to it."""
+    """What is done to it, and to which part of it."""
     index: FrameIndex
-    """Its frames."""
+    """Its frames, of the whole film."""
     length: int
     """Frames in a segment; the last may have fewer."""
     threads: int
@@ -60,14 +62,19 @@ class Job:
     extradata: bytes
     """What the encoder says of itself; one stream has one of these."""
 
+    @cached_property
+    def cut(self) -> Cut:
+        """What of the source comes out."""
+        return find_cut(self.source, self.index, self.info, self.options.part)
+
     @property
     def count(self) -> int:
         """Segments."""
-        return -(-len(self.index) // self.length)
+        return -(-len(self.cut.frames) // self.length)
 
     def frames(self, number: int) -> range:
-        """Returns the frames of segment `number`."""
-        return range(number * self.length, min((number + 1) * self.length, len(self.index)))
+        """Returns the frames of segment `number`, by their numbers in the whole film."""
+        return self.cut.frames[number * self.length : (number + 1) * self.length]
 
 
 def segment_name(number: int) -> str:
@@ -135,7 +142,7 @@ def restore_segments(
                 open_segment(folder / segment_name(number)) as file,
                 open_encoder(
                     job.output, job.source, info, options.encode,
-                    upscale=options.upscale, threads=job.threads,
+                    upscale=options.upscale, threads=job.threads, begin=job.cut.begin,
                 ) as encoder,
             ):  # fmt: skip
                 check_encoder(job, encoder.extradata)
@@ -198,11 +205,11 @@ class _BorderChecksums:
 
     def watch(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Passes frames on, in order, and adds each to the borders that it is near to."""
-        length = self._job.length
+        length, start = self._job.length, self._job.cut.frames.start
         for frame in frames:
             first, last = (
-                (frame.index - self.radius) // length,
-                (frame.index + self.radius) // length,
+                (frame.index - start - self.radius) // length,
+                (frame.index - start + self.radius) // length,
             )
             for border in range(max(1, first + 1), min(last + 1, self._job.count)):
                 value = self.checksums.get(border, 0)

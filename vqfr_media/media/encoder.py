@@ -32,8 +32,6 @@ from vqfr_media.media.output_container import (
 )
 from vqfr_media.options import EncodeOptions
 
-# Facts about the source's bytes rather than about its content.
-_STALE = ("ENCODER", "ALPHA_MODE", "DURATION", "BPS", "NUMBER_OF_", "_STATISTICS_")
 # Codecs whose own bytes say how wide a pixel is. PyAV cannot have it written by Matroska.
 _WITH_PIXEL_SHAPE = {"h264", "hevc", "mpeg4", "mjpeg"}
 # 16.16 fixed point, the last column 2.30.
@@ -126,7 +124,7 @@ def add_encoder(
         {
             k: v
             for k, v in stream_copy.stream_metadata(video).items()
-            if not k.upper().startswith(_STALE)
+            if not k.upper().startswith(stream_copy.STALE)
         }
     )
     stream.disposition = video.disposition
@@ -258,8 +256,11 @@ def open_encoder(
     *,
     upscale: int,
     threads: int,
+    begin: Fraction | None = None,
 ) -> Iterator[FrameEncoder]:
     """Yields the encoder that a writer of `output` would have, without any file.
+
+    Where the output begins amid the source, `begin` is the time there by the source's clock.
 
     Raises:
         InputError: what `open_writer` raises.
@@ -277,7 +278,7 @@ def open_encoder(
                 nowhere, find_stream(inputs, source), info, options,
                 upscale=upscale, threads=threads, warnings=[],
             )  # fmt: skip
-            offset = start_offset(nowhere, inputs, info, [])
+            offset = start_offset(nowhere, inputs, info, [], begin=begin)
             yield FrameEncoder(output, stream, info, offset, upscale=upscale)
         finally:
             with suppress(av.FFmpegError, OSError, ValueError):  # nothing was to be written

@@ -1,8 +1,9 @@
 """Where every frame of a video is: its time, and at which frames a decoder can start."""
 
+import logging
 from collections.abc import Generator, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from vqfr_media.media.input_container import (
     reason_of,
 )
 from vqfr_media.media.read import VideoReader, matroska_frame_count, open_video
+
+logger = logging.getLogger(__name__)
 
 # A frame is shown at most so many places after the one at which its packet lies: more than any
 # codec allows (16), less than where a clock jumps.
@@ -129,6 +132,42 @@ def index_by_decoding(path: Path) -> FrameIndex:
             if is_key:
                 keys.append(frame.index)
     return FrameIndex(np.array(times, np.int64), np.array(keys, np.int64), decoded=True)
+
+
+def make_index(path: Path) -> FrameIndex:
+    """Makes the index by the packets where they are a measure of frames, else by decoding.
+
+    Raises:
+        MediaError: the file is damaged.
+    """
+    index = index_packets(path)
+    if index is None:
+        logger.warning("%s: its packets do not tell its frames; decoding it once", path)
+        index = index_by_decoding(path)
+    return index
+
+
+def without_false_keys(path: Path, index: FrameIndex, first: int) -> FrameIndex:
+    """Returns the index, without key frames where seeking to frame `first` gives another picture.
+
+    Another, that is, than reading from two key frames further back, or from the start.
+
+    Raises:
+        MediaError: the file cannot be opened any more.
+    """
+    before: list[int] = index.keys[index.keys <= first].tolist()
+    if not before or before[-1] == 0:
+        return index
+    wanted = range(first, first + 1)
+    found = []
+    for start in (before[-1], before[-3] if len(before) > 2 else 0):
+        with closing(_from_key(path, index, wanted, start)) as frames, suppress(MediaError):
+            found += [frame.planes for frame in frames]
+    same = len(found) == 2 and all(map(np.array_equal, *found))
+    if same:
+        return index
+    logger.warning("%s: seeking in it gives other pictures; reading it through", path)
+    return replace(index, keys=index.keys[:0])
 
 
 def read_frames(path: Path, index: FrameIndex, wanted: range) -> Iterator[Frame]:

@@ -118,15 +118,25 @@ def _mov_settings(inputs: InputContainer, time_base: Fraction) -> dict[str, str]
 
 
 def start_offset(
-    output: OutputContainer, inputs: InputContainer, info: VideoInfo, warnings: list[str]
+    output: OutputContainer,
+    inputs: InputContainer,
+    info: VideoInfo,
+    warnings: list[str],
+    *,
+    begin: Fraction | None = None,
 ) -> Fraction:
-    """Returns the seconds to take off, as broadcast clocks start anywhere: else it starts empty."""
+    """Returns the seconds to take off, as broadcast clocks start anywhere: else it starts empty.
+
+    With `begin`, a time by the source's clock, the output begins there.
+    """
     if has_running_clock(output):
         warnings.append(
             f"{output.format.name} has no time 0: all times may be shifted by the same fraction of "
             "a second"
         )
-        return Fraction(0)
+        return begin or Fraction(0)
+    if begin is not None:
+        return begin
     if not has_running_clock(inputs):
         return Fraction(0)
     base = info.time_base

@@ -248,6 +248,7 @@ class VideoReader:
             frame_rate=_frame_rate(stream),
             frame_count_from_header=stream.frames or matroska_frame_count(stream),
             duration_seconds_from_header=_duration(self._container, stream),
+            clock_start=Fraction(self._container.start_time or 0, av.time_base),
             tags=tags,
         )
 

@@ -12,10 +12,13 @@ from av.stream import Discard, Disposition, Stream
 
 from vqfr_media.errors import CodecError, MediaError, VqfrMediaError
 from vqfr_media.files import is_medium_error, output_error
+from vqfr_media.media.cut import Cut
 from vqfr_media.media.input_container import AnyPacket, fraction, open_container, reason_of
 from vqfr_media.media.output_container import is_mov
 from vqfr_media.media.rising_times import RisingTimes
 
+# Names of metadata that tell of the source's bytes rather than of its content begin so.
+STALE = ("ENCODER", "ALPHA_MODE", "DURATION", "BPS", "NUMBER_OF_", "_STATISTICS_")
 # A text of length 0.
 _NO_TEXT = b"\0\0"
 
@@ -101,9 +104,20 @@ class StreamCopier:
     """Packets written of each stream, by its number in the source."""
 
     def __init__(
-        self, source: InputContainer, path: Path, output_path: Path, offset: Fraction
+        self,
+        source: InputContainer,
+        path: Path,
+        output_path: Path,
+        offset: Fraction,
+        *,
+        cut: Cut | None = None,
     ) -> None:
-        """Takes `offset` seconds off every time stamp; the paths are named in errors."""
+        """Takes `offset` seconds off every time stamp; the paths are named in errors.
+
+        With a `cut`, packets whose time is not in it are left out.
+        """
+        self._cut = cut
+        self._begun: set[int] = set()
         self.rounded = set()
         self.num_written = Counter()
         self._source = source
@@ -202,7 +216,8 @@ class StreamCopier:
         assert self._packets is not None  # noqa: S101 - copy_until made it
         try:
             for packet in self._packets:
-                if packet.size or packet.dts is not None:  # the others only flush decoders
+                # Those without content or time only flush decoders.
+                if (packet.size or packet.dts is not None) and self._is_wanted(packet):
                     return packet
         except (av.FFmpegError, OSError) as error:
             raise MediaError(
@@ -210,6 +225,23 @@ class StreamCopier:
                 "copy it again, or repair it with ffmpeg first"
             ) from error
         return None
+
+    def _is_wanted(self, packet: AnyPacket) -> bool:
+        """Returns whether a packet lies in the cut, and shortens a subtitle that outlasts it."""
+        stream, cut = packet.stream, self._cut
+        time = packet.pts if packet.pts is not None else packet.dts
+        if cut is None or time is None or is_cover(stream):
+            return True
+        base = fraction(packet.time_base)
+        if not cut.holds(time * base):
+            return False
+        if stream.type == "video" and stream.index not in self._begun:
+            if not packet.is_keyframe and cut.begin is not None:
+                return False  # made of pictures that are not there
+            self._begun.add(stream.index)
+        if stream.type == "subtitle" and cut.end is not None and packet.duration:
+            packet.duration = min(packet.duration, max(1, int((cut.end - time * base) / base)))
+        return True
 
     def _date(self, packet: AnyPacket) -> list[AnyPacket]:
         """Returns the packets that can be written now `packet` is here, all with decoding times.

@@ -18,6 +18,7 @@ from vqfr_media.files import atomic_output, is_medium_error, output_error, refus
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media import stream_copy
 from vqfr_media.media.codecs import can_encode
+from vqfr_media.media.cut import Cut
 from vqfr_media.media.encoder import FrameEncoder, add_encoder, refusal
 from vqfr_media.media.input_container import AnyPacket, find_stream, fraction, open_container
 from vqfr_media.media.output_container import BRANDS, holds_chapters, open_output, start_offset
@@ -58,8 +59,10 @@ class VideoWriter:
         upscale: int,
         threads: int | None,
         folder: Path | None,
+        cut: Cut | None,
     ) -> None:
         self.warnings = []
+        self._cut = cut
         self.codec = options.codec  # until it is known
         self._path = output
         self._info, self._upscale = info, upscale
@@ -78,8 +81,10 @@ class VideoWriter:
             )  # fmt: skip
             stack.callback(self._abandon)
             self._name = self._output.format.name
-            self._offset = start_offset(self._output, inputs, info, self.warnings)
-            self._copier = stream_copy.StreamCopier(inputs, source, output, self._offset)
+            self._offset = start_offset(
+                self._output, inputs, info, self.warnings, begin=cut.begin if cut else None
+            )
+            self._copier = stream_copy.StreamCopier(inputs, source, output, self._offset, cut=cut)
             others = self._to_copy(inputs, video)
             packets = first_packets(source, others)
             try:
@@ -277,6 +282,11 @@ class VideoWriter:
         verdict = try_stream(stream, name, packets[stream.index])
         if verdict.refusal is None:
             target = stream_copy.add_copy(self._output, stream, layout=verdict.layout)
+            if self._cut is not None:
+                for key in [
+                    key for key in target.metadata if key.upper().startswith(stream_copy.STALE)
+                ]:
+                    del target.metadata[key]
             self._copier.add(stream, target)
             self._num_attached += attached
             if verdict.layout:
@@ -294,11 +304,22 @@ class VideoWriter:
         if chapters and not holds_chapters(self._output):
             self.warnings.append(f"{self._name} has no chapters; they were left out")
             return []
+        kept = []
         for chapter in chapters:
-            shift = round(self._offset / fraction(chapter["time_base"]))
+            base = fraction(chapter["time_base"])
+            if self._cut is not None:
+                begin, end = self._cut.begin, self._cut.end
+                if begin is not None:
+                    chapter["start"] = max(chapter["start"], round(begin / base))
+                if end is not None:
+                    chapter["end"] = min(chapter["end"], round(end / base))
+                if chapter["start"] >= chapter["end"]:
+                    continue
+            shift = round(self._offset / base)
             chapter["start"] -= shift
             chapter["end"] -= shift
-        return chapters
+            kept.append(chapter)
+        return kept
 
 
 def open_writer(
@@ -310,6 +331,7 @@ def open_writer(
     upscale: int = 1,
     threads: int | None = None,
     folder: Path | None = None,
+    cut: Cut | None = None,
 ) -> VideoWriter:
     """Opens a writer for the restored frames of `source`; use it in a `with` block.
 
@@ -321,6 +343,7 @@ def open_writer(
         upscale: How much larger the frames will be.
         threads: See `add_encoder`.
         folder: Where the unfinished file lies; by default beside the output.
+        cut: The part of the source that the frames are of; by default all of it.
 
     Raises:
         InputError: the output is the input.
@@ -329,7 +352,7 @@ def open_writer(
     """
     refuse_same(output, source)
     return VideoWriter(
-        output, source, info, options, upscale=upscale, threads=threads, folder=folder
+        output, source, info, options, upscale=upscale, threads=threads, folder=folder, cut=cut
     )
 
 

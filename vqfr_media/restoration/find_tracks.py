@@ -1,18 +1,23 @@
 """From a path to the tracks of its faces, found and followed as a restoration would."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
+from vqfr_media.errors import OptionError
 from vqfr_media.faces.detect import Detector, detect
 from vqfr_media.faces.track import CutMemo, track
 from vqfr_media.faces.tracks import Tracks, TracksSource, collect
 from vqfr_media.frames import Frame, VideoInfo
+from vqfr_media.media.cut import find_cut
 from vqfr_media.media.image import is_image, read_image
+from vqfr_media.media.index import FrameIndex, make_index, read_frames, without_false_keys
 from vqfr_media.media.read import open_video
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import ChosenDetector, choose_detector, load_detector
-from vqfr_media.restoration.radii import frames_in_gap
+from vqfr_media.restoration.radii import FrameRadii, frames_in_gap
 from vqfr_media.values import Detected, FrameFaces, TrackedFace
 from vqfr_media.windows import READ_AHEAD, Window, prefetch, sliding
 
@@ -27,6 +32,9 @@ def find_tracks(
     on_detector: Callable[[ChosenDetector], None] | None = None,
 ) -> Tracks:
     """Finds the faces of a video or an image and follows them.
+
+    With a range in the options, only there, and in so many frames around it that a restoration of
+    the range with these tracks has the bits of one without. Frames are numbered in the whole film.
 
     Args:
         source: Video or image to read.
@@ -60,14 +68,72 @@ def find_tracks(
         return load_detector(chosen, device=device, score=options.face.score)
 
     if is_image(source):
+        refuse_range_of_image(source, options)
         frame, _ = read_image(source)
         return _collected(reported([frame]), source, info_of_image(frame), found(), options)
     with open_video(source) as reader:
+        info, part = reader.info, None
+        if not options.part.is_whole:
+            part = _PartToSearch.of(source, info, options)
         detector_here = found()
         if on_start is not None:
-            on_start(reader.info)
-        with prefetch(reader, READ_AHEAD) as frames:
-            return _collected(reported(frames), source, reader.info, detector_here, options)
+            count = len(part.read) if part else info.frame_count_from_header
+            on_start(replace(info, frame_count_from_header=count))
+        pictures = part.frames() if part else reader
+        with prefetch(pictures, READ_AHEAD) as frames:
+            return _collected(reported(frames), source, info, detector_here, options, part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PartToSearch:
+    """The frames of a part of a film in which faces are looked for."""
+
+    source: Path
+    """The film."""
+    index: FrameIndex
+    """Its frames."""
+    told: range
+    """Numbers of the frames whose faces are told: the part, and what its restoration looks at."""
+    read: range
+    """Numbers of the frames in which faces are looked for: `told`, and what following looks at."""
+
+    @classmethod
+    def of(cls, source: Path, info: VideoInfo, options: RestoreOptions) -> Self:
+        """Returns the part that the options ask for."""
+        index = make_index(source)
+        radii = FrameRadii.of(options.temporal, info.frame_rate)
+        own = find_cut(source, index, info, options.part).frames
+        told = _widened(own, radii.after_track, len(index))
+        read = _widened(told, radii.track, len(index))
+        index = without_false_keys(source, index, read.start)
+        return cls(source=source, index=index, told=told, read=read)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yields the frames to read."""
+        return read_frames(self.source, self.index, self.read)
+
+    def only_told(
+        self, items: Iterable[FrameFaces[TrackedFace]]
+    ) -> Iterator[FrameFaces[TrackedFace]]:
+        """Yields what `track` gave of the frames to tell of; the first is linked to none before."""
+        for item in items:
+            if item.frame.index == self.told.start:
+                faces = tuple(replace(face, previous=None) for face in item.faces)
+                yield replace(item, faces=faces)
+            elif item.frame.index in self.told:
+                yield item
+
+
+def _widened(frames: range, radius: int, count: int) -> range:
+    return range(max(0, frames.start - radius), min(count, frames.stop + radius))
+
+
+def refuse_range_of_image(source: Path, options: RestoreOptions) -> None:
+    """Raises OptionError where a range of times is asked for of an image."""
+    if not options.part.is_whole:
+        raise OptionError(
+            f"{source} is an image, which has no times; leave out start, end and duration"
+        )
 
 
 def info_of_image(frame: Frame) -> VideoInfo:
@@ -105,8 +171,13 @@ def _collected(
     info: VideoInfo,
     detector: Detector,
     options: RestoreOptions,
+    part: _PartToSearch | None = None,
 ) -> Tracks:
-    count, shots, tracks = collect(follow_faces(frames, info.frame_rate, detector, options))
+    followed = follow_faces(frames, info.frame_rate, detector, options)
+    count, shots, tracks = collect(part.only_told(followed) if part else followed)
+    if part is not None:
+        count = len(part.index)
+        shots = (0, *(shot for shot in shots if shot > 0))
     described = TracksSource(
         name=source.name,
         width=info.width,

@@ -112,6 +112,9 @@ def test_bad_input_is_one_line_and_exit_code_2(
     ("options", "code", "says"),
     [
         (["--codec", "h267"], 2, "h267"),
+        (["--start", "-3"], 2, "start must not be negative, got -3"),
+        (["--start", "0:30"], 2, "start (0:30) lies beyond the end of"),
+        (["--end", "2", "--duration", "1"], 2, "leave out one of the two"),
         (["--codec", "mpeg2video", "--container", "nonsense"], 2, "nonsense"),
         (["--device", "cuda:7"], 3, "cuda:7"),
         (["--model", "lite", "--fidelity", "0.5"], 2, "only v2"),
