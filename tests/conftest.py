@@ -59,7 +59,7 @@ def leak_nothing() -> Iterator[None]:
 
 def log_settings() -> set[tuple[str, int, bool, bool]]:
     """Name, level, propagation and disabling of the root's logger and of ours that were changed."""
-    ours = [name for name in logging.Logger.manager.loggerDict if name.startswith("vqfr_media")]
+    ours = [name for name in logging.Logger.manager.loggerDict if name.startswith("vqfr_")]
     loggers = [logging.getLogger(), *map(logging.getLogger, ours)]
     settings = {(log.name, log.level, log.propagate, log.disabled) for log in loggers}
     return {setting for setting in settings if setting[1:] != (logging.NOTSET, True, False)}

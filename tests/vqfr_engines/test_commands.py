@@ -167,7 +167,8 @@ def test_quiet_is_quiet(
     assert run(*command, "--quiet", "-o", tmp_path / "quiet.png") == 0
     assert caplog.messages == []
     assert tuple(capsys.readouterr()) == ("", "")
-    assert logging.getLogger("vqfr_media").getEffectiveLevel() == logging.WARNING
+    for package in ("vqfr_media", "vqfr_engines", "vqfr_deform_conv"):
+        assert logging.getLogger(package).getEffectiveLevel() == logging.WARNING
 
 
 def test_the_command_in_the_errors_builds_the_engine(

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from vqfr_media import weights
 from vqfr_media.frames import Frame, VideoInfo
+from vqfr_media.logs import package_loggers
 
 
 def echo(*lines: str) -> None:
@@ -38,14 +39,15 @@ class WarningHandler(logging.Handler):
 @contextmanager
 def quieted(quiet: bool) -> Iterator[None]:
     """While open and if `quiet`, logs errors only."""
-    logger = logging.getLogger("vqfr_media")
-    before = logger.level
+    levels = {logger: logger.level for logger in package_loggers()}
     if quiet:
-        logger.setLevel(logging.ERROR)
+        for logger in levels:
+            logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 @contextmanager

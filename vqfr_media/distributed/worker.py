@@ -22,6 +22,7 @@ from vqfr_media.errors import CodecError, MediaError
 from vqfr_media.frames import Frame
 from vqfr_media.jobs.identity import identity_of_settings
 from vqfr_media.jobs.segments import Job, check_encoder, restore_segments, segment_name
+from vqfr_media.logs import package_loggers
 from vqfr_media.media.encoder import open_encoder
 from vqfr_media.options import RestoreOptions
 from vqfr_media.pipeline import restore_image, restore_video, summarise
@@ -119,7 +120,8 @@ class Worker:
         self._log = _Log()
         self._frames = 0
         self._lock = Lock()
-        logging.getLogger("vqfr_media").addHandler(self._log)
+        for logger in package_loggers():
+            logger.addHandler(self._log)
 
     def get_ready(self) -> WorkerInfo:
         """Makes engine and detector ready, and returns what they are.

@@ -21,6 +21,7 @@ from vqfr_media.distributed.worker import (
 )
 from vqfr_media.errors import MediaError, WeightsError
 from vqfr_media.jobs.segments import restore_segments, segment_name
+from vqfr_media.logs import package_loggers
 from vqfr_media.media.segment_file import read_segment
 from vqfr_media.options import EncodeOptions, RestoreOptions
 from vqfr_media.pipeline import restore_video
@@ -32,12 +33,12 @@ SHORT = RestoreOptions(segment_seconds=0.8, encode=EncodeOptions(preset="ultrafa
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Worker]:
     """One in this process, that is ready."""
-    ours = logging.getLogger("vqfr_media")
-    before = ours.handlers.copy()
+    before = {logger: logger.handlers.copy() for logger in package_loggers()}
     made = Worker(SHORT, torch.get_num_threads(), inverting, tmp_path / "cache")
     made.get_ready()
     yield made
-    ours.handlers = before
+    for logger, handlers in before.items():
+        logger.handlers = handlers
 
 
 def source_file(source: Path, remote: RemoteFile | None = None) -> SourceFile:
@@ -100,9 +101,13 @@ def test_inputs_that_are_not_shared_are_told(tmp_path: Path, worker: Worker) -> 
 
 def test_what_is_logged_is_kept_for_the_caller(worker: Worker) -> None:
     logging.getLogger("vqfr_media.tests").warning("said %d", 1)
+    logging.getLogger("vqfr_engines.tests").warning("built in %d s", 2)
     logging.getLogger("another").warning("not ours")
     said = [(one.name, one.level, one.message) for one in worker.status().log]
-    assert said == [("vqfr_media.tests", logging.WARNING, "said 1")]
+    assert said == [
+        ("vqfr_media.tests", logging.WARNING, "said 1"),
+        ("vqfr_engines.tests", logging.WARNING, "built in 2 s"),
+    ]
     assert worker.status().log == ()
 
 
@@ -116,8 +121,9 @@ def test_a_worker_says_what_it_is(worker: Worker) -> None:
 
 
 def test_what_cannot_be_made_ready_is_told(tmp_path: Path) -> None:
-    before = logging.getLogger("vqfr_media").handlers.copy()
+    before = {logger: logger.handlers.copy() for logger in package_loggers()}
     made = Worker(SHORT, torch.get_num_threads(), without_weights, tmp_path)
-    logging.getLogger("vqfr_media").handlers = before
+    for logger, handlers in before.items():
+        logger.handlers = handlers
     with pytest.raises(WeightsError, match="the weights are not here"):
         made.get_ready()
