@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-import vqfr_media.jobs.resume
+import vqfr_media.media.index
 from tests.clips import packets, write_clip
 from tests.scenes import write_scene
 from tests.stand_ins import InvertingEngine, MarkerDetector
@@ -341,7 +341,7 @@ def test_an_index_that_proves_wrong_is_made_by_decoding(
     times = right.times.copy()
     times[45] += 1
     wrong = FrameIndex(times, right.keys, decoded=False)
-    monkeypatch.setattr(vqfr_media.jobs.resume, "index_packets", lambda _: wrong)
+    monkeypatch.setattr(vqfr_media.media.index, "index_packets", lambda _: wrong)
     engine = SmallEngine()
     restore(film.source, tmp_path / "b.mp4", engine=engine)
     assert "its packets do not tell its frames" in caplog.text
