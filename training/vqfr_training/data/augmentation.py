@@ -41,9 +41,11 @@ class Augmentation:
     """Largest relative change of contrast and of brightness."""
     saturation: tuple[float, float] = (0.6, 1.3)
     """Range of the factor of saturation."""
+    grey: float = 0.0
+    """Share without colours, as old films are; the truth has none either."""
 
     def __post_init__(self) -> None:
-        for name in ("flip", "blended", "background", "occluded"):
+        for name in ("flip", "blended", "background", "occluded", "grey"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share within 0..1, got {getattr(self, name)}")
         if not 0 < self.zoom[0] <= self.zoom[1]:
@@ -127,6 +129,9 @@ def recolour(face: Image, generator: np.random.Generator, config: Augmentation) 
         light = np.exp(np.float32(slope) * slant)[..., None]
         face = face * (light * gains.astype(np.float32))
     saturation = generator.uniform(*config.saturation)
+    # Nothing is drawn where the share is 0, so that older recipes keep their samples.
+    if config.grey > 0 and generator.random() < config.grey:
+        saturation = 0.0
     if saturation != 1:
         grey = face.mean(axis=2, keepdims=True)
         face = grey + (face - grey) * np.float32(saturation)

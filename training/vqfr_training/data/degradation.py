@@ -8,12 +8,14 @@ size, so one configuration describes the same damage at 256 and at 512 px. `degr
 function of (image, generator, configuration).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from vqfr_training.data.footage import bleed, defocus, grain, halo, one_field
 
 type Image = NDArray[np.float32]
 """(H, W, 3) RGB in [0, 1]."""
@@ -65,9 +67,34 @@ class Degradation:
     """Standard deviation of the motion from frame to frame, in pixels of the reduced face."""
     nearly_clean: float = 0.0
     """Share of images with at most a tenth of every range: good input must not be harmed."""
+    soft: float = 0.0
+    """Share of images that are mildly blurred and little else: what a soft lens or a clean but
+    small picture gives. The ranges are those of `softened`."""
+    soft_sigma: tuple[float, float] = (1.0, 6.0)
+    """Blur of those, in pixels of a 512 px face."""
+    defocused: float = 0.0
+    """Share of images that a disk blurs beside the Gaussian: out of focus."""
+    defocus_radius: tuple[float, float] = (1.0, 7.0)
+    """Of the disk, in pixels of a 512 px face."""
+    halos: float = 0.0
+    """Share of images that a camera has sharpened at the reduced size."""
+    one_field: float = 0.0
+    """Share of images made from every other line of the reduced one."""
+    chroma_bleed: float = 0.0
+    """Share of images whose colours run along the lines."""
+    grain: float = 0.0
+    """Share of images with film grain."""
 
     def __post_init__(self) -> None:
-        for name in ("blur_sigma", "reduction", "noise", "jpeg_quality", "h264_crf"):
+        for name in (
+            "blur_sigma",
+            "reduction",
+            "noise",
+            "jpeg_quality",
+            "h264_crf",
+            "soft_sigma",
+            "defocus_radius",
+        ):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise ValueError(f"{name} must be an ascending range from 0 up, got {low}..{high}")
@@ -97,6 +124,12 @@ class Degradation:
             "recompressed",
             "h264",
             "nearly_clean",
+            "soft",
+            "defocused",
+            "halos",
+            "one_field",
+            "chroma_bleed",
+            "grain",
         )
         for name in shares:
             if not 0 <= getattr(self, name) <= 1:
@@ -112,24 +145,73 @@ def degrade(image: Image, generator: np.random.Generator, config: Degradation) -
     if image.ndim != 3 or height != width or image.shape[2] != 3:
         raise ValueError(f"image must be square RGB (S, S, 3), got {image.shape}")
     scale = height / REFERENCE_SIZE
+    # Nothing is drawn where a share is 0, so that older recipes keep their samples.
+    if _happens(config.soft, generator):
+        return degrade(image, generator, softened(config))
     strength = 0.1 if generator.random() < config.nearly_clean else 1.0
 
     lq = _blur(image, generator, config, scale=scale, strength=strength)
+    if _happens(config.defocused, generator):
+        low, high = config.defocus_radius
+        lq = defocus(lq, (low + (high - low) * generator.random() * strength) * scale)
     factor = _reduction(generator, config, strength=strength)
     reduced = max(1, round(height / max(1.0, factor * scale)))
     lq = _resize(lq, reduced, _pick(config.down_kernels, generator))
+    lq = _filmed(lq, generator, config, strength=strength)
     lq = _noise(lq, generator, config, strength=strength)
     lq = _jpeg(lq, generator, config, strength=strength)
     if generator.random() < config.recompressed:
         between = round(reduced + (height - reduced) * generator.random())
         lq = _resize(lq, between, _pick(config.up_kernels, generator))
         lq = _jpeg(lq, generator, config, strength=strength)
-    # Nothing is drawn where the share is 0, so that older recipes keep their samples.
-    if config.h264 > 0 and generator.random() < config.h264:
+    if _happens(config.h264, generator):
         lq = _h264(lq, generator, config, strength=strength)
     lq = _resize(lq, height, _pick(config.up_kernels, generator))
     # What a decoder hands over has 8 bits; the network must not see more.
     return np.asarray(np.rint(np.clip(lq, 0, 1) * 255) / np.float32(255), np.float32)
+
+
+def softened(config: Degradation) -> Degradation:
+    """The damage of a mildly blurred image: hardly reduced, hardly noisy, well compressed."""
+    return replace(
+        config,
+        blur_sigma=config.soft_sigma,
+        blur_power=1.0,
+        reduction=(1.0, 2.5),
+        noise=(0.0, 2.0),
+        jpeg_quality=(80, 100),
+        recompressed=0.0,
+        h264=0.0,
+        nearly_clean=0.0,
+        soft=0.0,
+        defocused=config.defocused / 2,
+        one_field=0.0,
+        chroma_bleed=config.chroma_bleed / 2,
+        grain=0.0,
+    )
+
+
+def _happens(share: float, generator: np.random.Generator) -> bool:
+    """Whether something with this share happens; draws nothing where it never does."""
+    return share > 0 and generator.random() < share
+
+
+def _filmed(
+    image: Image, generator: np.random.Generator, config: Degradation, *, strength: float
+) -> Image:
+    """Sharpening, one field, running colours and grain, at the reduced size."""
+    if _happens(config.halos, generator):
+        sigma, amount = generator.uniform(0.6, 1.8), generator.uniform(0.2, 1.2) * strength
+        image = halo(image, sigma=sigma, amount=amount)
+    if _happens(config.one_field, generator) and image.shape[0] >= 4:
+        image = one_field(image, first=int(generator.integers(2)))
+    if _happens(config.chroma_bleed, generator):
+        width, shift = generator.uniform(0.5, 4.0) * strength, generator.uniform(-1, 2) * strength
+        image = bleed(image, width=width, shift=shift)
+    if _happens(config.grain, generator):
+        deviation, size = generator.uniform(2, 14) / 255 * strength, generator.uniform(0, 1.2)
+        image = grain(image, generator, deviation=deviation, size=size)
+    return image
 
 
 def gaussian_kernel(size: int, sigma_x: float, sigma_y: float, angle: float) -> Image:
