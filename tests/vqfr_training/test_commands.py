@@ -16,7 +16,7 @@ FLAGS = {
     "": "data out init start-from vgg resume threads workers",
     "restore": "run data out threads",
     "evaluate": "restored truth metrics fetch fid-reference niqe-parameters out threads",
-    "pack": "data out each",
+    "pack": "data out each side quality",
     "evaluate-detector": "weights beside data out scenes empty clip threads",
     "label-faces": "data weights",
 }
@@ -47,6 +47,8 @@ def test_what_is_typed_arrives() -> None:
         "smoke",
         "--data",
         "D",
+        "--data",
+        "E",
         "--out",
         "O",
         "--start-from",
@@ -59,7 +61,7 @@ def test_what_is_typed_arrives() -> None:
     ]
     assert parse(given) == TrainCommand(
         recipe="smoke",
-        data=Path("D"),
+        data=(Path("D"), Path("E")),
         out=Path("O"),
         start_from=Path("S"),
         resume=True,
@@ -111,6 +113,20 @@ def test_threads_are_checked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     given = ["smoke_stage1", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
     assert main([*given, "--threads", "0"]) == 2
     assert "--threads must be at least 1, got 0" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["smoke", "pack"])
+def test_data_is_required(command: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main([command, "--out", str(tmp_path / "out")]) == 2
+    assert "--data is required" in caplog.text
+
+
+def test_several_data_sets_are_packed_as_one_with_a_side_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = ["pack", "--data", str(tmp_path / "a"), "--data", str(tmp_path / "b")]
+    assert main([*given, "--out", str(tmp_path / "out")]) == 2
+    assert "with --side only" in caplog.text
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:

@@ -56,8 +56,8 @@ class TrainCommand:
 
     recipe: tyro.conf.Positional[RecipeName]
     """What to train, see recipes.py."""
-    data: Path
-    """Folder with train/ and val/ photographs."""
+    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """Folder with train/ and val/ photographs; required, repeatable."""
     out: Path
     """Run folder."""
     init: Path | None = None
@@ -117,12 +117,16 @@ class EvaluateCommand:
 class PackCommand:
     """Pack a data set's pictures into tar shards, for file systems slow with many files."""
 
-    data: Path
-    """What --data takes otherwise."""
+    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """What --data takes otherwise; required, repeatable with --side."""
     out: Path
     """Folder of the shards."""
     each: int = 1000
     """Pictures in a shard."""
+    side: int | None = None
+    """Pack JPEG copies of so many pixels a side instead, of all --data as one data set."""
+    quality: int = 92
+    """Of the JPEG copies, 1 to 100."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +236,7 @@ def _train(command: TrainCommand) -> None:
     from vqfr_training.recipes import find_recipe
 
     _set_threads(command.threads)
+    _check_data(command.data)
     recipe = find_recipe(command.recipe)
     if isinstance(recipe, RecipeSeries) and (command.init, command.start_from) != (None, None):
         raise ValueError(
@@ -331,12 +336,28 @@ def _measure(command: EvaluateCommand) -> "EvaluationReport":
     )
 
 
+def _check_data(data: tuple[Path, ...]) -> None:
+    """Refuses to go on without a data set: a flag that may be repeated may also be left out."""
+    if not data:
+        raise ValueError("--data is required: a folder with train/ and val/ photographs")
+
+
 def _pack(command: PackCommand) -> None:
+    from vqfr_training.data.packing import write_copies
     from vqfr_training.data.sources import locate_pictures, write_shards
 
-    if command.out.resolve().is_relative_to(command.data.resolve()):
-        raise ValueError(f"{command.out} lies in {command.data}: name a folder outside of it")
-    found = {part: locate_pictures(command.data / part) for part in ("train", "val")}
+    _check_data(command.data)
+    for data in command.data:
+        if command.out.resolve().is_relative_to(data.resolve()):
+            raise ValueError(f"{command.out} lies in {data}: name a folder outside of it")
+    if command.side is not None:
+        counts = write_copies(command.data, command.out, side=command.side, quality=command.quality)
+        for part, count in counts.items():
+            logger.info("%s: %d pictures", part, count)
+        return
+    if len(command.data) > 1:
+        raise ValueError("several data sets are packed as one with --side only")
+    found = {part: locate_pictures(command.data[0] / part) for part in ("train", "val")}
     for part, locations in found.items():
         shards = write_shards(locations, command.out, name=part, each=command.each)
         logger.info("%s: %d pictures in %d shards", part, len(locations), len(shards))

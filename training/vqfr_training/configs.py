@@ -148,6 +148,8 @@ class Recipe[Network: (VqfrV1Config, VqfrV2Config)](RunConfig):
     """How stage 2's low-quality faces are made."""
     batch: int
     """Faces in a step, over all ranks."""
+    name_weights: tuple[tuple[str, float], ...] = ()
+    """How often photographs are drawn, by the end of their names without suffix; others weigh 1."""
     validation_faces: int = 128
     """Photographs of `val` on which the run is validated, evenly spaced.
 

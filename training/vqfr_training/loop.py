@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vqfr_media.files import remove_leftovers, write_text
+from vqfr_media.network.config import VqfrV1Config
 from vqfr_training.configs import DetectorRecipe, Recipe, RecipeSeries, Stage1, VqRecipe
-from vqfr_training.data.sources import locate_pictures
+from vqfr_training.data.layout import Data, each, find_sources, parts
 from vqfr_training.detector.detector import DetectorStage
 from vqfr_training.detector.retinaface import RetinaFace
 from vqfr_training.distributed import DistributedContext, single_process
@@ -26,6 +27,7 @@ from vqfr_training.records import (
     append_log,
     describe_run,
     fingerprint,
+    load_exported,
     load_fitting,
     log_length,
     read_checkpoint,
@@ -46,7 +48,7 @@ logger = logging.getLogger(__name__)
 def run(
     recipe: VqRecipe | DetectorRecipe,
     *,
-    data: Path,
+    data: Data,
     out: Path,
     init: Path | None = None,
     start_from: Path | None = None,
@@ -59,7 +61,7 @@ def run(
     """Trains `recipe` on `data`/train into the run folder `out`; returns the last validation.
 
     Args:
-        data: folder with `train` and `val`, each of aligned 768 px photographs.
+        data: folder with `train` and `val`, each of aligned photographs; or several such folders.
         out: run folder; must not hold a run unless `resume`.
         init: run folder or checkpoint of stage 1, whose averaged weights stage 2 needs; or the
             authors' published codebook.
@@ -79,9 +81,7 @@ def run(
     init_weights = (
         None if init is None else load_fitting(init, _expected_network(recipe, stage1=True))
     )
-    start_weights = (
-        None if start_from is None else load_fitting(start_from, _expected_network(recipe))
-    )
+    start_weights = None if start_from is None else _load_start(start_from, recipe)
     stage = _build(
         recipe, data=data, context=context, init=init_weights, start=start_weights, vgg=vgg
     )
@@ -146,6 +146,19 @@ def run(
     return measured
 
 
+def _load_start(start_from: Path, recipe: VqRecipe | DetectorRecipe) -> dict[str, Tensor]:
+    """Returns the weights that `--start-from` names.
+
+    Of an exported network, what of it fits the recipe.
+    """
+    wanted = _expected_network(recipe)
+    v1 = isinstance(recipe, Recipe) and isinstance(recipe.network, VqfrV1Config)
+    if v1 and start_from.suffix == ".safetensors":
+        first = _expected_network(recipe, stage1=True)
+        return load_exported(start_from, wanted, coded=first.state_dict().keys())
+    return load_fitting(start_from, wanted)
+
+
 def _expected_network(recipe: VqRecipe | DetectorRecipe, *, stage1: bool = False) -> nn.Module:
     """Returns the network whose weights `--start-from` is to hold, or `--init` if `stage1`.
 
@@ -159,15 +172,17 @@ def _expected_network(recipe: VqRecipe | DetectorRecipe, *, stage1: bool = False
         return restoration_network(recipe.network, recipe.stage)
 
 
-def _count_pictures(recipe: VqRecipe | DetectorRecipe, data: Path) -> int | None:
+def _count_pictures(recipe: VqRecipe | DetectorRecipe, data: Data) -> int | None:
     """On how many there are depends what sample i is; the detector's are another matter."""
-    return len(locate_pictures(data / "train")) if isinstance(recipe, Recipe) else None
+    if not isinstance(recipe, Recipe):
+        return None
+    return sum(len(source.locations) for source in find_sources(parts(data, "train")))
 
 
 def _build(
     recipe: VqRecipe | DetectorRecipe,
     *,
-    data: Path,
+    data: Data,
     context: DistributedContext,
     init: dict[str, Tensor] | None,
     start: dict[str, Tensor] | None,
@@ -184,8 +199,11 @@ def _build(
                 context=context,
             )
         case DetectorRecipe():
+            if len(each(data)) > 1:
+                raise ValueError(f"{recipe.name} takes one data set")
+            (folder,) = each(data)
             return DetectorStage(
-                recipe, data=data, device=context.device, init=init if start is None else start
+                recipe, data=folder, device=context.device, init=init if start is None else start
             )
 
 
@@ -280,7 +298,7 @@ def _state(stage: TrainingStage[Any], optimisers: Optimisers, done: int) -> dict
 def run_series(
     series: RecipeSeries,
     *,
-    data: Path,
+    data: Data,
     out: Path,
     vgg: Path | None,
     resume: bool,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ from torch import Tensor, nn
 
 from vqfr_media.differences import different_keys
 from vqfr_media.files import atomic_output, first_line, write_text
-from vqfr_media.network.checkpoint import load_official
+from vqfr_media.network.checkpoint import load_network, load_official
 from vqfr_training.configs import RunConfig
+from vqfr_training.data.layout import Data, each
 from vqfr_training.data.photographs import to_pixels
 
 
 def describe_run(
     recipe: RunConfig,
     *,
-    data: Path,
+    data: Data,
     init: Path | None,
     start_from: Path | None,
     content: Mapping[str, str | int | None],
@@ -37,7 +38,7 @@ def describe_run(
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "recipe": asdict(recipe),
-        "data": str(data),
+        "data": [str(folder) for folder in each(data)],
         "init": None if init is None else str(init),
         "start_from": None if start_from is None else str(start_from),
         **content,
@@ -146,6 +147,40 @@ def load_fitting(path: Path, network: nn.Module) -> dict[str, Tensor]:
             f"{wanted.get(odd[0], 'absent')}"
         )
     return weights
+
+
+def load_exported(path: Path, network: nn.Module, *, coded: Collection[str]) -> dict[str, Tensor]:
+    """Returns what of an exported network fits `network`, to go on with another codebook.
+
+    Stage 1 takes encoder and decoder of any restoration network, and leaves out a codebook of
+    another size: a course that begins so has to estimate its own. Stage 2 takes everything, or,
+    where the codebook is of another size, the main branch: the rest comes from stage 1.
+
+    Args:
+        path: a self-describing file.
+        network: of the wanted configuration, on any device.
+        coded: names of the weights that stage 1 has.
+
+    Raises:
+        ValueError: the file holds a network of another kind or width.
+    """
+    given = {name: value.float() for name, value in load_network(path).state_dict().items()}
+    wanted = network.state_dict()
+    alone = set(wanted) <= set(coded)
+    codes = next(name for name in wanted if name.endswith("embedding.weight"))
+    if codes in given and given[codes].shape != wanted[codes].shape:
+        del given[codes]
+        if not alone:
+            given = {name: value for name, value in given.items() if name not in coded}
+    for name, value in wanted.items():
+        here = given.get(name)
+        may_lack = name == codes or (name in coded and not alone)
+        if (here is None and not may_lack) or (here is not None and here.shape != value.shape):
+            raise ValueError(
+                f"{path} holds another network: {name} is "
+                f"{'absent' if here is None else tuple(here.shape)}, not {tuple(value.shape)}"
+            )
+    return {name: value for name, value in given.items() if name in wanted}
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:

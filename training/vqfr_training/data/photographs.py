@@ -1,15 +1,15 @@
 """Aligned photographs, and training samples cut from them.
 
-A photograph of 768 px has the 512 px FFHQ template drawn at 640 px around its centre; the margin
-leaves room to turn, shift and scale. One of any other size is filled by the template, as FFHQ's own
-pictures are. Sample number i of a run is a pure function of (seed, i), so a resumed run sees
-exactly the samples an uninterrupted one would.
+A data set's `layout.json` says how far its photographs reach beyond the FFHQ template; the margin
+leaves room to turn, shift and scale. Without one, 768 px photographs have the template at 640 px
+around the centre, those of any other size are filled by it, as FFHQ's own are. Sample number i of
+a run is a pure function of (seed, i), so a resumed run sees exactly the samples an uninterrupted
+one would.
 """
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,49 +20,66 @@ from torch import Tensor
 from vqfr_training.data.augmentation import Augmentation as Augmentation
 from vqfr_training.data.augmentation import occlude, random_geometry, recolour
 from vqfr_training.data.degradation import Degradation, Image, degrade
-from vqfr_training.data.sources import locate_pictures
+from vqfr_training.data.layout import Data, chances, find_sources
+from vqfr_training.data.layout import template_side as template_side
+from vqfr_training.data.sources import PictureLocation
 
 type Photograph = NDArray[np.uint8]
 """(S, S, 3) RGB."""
 
-_WITH_MARGIN, _TEMPLATE = 768, 640
-
-
-def template_side(side: int) -> int:
-    """Side of the FFHQ template in a photograph of `side` px."""
-    return _TEMPLATE if side == _WITH_MARGIN else side
+_ROOM = 1.25
+"""A photograph with a margin is kept with the template at so many times the working size."""
 
 
 class Photographs:
-    """A part of a data set, reduced by areas to just above the working size.
+    """A part of one data set or of several, reduced by areas to just above the working size.
 
     Decoded once and kept where all of them fit into `keep_mib`, else each time one is needed.
     """
 
-    def __init__(self, folder: Path, *, size: int, keep_mib: int = 2048) -> None:
-        """See `locate_pictures` for what `folder` may be.
+    def __init__(
+        self,
+        folder: Data,
+        *,
+        size: int,
+        keep_mib: int = 2048,
+        weights: Sequence[tuple[str, float]] = (),
+    ) -> None:
+        """See `locate_pictures` for what each folder may be, and `chances` for `weights`.
 
         Raises:
             ValueError: no pictures, one that cannot be read, is not square, is smaller than the
-                samples, or has another size than the first.
+                samples, or has another size than the first of its folder.
         """
-        self._locations = locate_pictures(folder)
         self.size = size
+        found = find_sources(folder)
+        self._locations = [location for source in found for location in source.locations]
         self.names = [location.name for location in self._locations]
-        first = self._decode(0)
-        self.side = first.shape[0]
-        # The whole-number reduction is the area prefilter; the warp then changes little.
-        # Where there is a margin, a sample may show the face enlarged.
-        template = template_side(self.side)
-        self.reduction = max(1, int(template / size / (1.2 if template < self.side else 1)))
-        if template < size:
+        self._sides: list[int] = []
+        """Of each photograph as it lies on the disk."""
+        kept: list[int] = []
+        views: set[float] = set()
+        for source in found:
+            side = len(decode(source.locations[0]))
+            template = template_side(side, source.field_of_view)
+            if template < size:
+                raise ValueError(
+                    f"{source.locations[0]} is {side}x{side}: too small for faces of {size} px"
+                )
+            self._sides += [side] * len(source.locations)
+            kept.append(_kept_side(side, template, size))
+            views.add(side / template)
+        if len(views) > 1:
             raise ValueError(
-                f"{self._locations[0]} is {self.side}x{self.side}: too small for faces of {size} px"
+                f"data sets with fields of view of {', '.join(f'{view:g}' for view in views)} "
+                "cannot be used as one"
             )
-        reduced = self._reduce(first)
+        # Two people are blended pixel by pixel, so all pictures are kept alike.
+        self._side, self._view = min(kept), views.pop()
+        self._chances = chances(self.names, weights) if weights else None
         self._kept: list[Photograph] | None = None
-        if len(self) * reduced.nbytes <= keep_mib << 20:
-            self._kept = [reduced, *map(self._load, range(1, len(self)))]
+        if len(self) * self._side**2 * 3 <= keep_mib << 20:
+            self._kept = list(map(self._load, range(len(self))))
 
     def __len__(self) -> int:
         return len(self._locations)
@@ -71,30 +88,24 @@ class Photographs:
         """Photograph `number`, reduced; from any thread."""
         return self._load(number) if self._kept is None else self._kept[number]
 
+    def draw(self, generator: np.random.Generator) -> Photograph:
+        """Returns any photograph, each as often as it weighs."""
+        if self._chances is None:
+            return self.image(int(generator.integers(len(self))))
+        number = int(np.searchsorted(self._chances, generator.random(), side="right"))
+        return self.image(min(number, len(self) - 1))
+
     def _load(self, number: int) -> Photograph:
-        return self._reduce(self._decode(number))
-
-    def _decode(self, number: int) -> Photograph:
-        """Returns (S, S, 3) BGR."""
-        location = self._locations[number]
-        encoded = np.frombuffer(location.read(), np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-        if image is None:
-            raise ValueError(f"{location} is not a readable picture")
-        rows, columns = image.shape[:2]
-        wanted = self.side if number else rows
-        if (rows, columns) != (wanted, wanted):
-            expected = f"{wanted}x{wanted}" if number else "a square"
-            raise ValueError(f"{location} is {columns}x{rows}, expected {expected}")
-        return np.asarray(image, np.uint8)
-
-    def _reduce(self, image: Photograph) -> Photograph:
-        """RGB of an area-reduced BGR picture."""
-        if self.reduction > 1:
-            side = self.side // self.reduction
-            image = np.asarray(
-                cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8
+        """RGB of a picture, reduced by areas."""
+        location, side = self._locations[number], self._sides[number]
+        image = decode(location)
+        if image.shape != (side, side, 3):
+            raise ValueError(
+                f"{location} is {image.shape[1]}x{image.shape[0]}, expected {side}x{side}"
             )
+        if side > self._side:
+            size = (self._side, self._side)
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         return np.ascontiguousarray(image[..., ::-1])
 
     def plain(self, number: int) -> Image:
@@ -103,9 +114,9 @@ class Photographs:
 
     def sample(self, generator: np.random.Generator, config: Augmentation) -> Image:
         """Returns one augmented face (size, size, 3), RGB in [0, 1]."""
-        photograph = self.image(int(generator.integers(len(self))))
+        photograph = self.draw(generator)
         if generator.random() < config.blended:
-            other = self.image(int(generator.integers(len(self))))
+            other = self.draw(generator)
             part = generator.uniform(0.3, 0.7)
             photograph = np.asarray(cv2.addWeighted(photograph, part, other, 1 - part, 0), np.uint8)
         geometry = random_geometry(generator, config)
@@ -118,9 +129,7 @@ class Photographs:
         return recolour(np.clip(face / np.float32(255), 0, 1), generator, config)
 
     def _matrix(self, geometry: NDArray[np.float64]) -> NDArray[np.float64]:
-        reduction = self.side / (self.side // self.reduction)
-        template = template_side(self.side)
-        return _cut_matrix(self.side, template, reduction, self.size, geometry)
+        return _cut_matrix(self._side, self._side / self._view, self.size, geometry)
 
     def _cut(self, photograph: Photograph, geometry: NDArray[np.float64]) -> Image:
         """Returns the photograph through `geometry` at the working size.
@@ -161,7 +170,7 @@ class Photographs:
         size = (self.size, self.size)
         field = cv2.resize(coarse.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
         if generator.random() < 0.4:
-            clutter = self.image(int(generator.integers(len(self))))
+            clutter = self.draw(generator)
             turn = cv2.getRotationMatrix2D(
                 (clutter.shape[0] / 2,) * 2, generator.uniform(60, 300), generator.uniform(0.7, 2.5)
             )
@@ -275,16 +284,43 @@ def to_pixels(image: Tensor) -> NDArray[np.uint8]:
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
 
 
+def decode(location: PictureLocation) -> Photograph:
+    """Returns a square picture, (S, S, 3) BGR.
+
+    Raises:
+        ValueError: it cannot be read or is not square.
+    """
+    encoded = np.frombuffer(location.read(), np.uint8)
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    if image is None:
+        raise ValueError(f"{location} is not a readable picture")
+    rows, columns = image.shape[:2]
+    if rows != columns:
+        raise ValueError(f"{location} is {columns}x{rows}, expected a square")
+    return np.asarray(image, np.uint8)
+
+
+def _kept_side(side: int, template: float, size: int) -> int:
+    """Returns the side to which a photograph is reduced before samples of `size` are cut from it.
+
+    The reduction is the area prefilter; the warp then changes little. A margin means that samples
+    may show the face enlarged; without one, whole-number reductions alone leave no filter's trace.
+    """
+    if template < side:
+        return min(side, round(_ROOM * size * side / template))
+    return side // max(1, int(template / size))
+
+
 def _cut_matrix(
-    side: int, template: int, reduction: float, size: int, geometry: NDArray[np.float64]
+    side: int, template: float, size: int, geometry: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Returns the homography from a reduced photograph's pixels to the sample's.
+    """Returns the homography from a kept photograph's pixels to the sample's.
 
     Through `geometry`.
     """
     middle, half = side / 2, template / 2
     # Pixel i of OpenCV is the area i .. i + 1, hence the halves.
-    scale, move = reduction / half, (reduction * 0.5 - middle) / half
+    scale, move = 1 / half, (0.5 - middle) / half
     to_plane = np.array([[scale, 0, move], [0, scale, move], [0, 0, 1]])
     to_sample = np.array([[size / 2, 0, size / 2 - 0.5], [0, size / 2, size / 2 - 0.5], [0, 0, 1]])
     return np.asarray(to_sample @ geometry @ to_plane, np.float64)

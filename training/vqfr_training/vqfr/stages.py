@@ -105,7 +105,8 @@ class InitialWeights:
     """State dict of a stage-1 network with the same configuration: stage 2 needs it, stage 1 may go
     on from it."""
     network: Mapping[str, Tensor] | None = None
-    """State dict of the whole network, to go on from another run of the same stage."""
+    """State dict of the whole network, to go on from another run of the same stage; of stage 2, the
+    main branch alone will do."""
     vgg: Path | None = None
     """File of VGG-16's weights, for recipes that compare its features."""
 
@@ -131,7 +132,7 @@ def _build_codebook(
     initialise_linear(network)
     weights = given.stage1 if given.network is None else given.network
     if weights is not None:
-        network.load_state_dict(dict(weights))
+        network.load_state_dict({**network.state_dict(), **weights})
     averaged = _place_and_copy(network, recipe, device)
     return CodebookTraining(
         recipe=recipe,
@@ -156,7 +157,7 @@ def _build_restoration(
     if isinstance(network, SingleBranch):
         initialise_as_texture_decoder(network)
     # Encoder, quantizer and texture decoder go on from stage 1 (paper, 3.2); the rest is new.
-    weights = given.stage1 if given.network is None else given.network
+    weights = {**given.stage1, **({} if given.network is None else given.network)}
     network.load_state_dict({**network.state_dict(), **weights})
     if device.type == "cpu":
         use_sampled_warps(network)

@@ -11,6 +11,7 @@ from vqfr_media.network.checkpoint import save_network
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 from vqfr_training.configs import Stage1, VqRecipe
+from vqfr_training.data.layout import Data, parts
 from vqfr_training.data.photographs import Photographs, batches, validation_pairs
 from vqfr_training.distributed import DistributedContext
 from vqfr_training.records import save_samples
@@ -40,7 +41,7 @@ class VqStage:
         self,
         recipe: VqRecipe,
         *,
-        data: Path,
+        data: Data,
         device: torch.device,
         initial_weights: InitialWeights,
         context: DistributedContext | None = None,
@@ -57,13 +58,16 @@ class VqStage:
         self._initial_network = initial_weights.network
         if recipe.blend < 1 and initial_weights.network is None:
             raise ValueError(f"{recipe.name} goes on from another run's weights: give --start-from")
+        wanted = self._training.averaged.state_dict().keys()
+        if recipe.blend < 1 and wanted - (initial_weights.network or {}).keys():
+            raise ValueError(f"{recipe.name} blends with a network of the same codebook only")
         self._degradation = None if isinstance(recipe.stage, Stage1) else recipe.degradation
         # Read at once, so that what is wrong with it is reported before the first step; by rank 0
         # alone, which validates.
         self._validation: tuple[Tensor, Tensor] | None = None
         if context is None or context.is_main:
             self._validation = validation_pairs(
-                Photographs(data / "val", size=recipe.network.image_size),
+                Photographs(parts(data, "val"), size=recipe.network.image_size),
                 seed=7,
                 degradation=self._degradation,
                 most=recipe.validation_faces,
@@ -85,7 +89,11 @@ class VqStage:
         """Yields (lq, hq) of every step."""
         recipe = self.recipe
         return batches(
-            Photographs(self._data / "train", size=recipe.network.image_size),
+            Photographs(
+                parts(self._data, "train"),
+                size=recipe.network.image_size,
+                weights=recipe.name_weights,
+            ),
             first_step=first_step,
             steps=recipe.steps,
             batch=recipe.batch,
