@@ -63,6 +63,10 @@ class Stage2:
     """How much more a pixel between eyes and mouth counts than one at the rim."""
     perceptual: PerceptualConfig | None = None
     """Compared features; None: no perceptual term."""
+    identity: float = 0.0
+    """Weight of the squared distance of dlib's descriptors; not in the paper."""
+    compared: tuple[Literal["texture", "main"], ...] = ("texture", "main")
+    """Branches that the perceptual and the identity term look at."""
     discriminators: tuple[DiscriminatorConfig, ...] = ()
     """On either branch, each with its own weight and start."""
     main_rate: float = 1.0

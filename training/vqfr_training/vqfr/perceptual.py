@@ -37,6 +37,35 @@ class PerceptualConfig:
     """Weight of the distance of features."""
     style: float = 2000.0
     """Weight of the Gram matrices' L1; 0 leaves them out."""
+    channels: Literal["lpips", "equal"] = "lpips"
+    """What VGG-16's channels weigh: as LPIPS has learned for torchvision's weights, or one each,
+    as other weights want it."""
+    levels: int = 5
+    """How many of VGG-16's five levels are compared; three cost 70 % of all, at 256 px."""
+    window: float = 1.0
+    """Side of the square that is compared, about the features of the face, over the image's: what
+    lies outside costs nothing."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.levels <= len(_VGG_TAPS):
+            raise ValueError(f"levels must be within 1..{len(_VGG_TAPS)}, got {self.levels}")
+        if not 0 < self.window <= 1:
+            raise ValueError(f"window must be above 0 and at most 1, got {self.window}")
+
+
+def middle_of_face(image: Tensor, window: float) -> Tensor:
+    """Returns the square about eyes, nose and mouth of aligned faces (N, C, S, S).
+
+    Its side is `window` of S.
+    """
+    if window == 1:
+        return image
+    side = image.shape[-1]
+    size = round(side * window)
+    left = (side - size) // 2
+    # The features' middle lies below the image's in the FFHQ template.
+    top = min(side - size, max(0, round(side * 0.585 - size / 2)))
+    return image[..., top : top + size, left : left + size]
 
 
 def perceptual_losses(
@@ -108,35 +137,52 @@ def encoder_features(encoder: Encoder) -> Features:
 class Vgg16(nn.Module):
     """torchvision's VGG-16 up to relu5_3, frozen."""
 
-    def __init__(self, *, recompute: bool = False) -> None:
-        """With `recompute`, keep only the levels' results and compute the rest again going back."""
+    def __init__(
+        self,
+        *,
+        recompute: bool = False,
+        channels: Literal["lpips", "equal"] = "lpips",
+        levels: int = len(_VGG_TAPS),
+    ) -> None:
+        """See `PerceptualConfig` for `channels` and `levels`.
+
+        With `recompute`, keep only the levels' results and compute the rest again going back.
+        """
         super().__init__()
         self._recompute = recompute
+        self._taps = _VGG_TAPS[:levels]
+        self._equal = channels == "equal"
         from torchvision.models import vgg16
 
-        self.features = vgg16(weights=None).features[: _VGG_TAPS[-1] + 1]
+        self.features = vgg16(weights=None).features[: self._taps[-1] + 1]
         for layer in self.features:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
         self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
-        for level, weight in enumerate(lpips_weights()):
-            self.register_buffer(f"weight_{level}", weight)
+        if not self._equal:
+            for level, weight in enumerate(lpips_weights()[:levels]):
+                self.register_buffer(f"weight_{level}", weight)
         self.requires_grad_(False)
 
     mean: Tensor
     deviation: Tensor
 
     @property
-    def channel_weights(self) -> list[Tensor]:
-        """What LPIPS has learned that each channel counts, (C) a level."""
-        return [self.get_buffer(f"weight_{level}") for level in range(len(_VGG_TAPS))]
+    def channel_weights(self) -> list[Tensor] | None:
+        """What LPIPS has learned that each channel counts, (C) a level; None: one each."""
+        if self._equal:
+            return None
+        return [self.get_buffer(f"weight_{level}") for level in range(len(self._taps))]
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Returns images (N, 3, H, W) in [-1, 1] -> relu1_2, relu2_2, relu3_3, relu4_3, relu5_3."""
+        """Returns relu1_2, relu2_2, relu3_3, relu4_3, relu5_3, or the first of them.
+
+        Of images (N, 3, H, W) in [-1, 1].
+        """
         x = ((image + 1) / 2 - self.mean) / self.deviation
         found: list[Tensor] = []
-        for first, last in pairwise((-1, *_VGG_TAPS)):
+        for first, last in pairwise((-1, *self._taps)):
             level = self.features[first + 1 : last + 1]
             if self._recompute and x.requires_grad:
                 x = checkpoint(level, x, use_reentrant=False, preserve_rng_state=False)
@@ -163,7 +209,13 @@ def lpips_weights() -> list[Tensor]:
     return [weights[f"lin{level}.model.1.weight"].flatten() for level in range(len(_VGG_TAPS))]
 
 
-def load_vgg16(path: Path | None = None, *, recompute: bool = False) -> Vgg16:
+def load_vgg16(
+    path: Path | None = None,
+    *,
+    recompute: bool = False,
+    channels: Literal["lpips", "equal"] = "lpips",
+    levels: int = len(_VGG_TAPS),
+) -> Vgg16:
     """Returns VGG-16 with ImageNet weights: from `path`, else from torch's cache, else downloaded.
 
     Raises:
@@ -186,11 +238,11 @@ def load_vgg16(path: Path | None = None, *, recompute: bool = False) -> Vgg16:
         raise ValueError(
             f"VGG-16 for the perceptual loss cannot be had ({reason}): {ways}"
         ) from error
-    network = Vgg16(recompute=recompute)
+    network = Vgg16(recompute=recompute, channels=channels, levels=levels)
     wanted = network.features.state_dict(prefix="features.")
     if missing := sorted(set(wanted) - set(weights)):
         raise ValueError(f"{path} holds no VGG-16 (no {missing[0]}): {ways}")
     network.features.load_state_dict(
-        {name.removeprefix("features."): weights[name] for name in wanted}
+        {name.removeprefix("features."): weights[name].float() for name in wanted}
     )
     return network

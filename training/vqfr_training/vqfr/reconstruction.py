@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from vqfr_training.configs import Stage1, Stage2
+from vqfr_training.vqfr.identity import Identity
 from vqfr_training.vqfr.losses import gradient_l1, weighted_l1
-from vqfr_training.vqfr.perceptual import Features, Vgg16, perceptual_losses
+from vqfr_training.vqfr.perceptual import Features, Vgg16, middle_of_face, perceptual_losses
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,16 @@ class ReconstructionTerms:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What was seen of the high-quality image."""
+
+    features: list[Tensor] | None
+    """By the perceptual term's network."""
+    identity: Tensor | None
+    """(N, 128), by the identity network."""
+
+
+@dataclass(frozen=True)
 class ReconstructionLoss:
     """What a stage compares, and how much each part counts."""
 
@@ -38,16 +49,24 @@ class ReconstructionLoss:
     """(S, S), mean 1: where errors count more."""
     features: Features | None
     """What the perceptual term compares."""
+    identity: Identity | None = None
+    """What the identity term compares."""
 
-    def features_of(self, hq: Tensor) -> list[Tensor] | None:
-        """Returns the features of the high-quality image, for `compare`; no gradient goes there."""
+    def features_of(self, hq: Tensor) -> Seen:
+        """Returns what is to be compared of the high-quality image; no gradient goes there."""
         with torch.no_grad():
-            return None if self.features is None else self.features(hq)
+            return Seen(
+                None if self.features is None else self.features(self._window(hq)),
+                None if self.identity is None else self.identity(hq),
+            )
 
     def compare(
-        self, image: Tensor, hq: Tensor, seen: list[Tensor] | None, *, pixel: float
+        self, image: Tensor, hq: Tensor, seen: Seen, *, pixel: float, identity: float = 0.0
     ) -> ReconstructionTerms:
-        """`image` and `hq`, whose features are `seen`; pixels and gradients weigh `pixel`."""
+        """`image` and `hq`, of which `seen` is known.
+
+        Pixels and gradients weigh `pixel`, the squared distance of identities `identity`.
+        """
         stage = self.stage
         parts = {
             "pixel": _weighed(pixel, lambda: weighted_l1(image, hq, self.weight)),
@@ -57,15 +76,26 @@ class ReconstructionLoss:
         }
         total = pixel * (parts["pixel"] + stage.gradient * parts["gradient"])
         perceptual = image.new_zeros(())
-        if stage.perceptual is not None and self.features is not None and seen is not None:
+        if stage.perceptual is not None and self.features is not None and seen.features:
             weights = self.features.channel_weights if isinstance(self.features, Vgg16) else None
             compared = perceptual_losses(
-                self.features(image), seen, stage.perceptual, weights=weights
+                self.features(self._window(image)),
+                seen.features,
+                stage.perceptual,
+                weights=weights,
             )
             perceptual = torch.stack(list(compared.values())).sum()
             parts |= compared
             total = total + perceptual
+        if identity > 0 and self.identity is not None and seen.identity is not None:
+            parts["identity"] = (self.identity(image) - seen.identity).square().sum(dim=1).mean()
+            total = total + identity * parts["identity"]
         return ReconstructionTerms(total, perceptual, parts)
+
+    def _window(self, image: Tensor) -> Tensor:
+        """Returns what of an image the perceptual term looks at."""
+        wanted = self.stage.perceptual
+        return image if wanted is None else middle_of_face(image, wanted.window)
 
 
 def _weighed(weight: float, loss: Callable[[], Tensor]) -> Tensor:

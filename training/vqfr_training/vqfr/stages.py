@@ -17,6 +17,7 @@ from vqfr_training.configs import Stage1, Stage2, VqRecipe
 from vqfr_training.distributed import DistributedContext
 from vqfr_training.vqfr.ablations import SingleBranch
 from vqfr_training.vqfr.adversarial import Discriminators
+from vqfr_training.vqfr.identity import load_identity
 from vqfr_training.vqfr.initialisation import initialise_as_texture_decoder, initialise_linear
 from vqfr_training.vqfr.losses import (
     code_alignment_loss,
@@ -37,7 +38,7 @@ from vqfr_training.vqfr.networks import (
     restoration_network,
 )
 from vqfr_training.vqfr.perceptual import Features, encoder_features, load_vgg16
-from vqfr_training.vqfr.reconstruction import ReconstructionLoss
+from vqfr_training.vqfr.reconstruction import ReconstructionLoss, Seen
 from vqfr_training.vqfr.reservoir import Reservoir
 from vqfr_training.vqfr.warp import use_sampled_warps
 
@@ -109,6 +110,8 @@ class InitialWeights:
     main branch alone will do."""
     vgg: Path | None = None
     """File of VGG-16's weights, for recipes that compare its features."""
+    identity: Path | None = None
+    """File of dlib's face network, for recipes that compare identities."""
 
 
 def build(
@@ -205,12 +208,19 @@ def _reconstruction_loss(
     features: Features | None = None
     if stage.perceptual is not None:
         if stage.perceptual.network == "vgg16":
-            features = load_vgg16(given.vgg, recompute=recipe.recompute).to(device)
+            features = load_vgg16(
+                given.vgg,
+                recompute=recipe.recompute,
+                channels=stage.perceptual.channels,
+                levels=stage.perceptual.levels,
+            ).to(device)
         elif isinstance(teacher, Vqgan):
             features = encoder_features(teacher.encoder)
         else:
             raise ValueError("features of stage 1 are those of v1's encoder, in stage 2: use vgg16")
-    return ReconstructionLoss(stage, weight, features)
+    wanted = isinstance(stage, Stage2) and stage.identity > 0
+    identity = load_identity(given.identity, device) if wanted else None
+    return ReconstructionLoss(stage, weight, features, identity)
 
 
 def step(training: Training, lq: Tensor, hq: Tensor, number: int) -> StepResult:
@@ -273,7 +283,13 @@ def step_restoration(
     ):
         if part is not None:
             images[name] = image.float()
-            terms = training.reconstruction_loss.compare(images[name], hq, seen, pixel=part)
+            terms = training.reconstruction_loss.compare(
+                images[name],
+                hq,
+                seen if name in stage.compared else Seen(None, None),
+                pixel=part,
+                identity=stage.identity,
+            )
             losses |= {f"{name}_{kind}": value for kind, value in terms.parts.items()}
             total = total + terms.total
             by_all = stage.balance == "all"
