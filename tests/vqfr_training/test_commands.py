@@ -8,12 +8,13 @@ from typing import get_args
 
 import pytest
 from vqfr_training.__main__ import main
-from vqfr_training.commands import EvaluateDetectorCommand, RecipeName, TrainCommand, parse
+from vqfr_training.commands import EvaluateDetectorCommand, TrainCommand, parse
 from vqfr_training.evaluation.evaluate import METRICS
+from vqfr_training.recipe_names import RecipeName
 from vqfr_training.recipes import RECIPES
 
 FLAGS = {
-    "": "data out init start-from vgg resume threads workers",
+    "": "data out init start-from vgg identity minutes resume threads workers",
     "restore": "run data out threads",
     "evaluate": "restored truth metrics fetch fid-reference niqe-parameters out threads",
     "pack": "data out each side quality",
@@ -53,6 +54,10 @@ def test_what_is_typed_arrives() -> None:
         "O",
         "--start-from",
         "S",
+        "--identity",
+        "I",
+        "--minutes",
+        "2.5",
         "--resume",
         "--threads",
         "2",
@@ -64,6 +69,8 @@ def test_what_is_typed_arrives() -> None:
         data=(Path("D"), Path("E")),
         out=Path("O"),
         start_from=Path("S"),
+        identity=Path("I"),
+        minutes=2.5,
         resume=True,
         threads=2,
         workers=3,
@@ -113,6 +120,15 @@ def test_threads_are_checked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     given = ["smoke_stage1", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
     assert main([*given, "--threads", "0"]) == 2
     assert "--threads must be at least 1, got 0" in caplog.text
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan"])
+def test_minutes_are_checked(
+    minutes: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = ["smoke_stage1", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert main([*given, "--minutes", minutes]) == 2
+    assert f"--minutes must be above 0, got {minutes}" in caplog.text
 
 
 @pytest.mark.parametrize("command", ["smoke", "pack"])

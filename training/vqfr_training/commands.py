@@ -5,11 +5,14 @@ is imported inside the functions, so that help and mistakes are shown at once.
 """
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+from vqfr_training.recipe_names import RecipeName
 
 if TYPE_CHECKING:
     from vqfr_training.detector.protocols import FaceDetector
@@ -19,32 +22,6 @@ logger = logging.getLogger("training")
 
 INCOMPLETE = 3
 """Exit code where metrics that were asked for by name could not be measured."""
-
-type RecipeName = Literal[
-    "vqgan_v1",
-    "vqfr_v1",
-    "vqgan_v2",
-    "vqfr_v2",
-    "simvqfr",
-    "single_branch",
-    "no_warp",
-    "vqgan_f8",
-    "vqgan_f16",
-    "vqgan_f64",
-    "simvqfr_f8",
-    "simvqfr_f16",
-    "simvqfr_f64",
-    "lite_stage1",
-    "lite_stage2",
-    "lite_longer",
-    "lite_adversarial",
-    "smoke",
-    "smoke_stage1",
-    "smoke_stage2",
-    "detector",
-    "smoke_detector",
-]
-"""The names of `recipes.py`; written here so that the command line need not load them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +43,10 @@ class TrainCommand:
     """Run of the same stage whose weights to go on with."""
     vgg: Path | None = None
     """VGG-16 weights, where they cannot be fetched."""
+    identity: Path | None = None
+    """dlib's face network, for recipes that compare identities."""
+    minutes: float | None = None
+    """Leave with a checkpoint after so long; --resume goes on from there."""
     resume: bool = False
     """Go on from the run folder."""
     threads: int | None = None
@@ -242,6 +223,9 @@ def _train(command: TrainCommand) -> None:
         raise ValueError(
             f"{recipe.name} starts without weights: --init and --start-from have no effect"
         )
+    if command.minutes is not None and not command.minutes > 0:
+        raise ValueError(f"--minutes must be above 0, got {command.minutes:g}")
+    deadline = None if command.minutes is None else time.monotonic() + 60 * command.minutes
     with distributed_context() as context:
         if not context.is_main:
             logging.getLogger().setLevel(logging.WARNING)
@@ -251,8 +235,10 @@ def _train(command: TrainCommand) -> None:
                 data=command.data,
                 out=command.out,
                 vgg=command.vgg,
+                identity=command.identity,
                 resume=command.resume,
                 workers=command.workers,
+                deadline=deadline,
                 context=context,
             )
             return
@@ -263,8 +249,10 @@ def _train(command: TrainCommand) -> None:
             init=command.init,
             start_from=command.start_from,
             vgg=command.vgg,
+            identity=command.identity,
             resume=command.resume,
             workers=command.workers,
+            deadline=deadline,
             context=context,
         )
 

@@ -142,3 +142,69 @@ def lite_adversarial() -> Recipe[VqfrV1Config]:
         seed=2,
         validate_every=80,
     )
+
+
+def footage_degradation() -> Degradation:
+    """`video_degradation` with what real footage has beside: soft lenses, fields, running colours.
+
+    A fifth of the faces is mildly blurred and little else, for such faces have to become crisp too.
+    """
+    return replace(
+        video_degradation(),
+        h264=0.25,
+        soft=0.2,
+        defocused=0.15,
+        halos=0.15,
+        one_field=0.06,
+        chroma_bleed=0.2,
+        grain=0.1,
+    )
+
+
+def lite_people_stage1() -> Recipe[VqfrV1Config]:
+    """The third edition's codebook: on from the second's encoder and decoder.
+
+    The codes are learned anew, and there are more of them: those of the second edition had seen
+    studio portraits alone, and could draw nobody else.
+    """
+    return replace(
+        lite_stage1(),
+        name="lite_people_stage1",
+        network=replace(lite_config(), codebook_size=2048),
+        stage=Stage1(unquantised_steps=60, reestimate_at=(60, 160, 280), reservoir=65536),
+        name_weights=(("_s", 0.4), ("_m", 0.8)),
+        steps=440,
+        learning_rate=6e-4,
+        warmup_steps=30,
+        seed=11,
+        validate_every=125,
+    )
+
+
+def lite_people_stage2() -> Recipe[VqfrV1Config]:
+    """The third edition: the codes of `lite_people_stage1`, the main branch of the second edition.
+
+    VGG-16's features of the middle of the face, whose channels weigh one each, and a weak identity
+    term ask the main branch for detail.
+    """
+    return replace(
+        lite_people_stage1(),
+        name="lite_people_stage2",
+        stage=Stage2(
+            texture=0.7,
+            perceptual=PerceptualConfig(
+                network="vgg16", content=0.06, style=0.0, channels="equal", levels=3, window=0.4
+            ),
+            identity=0.1,
+            compared=("main",),
+        ),
+        augmentation=Augmentation(blended=0.04, background=0.2, occluded=0.1, grey=0.06),
+        degradation=footage_degradation(),
+        name_weights=(("_s", 0.25), ("_m", 0.8)),
+        steps=560,
+        learning_rate=6e-4,
+        warmup_steps=30,
+        seed=12,
+        validate_every=100,
+        checkpoint_minutes=3.0,
+    )

@@ -53,9 +53,11 @@ def run(
     init: Path | None = None,
     start_from: Path | None = None,
     vgg: Path | None = None,
+    identity: Path | None = None,
     resume: bool = False,
     workers: int = 1,
     stop_after: int | None = None,
+    deadline: float | None = None,
     context: DistributedContext | None = None,
 ) -> dict[str, float]:
     """Trains `recipe` on `data`/train into the run folder `out`; returns the last validation.
@@ -68,22 +70,33 @@ def run(
         start_from: run folder or checkpoint of the same stage to go on from, its averaged weights;
             or the authors' published network.
         vgg: file of VGG-16's weights, for recipes with VGG-16 features; else fetched.
+        identity: file of dlib's face network, for recipes that compare identities.
         resume: go on from `out`/checkpoint.pt, or from the beginning where the run ended before
             its first checkpoint; the rest is what an uninterrupted run would do.
         workers: threads that prepare samples.
         context: the ranks that share each batch; this process alone where None.
         stop_after: leave after this many steps of the whole run, with a checkpoint.
+        deadline: leave with a checkpoint after the first step that ends at or after this reading
+            of `time.monotonic()`; one process alone.
 
     Raises:
         ValueError: something given does not fit the recipe, or the run to be resumed.
     """
     context = single_process() if context is None else context
+    if deadline is not None and context.world_size > 1:
+        raise ValueError("a time limit is for one process alone")
     init_weights = (
         None if init is None else load_fitting(init, _expected_network(recipe, stage1=True))
     )
     start_weights = None if start_from is None else _load_start(start_from, recipe)
     stage = _build(
-        recipe, data=data, context=context, init=init_weights, start=start_weights, vgg=vgg
+        recipe,
+        data=data,
+        context=context,
+        init=init_weights,
+        start=start_weights,
+        vgg=vgg,
+        identity=identity,
     )
     _broadcast_weights(stage, context)
     optimisers = make_optimisers(stage)
@@ -133,10 +146,14 @@ def run(
                 )
                 tensorboard.add_picture(picture, done)
             logger.info("step %d: %s", done, json.dumps(measured))
-        if done == last or time.monotonic() - saved > 60 * recipe.checkpoint_minutes:
+        late = deadline is not None and time.monotonic() >= deadline
+        if done == last or late or time.monotonic() - saved > 60 * recipe.checkpoint_minutes:
             state = _state(stage, optimisers, done) | {"log_length": log_length(out)}
             save_checkpoint(state, out / "checkpoint.pt")
             saved = time.monotonic()
+        if late:
+            last = done
+            break
     stream.close()
     if tensorboard is not None:
         tensorboard.close()
@@ -187,10 +204,11 @@ def _build(
     init: dict[str, Tensor] | None,
     start: dict[str, Tensor] | None,
     vgg: Path | None,
+    identity: Path | None,
 ) -> TrainingStage[Any]:
     match recipe:
         case Recipe():
-            initial_weights = InitialWeights(stage1=init, network=start, vgg=vgg)
+            initial_weights = InitialWeights(stage1=init, network=start, vgg=vgg, identity=identity)
             return VqStage(
                 recipe,
                 data=data,
@@ -301,8 +319,10 @@ def run_series(
     data: Data,
     out: Path,
     vgg: Path | None,
+    identity: Path | None = None,
     resume: bool,
     workers: int,
+    deadline: float | None = None,
     context: DistributedContext | None = None,
 ) -> None:
     """Trains each recipe of `series` into `out`/its name, beginning from the one before.
@@ -312,8 +332,10 @@ def run_series(
         data: as for `run`.
         out: folder of run folders.
         vgg: as for `run`.
+        identity: as for `run`.
         resume: go on with runs that have started; the others start.
         workers: threads that prepare samples.
+        deadline: as for `run`; recipes that have not started by then wait for the next call.
         context: as for `run`.
     """
     before: Path | None = None
@@ -326,8 +348,12 @@ def run_series(
             out=folder,
             init=before,
             vgg=vgg,
+            identity=identity,
             resume=resumes,
             workers=workers,
+            deadline=deadline,
             context=context,
         )
         before = folder
+        if deadline is not None and time.monotonic() >= deadline:
+            return

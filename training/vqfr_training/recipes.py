@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from vqfr_media.network.config import VqfrV1Config, lite_config
+from vqfr_training import gpu_recipes as gpu
 from vqfr_training import lite_recipes as lite
 from vqfr_training import paper_recipes as paper
 from vqfr_training.configs import DetectorRecipe, Recipe, RecipeSeries, Stage1, Stage2, VqRecipe
@@ -157,6 +158,11 @@ def _table() -> dict[str, Callable[[], AnyRecipe]]:
         "lite_stage2": lite.lite_stage2,
         "lite_longer": lite.lite_longer,
         "lite_adversarial": lite.lite_adversarial,
+        "lite_people_stage1": lite.lite_people_stage1,
+        "lite_people_stage2": lite.lite_people_stage2,
+        "lite_gpu": gpu.lite_gpu,
+        "lite_gpu_stage1": gpu.lite_gpu_stage1,
+        "lite_gpu_stage2": gpu.lite_gpu_stage2,
         "smoke": smoke,
         "smoke_stage1": smoke_stage1,
         "smoke_stage2": smoke_stage2,
