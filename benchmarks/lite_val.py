@@ -1,13 +1,16 @@
 """The lite model on faces of people it never saw, damaged with fixed seeds.
 
-    python -m benchmarks.lite_val FACES [WEIGHTS] [PICTURE.png]
+    python -m benchmarks.lite_val FOLDER [FOLDER ...] [--weights FILE] [--picture PICTURE.png]
 
-FACES holds val/ photographs aligned as training wants them. Prints the input's and both branches'
-figures, writes results/lite_val.json and, if asked, a picture: input, texture branch, main branch,
-truth.
+Each FOLDER is a data set with val/ photographs as training wants them. Prints the input's and both
+branches' figures for each, and for the third of its people whose faces are darkest and lightest;
+writes results/lite_val.json and, if asked, a picture of the last data set's people: input, texture
+branch, main branch, truth. With dlib's face network (--identity FILE) also the distance of
+identities to the truth.
 """
 
-import sys
+import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -18,6 +21,8 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from vqfr_training.data.photographs import Photographs, validation_pairs
 from vqfr_training.lite_recipes import lite_stage2
+from vqfr_training.vqfr.identity import Identity, load_identity
+from vqfr_training.vqfr.perceptual import middle_of_face
 
 from benchmarks import record
 from vqfr_media import weights
@@ -26,9 +31,23 @@ from vqfr_media.network.checkpoint import load_network
 from vqfr_media.network.vqfr_v1 import VqfrV1
 
 SEEDS = (7, 8, 9)
-SHOWN = (0, 5, 9, 14, 20)
+SHOWN = 8
+KINDS = ("input", "texture", "main")
+NAMES = ("psnr", "ssim", "sharpness", "landmark_distance", "identity_distance")
 
 Picture = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A data set's faces under every damage, each (N, 3, S, S) in [-1, 1]."""
+
+    images: dict[str, Tensor]
+    """By "input", "texture", "main" and "truth"."""
+    people: int
+    codes: int
+    """Different codes in use."""
 
 
 def to_picture(image: Tensor) -> Picture:
@@ -37,53 +56,14 @@ def to_picture(image: Tensor) -> Picture:
     return levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
-def _landmarks(picture: Picture, detector: Detector) -> npt.NDArray[np.float64] | None:
-    faces = detector(picture)
-    return faces[0].landmarks if faces else None
-
-
-def compare(images: Tensor, truth: Tensor, detector: Detector) -> dict[str, float]:
-    """Mean PSNR, SSIM, sharpness and landmark distance (pixels at 256) of (N, 3, S, S) images."""
-    rows = []
-    lost = 0
-    for image, hq in zip(images, truth, strict=True):
-        a, b = to_picture(image), to_picture(hq)
-        error = max(float(np.mean((a.astype(float) - b) ** 2)), 1e-9)
-        gradients = [np.abs(np.diff(p.astype(float).mean(axis=2))).mean() for p in (a, b)]
-        marks = [_landmarks(p, detector) for p in (a, b)]
-        if marks[0] is None or marks[1] is None:
-            lost += 1
-            distance = np.nan
-        else:
-            distance = float(np.linalg.norm(marks[0] - marks[1], axis=1).mean())
-        ssim = float(structural_similarity(a, b, channel_axis=2))
-        psnr = 10 * np.log10(255**2 / error)
-        rows.append((psnr, ssim, gradients[0] / gradients[1], distance))
-    psnr, ssim, sharpness, distance = np.nanmean(np.array(rows), axis=0).tolist()
-    return {
-        "psnr": psnr,
-        "ssim": ssim,
-        "sharpness": sharpness,
-        "landmark_distance": distance,
-        "lost": float(lost),
-    }
-
-
-def main() -> None:
-    """Prints the table; writes the record and the picture."""
-    faces = Path(sys.argv[1])
-    path = Path(sys.argv[2]) if len(sys.argv) > 2 else weights.find("lite")
-    network = load_network(path)
-    if not isinstance(network, VqfrV1):
-        raise TypeError(f"{path} holds no lite network")
-    recipe = lite_stage2()
-    photographs = Photographs(faces / "val", size=recipe.network.image_size)
-    detector = RetinaFaceDetector(weights.find("mobilenet"), backbone="mobilenet", score=0.8)
-    kinds: dict[str, list[Tensor]] = {name: [] for name in ("input", "texture", "main", "truth")}
+def restore(network: VqfrV1, photographs: Photographs) -> Restored:
+    """Every face through the network, once a seed."""
+    degradation = lite_stage2().degradation
+    kinds: dict[str, list[Tensor]] = {name: [] for name in (*KINDS, "truth")}
     codes = []
     with torch.inference_mode():
         for seed in SEEDS:
-            lq, hq = validation_pairs(photographs, seed=seed, degradation=recipe.degradation)
+            lq, hq = validation_pairs(photographs, seed=seed, degradation=degradation)
             for image in torch.split(lq, 1):
                 latent = network.encode(image)
                 texture, main_branch = network.decode(image, latent)
@@ -93,18 +73,117 @@ def main() -> None:
             kinds["input"].append(lq)
             kinds["truth"].append(hq)
     images = {name: torch.cat(parts) for name, parts in kinds.items()}
-    figures: dict[str, object] = {
-        name: compare(images[name], images["truth"], detector)
-        for name in ("input", "texture", "main")
+    return Restored(images, len(photographs), int(torch.unique(torch.cat(codes)).numel()))
+
+
+def measure(images: Tensor, truth: Tensor, detector: Detector, identity: Identity | None) -> Rows:
+    """`NAMES` of (N, 3, S, S) images, (N, 5); landmarks in pixels at 256, NaN where one is lost."""
+    rows = []
+    for image, hq in zip(images, truth, strict=True):
+        a, b = to_picture(image), to_picture(hq)
+        error = max(float(np.mean((a.astype(float) - b) ** 2)), 1e-9)
+        gradients = [np.abs(np.diff(p.astype(float).mean(axis=2))).mean() for p in (a, b)]
+        marks = [_landmarks(p, detector) for p in (a, b)]
+        distance = float("nan")
+        if marks[0] is not None and marks[1] is not None:
+            distance = float(np.linalg.norm(marks[0] - marks[1], axis=1).mean())
+        ssim = float(structural_similarity(a, b, channel_axis=2))
+        psnr = 10 * np.log10(255**2 / error)
+        rows.append((psnr, ssim, gradients[0] / gradients[1], distance, float("nan")))
+    found = np.array(rows)
+    if identity is not None:
+        with torch.inference_mode():
+            pairs = zip(torch.split(images, 8), torch.split(truth, 8), strict=True)
+            apart = [(identity(i) - identity(t)).norm(dim=1) for i, t in pairs]
+        found[:, 4] = torch.cat(apart).numpy()
+    return found
+
+
+def _landmarks(picture: Picture, detector: Detector) -> Rows | None:
+    faces = detector(picture)
+    return faces[0].landmarks if faces else None
+
+
+def summary(rows: Rows) -> dict[str, float]:
+    """Means by name, without what was not measured; "lost" counts faces without landmarks."""
+    means = {
+        name: float(np.nanmean(column))
+        for name, column in zip(NAMES, rows.T, strict=True)
+        if not np.isnan(column).all()
     }
-    figures["codes_used"] = int(torch.unique(torch.cat(codes)).numel())
-    for name, values in figures.items():
-        print(f"{name:10} {values}")
-    record.write("lite_val", figures)
-    if len(sys.argv) > 3:
-        order = ("input", "texture", "main", "truth")
-        rows = [np.hstack([to_picture(images[name][i]) for name in order]) for i in SHOWN]
-        cv2.imwrite(sys.argv[3], cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))
+    return {**means, "lost": float(np.isnan(rows[:, 3]).sum())}
+
+
+def thirds(truth: Tensor, people: int) -> dict[str, npt.NDArray[np.int64]]:
+    """Which of the images (N, 3, S, S), every person once a seed, have dark and light faces."""
+    lightness = middle_of_face(truth[:people], 0.4).mean(dim=(1, 2, 3)).numpy()
+    order, third = np.argsort(lightness, kind="stable"), max(1, people // 3)
+    every = np.arange(len(truth)).reshape(-1, people)
+    return {
+        "darkest": every[:, order[:third]].reshape(-1),
+        "lightest": every[:, order[-third:]].reshape(-1),
+    }
+
+
+def evaluate(
+    restored: Restored, detector: Detector, identity: Identity | None
+) -> dict[str, object]:
+    """Figures of one data set."""
+    truth = restored.images["truth"]
+    groups = thirds(truth, restored.people)
+    figures: dict[str, object] = {"people": restored.people, "codes_used": restored.codes}
+    for kind in KINDS:
+        rows = measure(restored.images[kind], truth, detector, identity)
+        figures[kind] = summary(rows)
+        for group, numbers in groups.items():
+            figures[f"{kind}_{group}"] = summary(rows[numbers])
+    return figures
+
+
+def draw(path: Path, restored: Restored) -> None:
+    """Some people, evenly spaced: a row each."""
+    numbers = np.linspace(0, restored.people - 1, min(SHOWN, restored.people)).round().astype(int)
+    kinds = (*KINDS, "truth")
+    rows = [np.hstack([to_picture(restored.images[k][int(i)]) for k in kinds]) for i in numbers]
+    if not cv2.imwrite(str(path), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)):
+        raise OSError(f"cannot write {path}")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measure a lite model on validation faces.")
+    parser.add_argument("folders", type=Path, nargs="+", help="data sets with val/ photographs")
+    parser.add_argument("--weights", type=Path, help="the model [the bundled one]")
+    parser.add_argument("--identity", type=Path, help="dlib's face network")
+    parser.add_argument("--picture", type=Path, help="where a picture goes")
+    parser.add_argument("--no-record", action="store_true", help="leave results/ as it is")
+    return parser
+
+
+def main() -> None:
+    """Prints the tables; writes the record and the picture."""
+    options = make_parser().parse_args()
+    path = options.weights or weights.find("lite")
+    network = load_network(path)
+    if not isinstance(network, VqfrV1):
+        raise TypeError(f"{path} holds no lite network")
+    detector = RetinaFaceDetector(weights.find("mobilenet"), backbone="mobilenet", score=0.8)
+    identity = None
+    if options.identity is not None:
+        identity = load_identity(options.identity, torch.device("cpu"))
+    figures: dict[str, object] = {}
+    for folder in options.folders:
+        photographs = Photographs(folder / "val", size=network.config.image_size)
+        restored = restore(network, photographs)
+        found = evaluate(restored, detector, identity)
+        figures[folder.name] = found
+        print(folder.name)
+        for name, values in found.items():
+            print(f"  {name:18} {values}")
+        if options.picture is not None:
+            draw(options.picture, restored)
+    if not options.no_record:
+        record.write("lite_val", figures)
 
 
 if __name__ == "__main__":
