@@ -76,26 +76,50 @@ def restore(network: VqfrV1, photographs: Photographs) -> Restored:
     return Restored(images, len(photographs), int(torch.unique(torch.cat(codes)).numel()))
 
 
-def measure(images: Tensor, truth: Tensor, detector: Detector, identity: Identity | None) -> Rows:
+@dataclass(frozen=True)
+class Truth:
+    """What is known of the true faces, once for every image (N, 3, S, S) in [-1, 1]."""
+
+    images: Tensor
+    marks: list[Rows | None]
+    """Landmarks (5, 2) each; None where none are found."""
+    identities: Tensor | None
+    """(N, 128)."""
+
+
+def know(restored: Restored, detector: Detector, identity: Identity | None) -> Truth:
+    """Looks at every person once; the damages have the same truth."""
+    images = restored.images["truth"]
+    people = images[: restored.people]
+    times = len(images) // restored.people
+    marks = [_landmarks(to_picture(face), detector) for face in people]
+    described = None
+    if identity is not None:
+        with torch.inference_mode():
+            described = torch.cat([identity(few) for few in torch.split(people, 8)])
+            described = described.repeat(times, 1)
+    return Truth(images, marks * times, described)
+
+
+def measure(images: Tensor, truth: Truth, detector: Detector, identity: Identity | None) -> Rows:
     """`NAMES` of (N, 3, S, S) images, (N, 5); landmarks in pixels at 256, NaN where one is lost."""
     rows = []
-    for image, hq in zip(images, truth, strict=True):
+    for image, hq, known in zip(images, truth.images, truth.marks, strict=True):
         a, b = to_picture(image), to_picture(hq)
         error = max(float(np.mean((a.astype(float) - b) ** 2)), 1e-9)
         gradients = [np.abs(np.diff(p.astype(float).mean(axis=2))).mean() for p in (a, b)]
-        marks = [_landmarks(p, detector) for p in (a, b)]
+        marks = None if known is None else _landmarks(a, detector)
         distance = float("nan")
-        if marks[0] is not None and marks[1] is not None:
-            distance = float(np.linalg.norm(marks[0] - marks[1], axis=1).mean())
+        if marks is not None and known is not None:
+            distance = float(np.linalg.norm(marks - known, axis=1).mean())
         ssim = float(structural_similarity(a, b, channel_axis=2))
         psnr = 10 * np.log10(255**2 / error)
         rows.append((psnr, ssim, gradients[0] / gradients[1], distance, float("nan")))
     found = np.array(rows)
-    if identity is not None:
+    if identity is not None and truth.identities is not None:
         with torch.inference_mode():
-            pairs = zip(torch.split(images, 8), torch.split(truth, 8), strict=True)
-            apart = [(identity(i) - identity(t)).norm(dim=1) for i, t in pairs]
-        found[:, 4] = torch.cat(apart).numpy()
+            described = torch.cat([identity(few) for few in torch.split(images, 8)])
+        found[:, 4] = (described - truth.identities).norm(dim=1).numpy()
     return found
 
 
@@ -129,8 +153,8 @@ def evaluate(
     restored: Restored, detector: Detector, identity: Identity | None
 ) -> dict[str, object]:
     """Figures of one data set."""
-    truth = restored.images["truth"]
-    groups = thirds(truth, restored.people)
+    truth = know(restored, detector, identity)
+    groups = thirds(truth.images, restored.people)
     figures: dict[str, object] = {"people": restored.people, "codes_used": restored.codes}
     for kind in KINDS:
         rows = measure(restored.images[kind], truth, detector, identity)

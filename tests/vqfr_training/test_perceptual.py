@@ -16,6 +16,7 @@ from vqfr_training.vqfr.perceptual import (
     encoder_features,
     gram,
     load_vgg16,
+    middle_of_face,
     perceptual_losses,
     style_loss,
     unit,
@@ -151,3 +152,38 @@ def test_vgg16_computed_again_going_back_has_the_same_gradients() -> None:
         torch.autograd.backward(sum(level.square().mean() for level in network(image)))
         gradients.append(image.grad)
     torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def test_equal_channels_need_no_lpips_and_levels_may_be_fewer() -> None:
+    network = Vgg16(channels="equal", levels=2)
+    assert network.channel_weights is None
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    found = network(image)
+    assert [tuple(level.shape[1:]) for level in found] == [(64, 32, 32), (128, 16, 16)]
+    whole = Vgg16()
+    whole.features[: len(network.features)].load_state_dict(network.features.state_dict())
+    for few, all_of_them in zip(found, whole(image)[:2], strict=True):
+        torch.testing.assert_close(few, all_of_them)
+    # Without weights each channel counts one: the squared distance of unit vectors.
+    other = network(image.flip(3))
+    by_hand = sum(
+        (unit(a) - unit(b)).square().sum(1).mean() for a, b in zip(found, other, strict=True)
+    )
+    torch.testing.assert_close(content_loss(found, other, network.channel_weights), by_hand)
+
+
+@pytest.mark.parametrize(("levels", "window"), [(0, 1.0), (6, 1.0), (3, 0.0), (3, 1.5)])
+def test_levels_and_window_are_checked(levels: int, window: float) -> None:
+    with pytest.raises(ValueError, match=r"levels|window"):
+        PerceptualConfig(network="vgg16", levels=levels, window=window)
+
+
+def test_the_window_holds_eyes_and_mouth() -> None:
+    image = torch.zeros(1, 1, 256, 256)
+    marks = [(96, 120), (159, 120), (128, 157), (101, 186), (157, 186)]
+    for x, y in marks:
+        image[..., y, x] = 1
+    seen = middle_of_face(image, 0.4)
+    assert seen.shape == (1, 1, 102, 102)
+    assert seen.sum() == len(marks)
+    assert middle_of_face(image, 1.0) is image

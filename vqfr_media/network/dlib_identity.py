@@ -120,7 +120,7 @@ def load_dlib_identity(path: Path) -> DlibIdentity:
     given = load_file(path)
     network = DlibIdentity()
     wanted = network.state_dict()
-    renamed = {_published(name): name for name in wanted}
+    renamed = {published_name(name): name for name in wanted}
     if odd := sorted(given.keys() ^ renamed.keys()):
         raise WeightsError(f"{path} does not hold dlib's face network: {odd[0]} differs")
     for published, name in renamed.items():
@@ -133,7 +133,7 @@ def load_dlib_identity(path: Path) -> DlibIdentity:
     return network.requires_grad_(False).eval()
 
 
-def _published(name: str) -> str:
+def published_name(name: str) -> str:
     """What the file calls a parameter: ``conv32_1__conv1__scale__weights``."""
     if name == "fc":
         return "fc"
