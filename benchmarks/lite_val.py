@@ -4,9 +4,9 @@
 
 Each FOLDER is a data set with val/ photographs as training wants them. Prints the input's and both
 branches' figures for each, and for the third of its people whose faces are darkest and lightest;
-writes results/lite_val.json and, if asked, a picture of the last data set's people: input, texture
+writes results/lite_val.json and, if asked, a picture of the first data set's people: input, texture
 branch, main branch, truth. With dlib's face network (--identity FILE) also the distance of
-identities to the truth.
+identities to the truth, with MediaPipe's face mesh (--mesh FILE) that of 468 landmarks.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 from vqfr_training.data.photographs import Photographs, validation_pairs
+from vqfr_training.evaluation.mesh import FaceMesh
 from vqfr_training.lite_recipes import lite_stage2
 from vqfr_training.vqfr.identity import Identity, load_identity
 from vqfr_training.vqfr.perceptual import middle_of_face
@@ -33,7 +34,7 @@ from vqfr_media.network.vqfr_v1 import VqfrV1
 SEEDS = (7, 8, 9)
 SHOWN = 8
 KINDS = ("input", "texture", "main")
-NAMES = ("psnr", "ssim", "sharpness", "landmark_distance", "identity_distance")
+NAMES = ("psnr", "ssim", "sharpness", "landmark_distance", "identity_distance", "mesh_distance")
 
 Picture = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.float64]
@@ -77,6 +78,15 @@ def restore(network: VqfrV1, photographs: Photographs) -> Restored:
 
 
 @dataclass(frozen=True)
+class Judges:
+    """The networks that faces are measured by."""
+
+    detector: Detector
+    identity: Identity | None
+    mesh: FaceMesh | None
+
+
+@dataclass(frozen=True)
 class Truth:
     """What is known of the true faces, once for every image (N, 3, S, S) in [-1, 1]."""
 
@@ -85,40 +95,53 @@ class Truth:
     """Landmarks (5, 2) each; None where none are found."""
     identities: Tensor | None
     """(N, 128)."""
+    meshes: list[Rows | None]
+    """Landmarks (468, 2) each; None where none are found or looked for."""
 
 
-def know(restored: Restored, detector: Detector, identity: Identity | None) -> Truth:
+def know(restored: Restored, discriminators: Judges) -> Truth:
     """Looks at every person once; the damages have the same truth."""
     images = restored.images["truth"]
     people = images[: restored.people]
     times = len(images) // restored.people
-    marks = [_landmarks(to_picture(face), detector) for face in people]
+    marks = [_landmarks(to_picture(face), discriminators.detector) for face in people]
     described = None
-    if identity is not None:
+    if discriminators.identity is not None:
         with torch.inference_mode():
-            described = torch.cat([identity(few) for few in torch.split(people, 8)])
+            described = torch.cat([discriminators.identity(few) for few in torch.split(people, 8)])
             described = described.repeat(times, 1)
-    return Truth(images, marks * times, described)
+    meshes = [
+        None
+        if discriminators.mesh is None or five is None
+        else discriminators.mesh(to_picture(face), five)
+        for face, five in zip(people, marks, strict=True)
+    ]
+    return Truth(images, marks * times, described, meshes * times)
 
 
-def measure(images: Tensor, truth: Truth, detector: Detector, identity: Identity | None) -> Rows:
-    """`NAMES` of (N, 3, S, S) images, (N, 5); landmarks in pixels at 256, NaN where one is lost."""
+def measure(images: Tensor, truth: Truth, discriminators: Judges) -> Rows:
+    """`NAMES` of (N, 3, S, S) images, (N, 6); landmarks in pixels at 256, NaN where one is lost."""
     rows = []
-    for image, hq, known in zip(images, truth.images, truth.marks, strict=True):
+    every = zip(images, truth.images, truth.marks, truth.meshes, strict=True)
+    for image, hq, known, mesh in every:
         a, b = to_picture(image), to_picture(hq)
         error = max(float(np.mean((a.astype(float) - b) ** 2)), 1e-9)
         gradients = [np.abs(np.diff(p.astype(float).mean(axis=2))).mean() for p in (a, b)]
-        marks = None if known is None else _landmarks(a, detector)
+        marks = None if known is None else _landmarks(a, discriminators.detector)
         distance = float("nan")
         if marks is not None and known is not None:
             distance = float(np.linalg.norm(marks - known, axis=1).mean())
+        # Both are looked at in the truth's square, so that no face is lost.
+        moved = float("nan")
+        if discriminators.mesh is not None and mesh is not None and known is not None:
+            moved = float(np.linalg.norm(discriminators.mesh(a, known) - mesh, axis=1).mean())
         ssim = float(structural_similarity(a, b, channel_axis=2))
         psnr = 10 * np.log10(255**2 / error)
-        rows.append((psnr, ssim, gradients[0] / gradients[1], distance, float("nan")))
+        rows.append((psnr, ssim, gradients[0] / gradients[1], distance, float("nan"), moved))
     found = np.array(rows)
-    if identity is not None and truth.identities is not None:
+    if discriminators.identity is not None and truth.identities is not None:
         with torch.inference_mode():
-            described = torch.cat([identity(few) for few in torch.split(images, 8)])
+            described = torch.cat([discriminators.identity(few) for few in torch.split(images, 8)])
         found[:, 4] = (described - truth.identities).norm(dim=1).numpy()
     return found
 
@@ -149,15 +172,13 @@ def thirds(truth: Tensor, people: int) -> dict[str, npt.NDArray[np.int64]]:
     }
 
 
-def evaluate(
-    restored: Restored, detector: Detector, identity: Identity | None
-) -> dict[str, object]:
+def evaluate(restored: Restored, discriminators: Judges) -> dict[str, object]:
     """Figures of one data set."""
-    truth = know(restored, detector, identity)
+    truth = know(restored, discriminators)
     groups = thirds(truth.images, restored.people)
     figures: dict[str, object] = {"people": restored.people, "codes_used": restored.codes}
     for kind in KINDS:
-        rows = measure(restored.images[kind], truth, detector, identity)
+        rows = measure(restored.images[kind], truth, discriminators)
         figures[kind] = summary(rows)
         for group, numbers in groups.items():
             figures[f"{kind}_{group}"] = summary(rows[numbers])
@@ -179,6 +200,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("folders", type=Path, nargs="+", help="data sets with val/ photographs")
     parser.add_argument("--weights", type=Path, help="the model [the bundled one]")
     parser.add_argument("--identity", type=Path, help="dlib's face network")
+    parser.add_argument("--mesh", type=Path, help="MediaPipe's face mesh")
     parser.add_argument("--picture", type=Path, help="where a picture goes")
     parser.add_argument("--no-record", action="store_true", help="leave results/ as it is")
     return parser
@@ -195,16 +217,18 @@ def main() -> None:
     identity = None
     if options.identity is not None:
         identity = load_identity(options.identity, torch.device("cpu"))
+    mesh = None if options.mesh is None else FaceMesh(options.mesh)
+    discriminators = Judges(detector, identity, mesh)
     figures: dict[str, object] = {}
     for folder in options.folders:
         photographs = Photographs(folder / "val", size=network.config.image_size)
         restored = restore(network, photographs)
-        found = evaluate(restored, detector, identity)
+        found = evaluate(restored, discriminators)
         figures[folder.name] = found
         print(folder.name)
         for name, values in found.items():
             print(f"  {name:18} {values}")
-        if options.picture is not None:
+        if options.picture is not None and folder == options.folders[0]:
             draw(options.picture, restored)
     if not options.no_record:
         record.write("lite_val", figures)
