@@ -1,6 +1,7 @@
 """What lenses, cameras and old video do, against what the operations mean."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,13 +84,15 @@ def test_what_never_happens_draws_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["defocused", "halos", "one_field", "chroma_bleed", "grain"])
 def test_each_share_changes_the_image(name: str) -> None:
+    full: dict[str, Any] = {name: 1.0}
+    too_much: dict[str, Any] = {name: 1.5}
     image = np.random.default_rng(1).random((256, 256, 3), dtype=np.float32)
     plain = Degradation(blur_sigma=(0, 0), reduction=(1, 1), noise=(0, 0), jpeg_quality=(100, 100))
     without = degrade(image, np.random.default_rng(2), plain)
-    changed = degrade(image, np.random.default_rng(2), replace(plain, **{name: 1.0}))
+    changed = degrade(image, np.random.default_rng(2), replace(plain, **full))
     assert np.abs(changed - without).mean() > 0.005
     with pytest.raises(ValueError, match=name):
-        replace(plain, **{name: 1.5})
+        replace(plain, **too_much)
 
 
 def test_soft_images_are_blurred_and_little_else() -> None:

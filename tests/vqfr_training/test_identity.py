@@ -50,6 +50,6 @@ def test_one_persons_faces_are_nearer_than_two_peoples(shared: Path) -> None:
     )
     distances = torch.cdist(neutral, smiling)
     same = distances.diagonal()
-    other = distances[~torch.eye(len(pairs), dtype=torch.bool)]
+    others = distances[~torch.eye(len(pairs), dtype=torch.bool)]
     assert same.max() < 0.55
-    assert other.mean() > 0.65
+    assert others.mean() > 0.65

@@ -16,6 +16,7 @@ def test_copies_give_nearly_the_same_faces(drawn_faces: Path, tmp_path: Path) ->
     for part in ("train", "val"):
         (small / part).mkdir(parents=True)
         picture = cv2.imread(str(drawn_faces / part / "0.png"))
+        assert picture is not None
         assert cv2.imwrite(str(small / part / "a_1_s.png"), cv2.resize(picture, (480, 480)))
     (small / "layout.json").write_text('{"field_of_view": 1.2}')
     assert write_copies([drawn_faces, small], tmp_path / "pack", side=384) == {"train": 7, "val": 4}

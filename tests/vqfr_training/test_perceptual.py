@@ -137,6 +137,7 @@ def test_the_content_loss_is_lpips() -> None:
         found = content_loss(ours(a), ours(b), ours.channel_weights)
         assert found.item() == pytest.approx(theirs(a, b).item(), rel=1e-3)
     assert found > 0.01
+    assert ours.channel_weights is not None
     means = [weight.mean().item() for weight in ours.channel_weights]
     assert means == pytest.approx([0.108, 0.069, 0.068, 0.101, 0.092], abs=1e-3)
 

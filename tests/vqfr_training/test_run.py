@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -419,6 +420,30 @@ def test_a_series_hands_the_first_run_to_the_second(drawn_faces: Path, tmp_path:
     shutil.rmtree(second)
     run_series(short, data=drawn_faces, out=tmp_path, vgg=None, resume=True, workers=1)
     assert losses(second) == before
+
+
+def test_a_series_in_calls_of_one_step_ends_the_same(drawn_faces: Path, tmp_path: Path) -> None:
+    recipes = tuple(replace(recipe, steps=2, log_every=1) for recipe in smoke().recipes)
+    short = replace(smoke(), recipes=recipes)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run_series(short, data=drawn_faces, out=whole, vgg=None, resume=False, workers=1)
+    for call in range(4):  # the time is over at once: a step a call, in both stages
+        run_series(
+            short,
+            data=[drawn_faces],
+            out=parts,
+            vgg=None,
+            resume=call > 0,
+            workers=1,
+            deadline=time.monotonic(),
+        )
+    for recipe in recipes:
+        totals = [
+            [line["total"] for line in losses(folder / recipe.name) if "total" in line]
+            for folder in (whole, parts)
+        ]
+        assert len(totals[0]) == 2
+        assert totals[0] == totals[1]
 
 
 def test_a_series_cut_off_before_its_first_checkpoint_begins_anew(

@@ -99,7 +99,7 @@ class PackCommand:
     """Pack a data set's pictures into tar shards, for file systems slow with many files."""
 
     data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
-    """What --data takes otherwise; required, repeatable with --side."""
+    """What --data takes otherwise; required, with --side repeatable."""
     out: Path
     """Folder of the shards."""
     each: int = 1000

@@ -131,5 +131,5 @@ def rehearsed(series: RecipeSeries, *, steps: int, batch: int, size: int) -> Rec
     # bfloat16 stays: what is rehearsed is the course as it will be run.
     return RecipeSeries(
         name=f"{series.name}_rehearsal",
-        recipes=tuple(small(r) for r in series.recipes if isinstance(r.network, VqfrV1Config)),  # type: ignore[arg-type]
+        recipes=tuple(small(r) for r in series.recipes if isinstance(r.network, VqfrV1Config)),
     )

@@ -342,6 +342,7 @@ def run_series(
     for recipe in series.recipes:
         folder = out / recipe.name
         resumes = resume and (folder / "run.json").is_file()
+        complete = resumes and (folder / "network.safetensors").is_file()
         run(
             recipe,
             data=data,
@@ -355,5 +356,6 @@ def run_series(
             context=context,
         )
         before = folder
-        if deadline is not None and time.monotonic() >= deadline:
+        # A run that an earlier call completed takes no step, and must not keep the next from its.
+        if deadline is not None and not complete and time.monotonic() >= deadline:
             return

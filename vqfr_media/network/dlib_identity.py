@@ -56,7 +56,7 @@ class ScaledConv(nn.Module):
         return scaled
 
 
-class ResidualBlock(nn.Module):
+class DlibResidualBlock(nn.Module):
     """Two 3x3 convolutions around a skip; ``down`` halves the size without padding at first."""
 
     def __init__(self, in_channels: int, out_channels: int, *, down: bool) -> None:
@@ -93,7 +93,7 @@ class DlibIdentity(nn.Module):
         self.first = ScaledConv(3, 32, 7, stride=2, padding=0)
         self.blocks = nn.ModuleDict(
             {
-                name: ResidualBlock(*channels, down="down" in name)
+                name: DlibResidualBlock(*channels, down="down" in name)
                 for name, channels in _WIDTHS.items()
             }
         )

@@ -15,10 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vqfr_training.data.footage import Image as Image
 from vqfr_training.data.footage import bleed, defocus, grain, halo, one_field
 
-type Image = NDArray[np.float32]
-"""(H, W, 3) RGB in [0, 1]."""
 type Kernel = Literal["area", "linear", "cubic"]
 
 REFERENCE_SIZE = 512

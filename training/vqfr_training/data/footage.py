@@ -30,8 +30,7 @@ def halo(image: Image, *, sigma: float, amount: float) -> Image:
 def bleed(image: Image, *, width: float, shift: float) -> Image:
     """Colours that run along the lines, `width` (standard deviation) wide, and come late."""
     luma = _luma(image)
-    chroma = image - luma
-    chroma = cv2.GaussianBlur(chroma, (0, 0), sigmaX=width, sigmaY=max(0.1, width / 4))
+    chroma = cv2.GaussianBlur(image - luma, (0, 0), sigmaX=width, sigmaY=max(0.1, width / 4))
     matrix = np.array([[1, 0, shift], [0, 1, 0]], np.float64)
     size = (image.shape[1], image.shape[0])
     moved = cv2.warpAffine(chroma, matrix, size, borderMode=cv2.BORDER_REPLICATE)

@@ -21,7 +21,7 @@ _WITH_MARGIN, _WIDER = 768, 1.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class PictureSource:
     """The pictures of one data set's part."""
 
     folder: Path
@@ -37,14 +37,16 @@ def parts(data: Data, part: str) -> tuple[Path, ...]:
     return tuple(folder / part for folder in each(data))
 
 
-def find_sources(folders: Data) -> tuple[Source, ...]:
+def find_sources(folders: Data) -> tuple[PictureSource, ...]:
     """Returns the pictures of each of `folders`, parts of data sets.
 
     Raises:
         ValueError: none is named, one holds no pictures, or a layout cannot be read.
     """
     found = tuple(
-        Source(folder=folder, locations=locate_pictures(folder), field_of_view=_read(folder.parent))
+        PictureSource(
+            folder=folder, locations=locate_pictures(folder), field_of_view=_read(folder.parent)
+        )
         for folder in each(folders)
     )
     if not found:

@@ -7,11 +7,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vqfr_training.evaluation.face_networks import Picture
+from vqfr_media.backends.openvino_library import openvino
+from vqfr_training.data.picture_files import Picture
 
 SIDE = 192
 """Side of the network's input, pixels."""
 POINTS = 468
+"""How many landmarks it finds."""
 _WIDER = 2.9
 """Side of the square it looks at, in distances of the eyes, or from eyes to mouth."""
 
@@ -20,16 +22,18 @@ class FaceMesh:
     """The network in a tflite file, on the CPU, one face at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `ValueError` where there is no such file."""
+        """Loads the network.
+
+        Raises:
+            ValueError: there is no such file.
+            MachineError: OpenVINO is missing here.
+        """
         if not path.is_file():
             raise ValueError(f"no face mesh at {path}")
-        import openvino
-
-        compiled = openvino.Core().compile_model(str(path), "CPU")
-        self._infer: Any = compiled
+        self._infer: Any = openvino().Core().compile_model(str(path), "CPU")
 
     def __call__(self, picture: Picture, five: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(468, 2) landmarks (x, y), pixels of `picture` (H, W, 3) RGB.
+        """Returns (468, 2) landmarks (x, y), pixels of `picture` (H, W, 3) RGB.
 
         `five` (5, 2): eyes, nose, mouth corners, the viewer's left first; they say where to look.
         """
@@ -43,7 +47,11 @@ class FaceMesh:
 
 
 def square(five: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2, 3) from a picture's pixels to the network's input, in which the eyes are level."""
+    """Returns the matrix (2, 3) from a picture's pixels to the input, where the eyes are level.
+
+    Raises:
+        ValueError: all five are in one place.
+    """
     eyes, mouth = five[:2].mean(axis=0), five[3:].mean(axis=0)
     between = five[1] - five[0]
     side = _WIDER * max(float(np.linalg.norm(between)), float(np.linalg.norm(mouth - eyes)))

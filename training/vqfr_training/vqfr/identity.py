@@ -35,7 +35,7 @@ def load_identity(path: Path | None, device: torch.device) -> Identity:
         network = load_dlib_identity(path).to(device)
     except WeightsError as error:
         raise ValueError(f"{error}: give --identity PATH") from error
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     window = template_window()
 
     def identity(image: Tensor) -> Tensor:
