@@ -313,6 +313,11 @@ def _state(stage: TrainingStage[Any], optimisers: Optimisers, done: int) -> dict
     return state
 
 
+def _steps_done(run: Path) -> int:
+    """Returns the steps that the checkpoint of a run folder holds; 0 before its first."""
+    return int(read_checkpoint(run)["step"]) if (run / "checkpoint.pt").is_file() else 0
+
+
 def run_series(
     series: RecipeSeries,
     *,
@@ -342,7 +347,7 @@ def run_series(
     for recipe in series.recipes:
         folder = out / recipe.name
         resumes = resume and (folder / "run.json").is_file()
-        complete = resumes and (folder / "network.safetensors").is_file()
+        complete = resumes and _steps_done(folder) == recipe.steps
         run(
             recipe,
             data=data,
