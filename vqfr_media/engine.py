@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from vqfr_media import weights
+from vqfr_media.backends.gpu_memory import batch_that_fits, fitting_engine, gives_finite
+from vqfr_media.backends.nvidia_gpu import has_tensor_cores
 from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
-from vqfr_media.errors import BackendError, OptionError, WeightsError
+from vqfr_media.errors import BackendError, EngineError, OptionError, WeightsError
 from vqfr_media.manifest import BuiltBackend, Precision
 from vqfr_media.network.checkpoint import load_model
 from vqfr_media.options import ModelOptions
@@ -126,7 +128,7 @@ def load_engine(
     takes minutes, it is an engine that somebody has built, tensorrt before inductor, else torch.
     Where precision and batch size are left open, they are those of the newest engine that is kept
     and fits. A stale or damaged engine is built again. Where `auto` cannot have an engine, torch
-    does the work in float32, and the log says why; another precision is refused then.
+    does the work, and the log says why; on a CPU in float32, and another precision is refused then.
 
     Args:
         options: Model, backend, device, precision and batch size, or an engine's directory.
@@ -223,10 +225,72 @@ def _batch_size(options: ModelOptions, device: torch.device) -> int:
 def _load_torch(
     options: ModelOptions, chosen: ChosenModel, device: torch.device, *, why: str
 ) -> tuple[Engine, ChosenModel]:
-    network = load_model(chosen.weights, model=chosen.name)
-    batch_size = _batch_size(options, device)
-    engine = TorchEngine(network, model=chosen.name, device=device, batch_size=batch_size)
+    if device.type == "cuda":
+        return _load_torch_on_gpu(options, chosen, device, why=why)
+    precision: Precision = "float32" if options.precision == "auto" else options.precision
+    engine = TorchEngine(
+        load_model(chosen.weights, model=chosen.name),
+        model=chosen.name,
+        device=device,
+        batch_size=_batch_size(options, device),
+        precision=precision,
+    )
     return engine, replace(chosen, backend="torch", backend_why=why)
+
+
+def _load_torch_on_gpu(
+    options: ModelOptions, chosen: ChosenModel, gpu: torch.device, *, why: str
+) -> tuple[Engine, ChosenModel]:
+    """Sees before the first result that a full batch fits, and that its numbers are finite."""
+    from vqfr_engines.parity import fixed_crops
+
+    precisions = torch_precisions(
+        options,
+        name=torch.cuda.get_device_name(gpu),
+        capability=torch.cuda.get_device_capability(gpu),
+    )
+    for precision, because in precisions:
+        network = load_model(chosen.weights, model=chosen.name)
+        batch_size = options.batch_size or batch_that_fits(
+            network,
+            precision=precision,
+            free_bytes=torch.cuda.mem_get_info(gpu)[0],
+            most=_batch_size(options, gpu),
+        )
+        engine = TorchEngine(
+            network, model=chosen.name, device=gpu, batch_size=batch_size, precision=precision
+        )
+        crops = fixed_crops(engine.spec.size)
+        engine = fitting_engine(engine, crops, may_halve=options.batch_size is None)
+        if gives_finite(engine, crops):
+            backend_why = "; ".join(clause for clause in (why, because) if clause)
+            return engine, replace(chosen, backend="torch", backend_why=backend_why)
+        logger.warning("%s in %s gives values that are not finite", chosen.name, precision)
+    raise EngineError(
+        f"{chosen.name} gives values that are not finite on {gpu} in "
+        f"{' and in '.join(precision for precision, _ in precisions)}: use --precision float32"
+    )
+
+
+def torch_precisions(
+    options: ModelOptions, *, name: str, capability: tuple[int, int]
+) -> tuple[tuple[Precision, str], ...]:
+    """In which precisions plain PyTorch is tried on a GPU, in order, each with why (or nothing).
+
+    Args:
+        options: only their precision counts.
+        name: of the GPU.
+        capability: compute capability of the GPU.
+    """
+    if options.precision != "auto":
+        return ((options.precision, ""),)
+    if not has_tensor_cores(name, capability):
+        return (("float32", "float32, as this GPU has no tensor cores"),)
+    wider: Precision = "bfloat16" if capability >= (8, 0) else "float32"
+    return (
+        ("float16", "float16, as this GPU has tensor cores"),
+        (wider, f"{wider}, as this network's values are too large for float16"),
+    )
 
 
 def _described(
@@ -259,7 +323,7 @@ def _load_automatically(
     )
     if isinstance(found, LoadedEngine):
         return _described(found, chosen, why=why)
-    if options.precision not in ("auto", "float32"):
+    if device.type == "cpu" and options.precision not in ("auto", "float32"):
         raise BackendError(
             f"--precision {options.precision} cannot be had: {found}; or leave out --precision, "
             "then PyTorch computes in float32"

@@ -98,13 +98,14 @@ class ModelOptions:
     backend: BackendChoice = "auto"
     """What runs the network; auto takes openvino on a CPU, on a GPU an engine that was built."""
     precision: PrecisionChoice = "auto"
-    """Arithmetic of an engine; auto is float32 on a CPU and float16 on a GPU."""
+    """Arithmetic inside; auto is float32 on a CPU and float16 on a GPU (with tensor cores)."""
     engine: Path | None = None
     """Directory of an engine from `vqfr-media engine build`; by default one is found or built."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     batch_size: int | None = None
-    """Faces in one run of the network; by default 1 on a CPU and 8 on a GPU."""
+    """Faces in one run of the network; by default 1 on a CPU and 8 on a GPU, with plain PyTorch
+    fewer where its free memory holds no more."""
 
     def __post_init__(self) -> None:
         _among("model", self.model, get_args(ModelChoice))
@@ -124,11 +125,6 @@ class ModelOptions:
                     f"{name} ({getattr(self, name)}) is fixed by the engine in {self.engine}; "
                     f"leave out one of the two"
                 )
-        if self.backend == "torch" and self.precision not in ("auto", "float32"):
-            raise OptionError(
-                f"backend torch computes in float32, not in {self.precision}; "
-                "choose openvino, tensorrt or inductor, or leave precision out"
-            )
         if self.backend == "openvino" and self.device.startswith("cuda"):
             raise OptionError(
                 f"backend openvino runs on the CPU, not on {self.device}; "

@@ -1,7 +1,8 @@
-"""What an engine is worth: its time per face beside that of eager PyTorch, taken in turns."""
+"""What an engine is worth: its time per face beside that of eager PyTorch."""
 
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -11,8 +12,11 @@ from statistics import median
 import torch
 
 from vqfr_engines.parity import FIDELITIES, fixed_crops
+from vqfr_engines.store import trusted
 from vqfr_engines.verify import network_of, open_trusted
+from vqfr_media.backends.gpu_memory import batch_that_fits, fitting_engine
 from vqfr_media.backends.torch_engine import TorchEngine
+from vqfr_media.engine import Engine
 from vqfr_media.manifest import Manifest
 
 
@@ -25,7 +29,7 @@ class EngineTiming:
     engine_ms: float
     """The engine's."""
     torch_ms: float
-    """Eager PyTorch's in float32, same device and batch, in the same minutes."""
+    """Eager PyTorch's in float32, same device, in the same minutes."""
 
     @property
     def speedup(self) -> float:
@@ -50,7 +54,10 @@ class BenchResult:
 
 
 def bench_engine(folder: Path, *, runs: int) -> BenchResult:
-    """Times the engine in `folder` and eager PyTorch in turns: a busy machine slows both.
+    """Times the engine in `folder` and eager PyTorch in float32.
+
+    On a CPU in turns, as a busy machine slows both; on a GPU one after the other, so that its
+    memory holds one of them, PyTorch with as many faces at once as fit.
 
     Args:
         folder: of a sound engine that fits this machine.
@@ -62,31 +69,16 @@ def bench_engine(folder: Path, *, runs: int) -> BenchResult:
     """
     if runs < 1:
         raise ValueError(f"runs must be at least 1, got {runs}")
-    manifest, engine = open_trusted(folder)
-    spec = manifest.spec
-    device = torch.device(spec.device)
-    eager = TorchEngine(
-        network_of(manifest), model=spec.model, device=device, batch_size=spec.batch_size
-    )
-    picture = fixed_crops(spec.size)
-    crops = picture.repeat(-(-spec.batch_size // len(picture)), 1, 1, 1)[: spec.batch_size].to(
-        device
-    )
-    latents = eager.encode(crops)  # also its warming up
-    engine.encode(crops)
-    fidelity = FIDELITIES[0]
-    for one in (eager, engine):
-        one.decode(crops, latents, fidelity=fidelity)
-    taken: dict[tuple[str, str], list[float]] = {
-        (part, side): [] for part in ("encode", "decode") for side in ("engine", "torch")
+    manifest = trusted(folder)
+    device = torch.device(manifest.spec.device)
+    sides: Mapping[str, Callable[[], Engine]] = {
+        "torch": lambda: _eager(manifest, device),
+        "engine": lambda: open_trusted(folder)[1],
     }
-    for _ in range(runs):
-        for side, one in (("engine", engine), ("torch", eager)):
-            encode = partial(one.encode, crops)
-            decode = partial(one.decode, crops, latents, fidelity=fidelity)
-            taken["encode", side].append(run_seconds(encode, device))
-            taken["decode", side].append(run_seconds(decode, device))
-    ms = {key: 1000 * median(values) / spec.batch_size for key, values in taken.items()}
+    if device.type == "cuda":
+        ms = one_after_another(sides, device=device, runs=runs)
+    else:
+        ms = _in_turns({side: opened() for side, opened in sides.items()}, device, runs)
     timings = [
         EngineTiming(part=part, engine_ms=ms[part, "engine"], torch_ms=ms[part, "torch"])
         for part in ("encode", "decode")
@@ -103,6 +95,59 @@ def bench_engine(folder: Path, *, runs: int) -> BenchResult:
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         timings=(*timings, both),
     )
+
+
+def one_after_another(
+    sides: Mapping[str, Callable[[], Engine]], *, device: torch.device, runs: int
+) -> dict[tuple[str, str], float]:
+    """Opens, times and drops one engine before the next: a GPU's memory need not hold them all.
+
+    Args:
+        sides: what opens each engine, by name.
+        device: where they run.
+        runs: measured runs of each part, at least 1.
+
+    Returns:
+        Milliseconds per face by part (encode, decode) and side.
+    """
+    ms: dict[tuple[str, str], float] = {}
+    for side, opened in sides.items():
+        ms |= _in_turns({side: opened()}, device, runs)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return ms
+
+
+def _in_turns(
+    engines: Mapping[str, Engine], device: torch.device, runs: int
+) -> dict[tuple[str, str], float]:
+    """As `one_after_another`, run by run by each in turn: what else a CPU does slows all."""
+    taken: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    size = next(iter(engines.values())).spec.size
+    picture = fixed_crops(size)
+    for number in range(1 + runs):  # the first warms up
+        for side, one in engines.items():
+            batch = one.spec.batch_size
+            crops = picture.repeat(-(-batch // len(picture)), 1, 1, 1)[:batch].to(device)
+            latents = one.encode(crops)
+            encode = partial(one.encode, crops)
+            decode = partial(one.decode, crops, latents, fidelity=FIDELITIES[0])
+            for part, work in (("encode", encode), ("decode", decode)):
+                seconds = run_seconds(work, device)
+                if number:
+                    taken[part, side].append(1000 * seconds / batch)
+    return {key: median(values) for key, values in taken.items()}
+
+
+def _eager(manifest: Manifest, device: torch.device) -> TorchEngine:
+    """In float32; on a GPU for as many faces as fit, at most the engine's."""
+    network, spec = network_of(manifest), manifest.spec
+    batch_size = spec.batch_size
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        batch_size = batch_that_fits(network, precision="float32", free_bytes=free, most=batch_size)
+    engine = TorchEngine(network, model=spec.model, device=device, batch_size=batch_size)
+    return fitting_engine(engine, fixed_crops(spec.size), may_halve=device.type == "cuda")
 
 
 def run_seconds(work: Callable[[], object], device: torch.device) -> float:

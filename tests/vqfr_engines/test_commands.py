@@ -267,7 +267,6 @@ def test_restore_builds_once_and_then_uses_what_it_built(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--backend", "torch", "--precision", "float16"], "torch computes in float32"),
         (["--backend", "openvino", "--device", "cuda"], "openvino runs on the CPU"),
         (["--backend", "tensorrt", "--device", "cpu"], "tensorrt runs on NVIDIA GPUs"),
         (["--engine", "e", "--weights", "w"], r"weights \(w\) is fixed by the engine in e"),

@@ -9,7 +9,14 @@ from vqfr_training.recipes import smoke_stage1
 
 from vqfr_media import weights
 from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
-from vqfr_media.engine import ChosenModel, choose_model, load_engine, request_engine, request_for
+from vqfr_media.engine import (
+    ChosenModel,
+    choose_model,
+    load_engine,
+    request_engine,
+    request_for,
+    torch_precisions,
+)
 from vqfr_media.errors import (
     BackendError,
     CheckpointError,
@@ -18,6 +25,7 @@ from vqfr_media.errors import (
     OptionError,
     WeightsError,
 )
+from vqfr_media.manifest import Precision
 from vqfr_media.network.blocks import Branches
 from vqfr_media.network.checkpoint import save_network
 from vqfr_media.network.vqfr_v1 import VqfrV1
@@ -89,7 +97,11 @@ def test_a_failure_of_the_network_names_model_device_and_size() -> None:
     network = Exhausted(small_network().config)
     engine = TorchEngine(network, model="small", device=torch.device("cpu"), batch_size=1)
     crops = torch.zeros(1, 3, 64, 64)
-    with pytest.raises(EngineError, match="small failed on cpu with 1 faces of 64 px: 2 faces"):
+    with pytest.raises(
+        EngineError,
+        match=r"small in float32 does not fit into the memory of cpu with 1 faces of 64 px: "
+        r"end what else runs there.*--model lite.*2 faces are too many",
+    ):
         engine.decode(crops, engine.encode(crops), fidelity=0.5)
 
 
@@ -136,8 +148,6 @@ def test_options_that_contradict_each_other_are_refused(cached: Path) -> None:
         ModelOptions(fidelity=1.2)
     with pytest.raises(OptionError, match="batch_size"):
         ModelOptions(batch_size=0)
-    with pytest.raises(OptionError, match="torch computes in float32, not in bfloat16"):
-        ModelOptions(backend="torch", precision="bfloat16")
     with pytest.raises(OptionError, match="precision must be one of auto, float32"):
         ModelOptions(precision="int8")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="openvino runs on the CPU, not on cuda:1"):
@@ -218,3 +228,37 @@ def test_what_is_left_open_is_decided_by_the_device(cached: Path) -> None:
     # OpenVINO's place is the CPU, whatever else there is.
     request = request_engine(ModelOptions(model="lite"), "openvino")
     assert (request.device, request.model, request.weights) == ("cpu", "lite", chosen.weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "expected"),
+    [
+        ("NVIDIA GeForce RTX 4090", (8, 9), ["float16", "bfloat16"]),
+        ("Tesla T4", (7, 5), ["float16", "float32"]),
+        ("NVIDIA GeForce GTX 1660", (7, 5), ["float32"]),
+        ("NVIDIA GeForce GTX 1080", (6, 1), ["float32"]),
+    ],
+)
+def test_plain_pytorch_takes_float16_on_tensor_cores_and_says_so(
+    name: str, capability: tuple[int, int], expected: list[str]
+) -> None:
+    found = torch_precisions(ModelOptions(), name=name, capability=capability)
+    assert [precision for precision, _ in found] == expected
+    assert all(why.startswith(f"{precision}, as this") for precision, why in found)
+    asked = torch_precisions(ModelOptions(precision="bfloat16"), name=name, capability=capability)
+    assert asked == (("bfloat16", ""),)
+
+
+@pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_plain_pytorch_computes_in_half_precision_where_asked(precision: Precision) -> None:
+    options = ModelOptions(model="lite", device="cpu", backend="torch", precision=precision)
+    engine, chosen = load_engine(options, offline=True)
+    exact = TorchEngine(small_network(), model="lite", device=torch.device("cpu"), batch_size=1)
+    assert (engine.spec.precision, chosen.backend_why) == (precision, "asked for")
+    crops = torch.rand(2, 3, 64, 64)
+    latents = exact.encode(crops)
+    assert 0 < (engine.encode(crops) - latents).abs().max() < 0.05
+    images = engine.decode(crops, latents, fidelity=0.5)
+    assert images.dtype == torch.float32
+    assert (images - exact.decode(crops, latents, fidelity=0.5)).abs().max() < 0.05

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vqfr_media.errors import EngineError
+from vqfr_media.files import first_line
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 from vqfr_media.values import EngineSpec
@@ -68,8 +69,19 @@ def run_in_batches(
                         torch.cat([x, x.new_zeros(batch - count, *x.shape[1:])]) for x in parts
                     ]
                 results.append(work(*parts)[:count])
-    except RuntimeError as error:  # PyTorch raises nothing narrower, out of memory included
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"{spec.model} in {spec.precision} does not fit into the memory of {spec.device} with "
+            f"{batch} faces of {size} px: {_less_memory(spec)}; {first_line(error)}"
+        ) from error
+    except RuntimeError as error:  # PyTorch raises nothing narrower
         raise EngineError(
             f"{spec.model} failed on {spec.device} with {batch} faces of {size} px: {error}"
         ) from error
     return torch.cat(results)
+
+
+def _less_memory(spec: EngineSpec) -> str:
+    if spec.batch_size > 1:
+        return "use --batch-size 1"
+    return "end what else runs there, or use --model lite (--batch-size 1 is the least)"

@@ -24,6 +24,18 @@ def gpu_facts(gpu: torch.device) -> dict[str, str]:
     }
 
 
+def has_tensor_cores(name: str, capability: tuple[int, int]) -> bool:
+    """Whether a GPU multiplies float16 several times faster than float32.
+
+    Volta (7.0) and later have tensor cores, the GTX 16 among them excepted.
+
+    Args:
+        name: as `torch.cuda.get_device_name` gives it.
+        capability: compute capability.
+    """
+    return capability >= (7, 0) and "GTX 16" not in name
+
+
 def check_capability(gpu: torch.device, *, engine: str, instead: str) -> None:
     """See that our kernel runs on `gpu`.
 

@@ -1,14 +1,18 @@
-"""The reference backend: PyTorch in exact float32, on a CPU or an NVIDIA GPU."""
+"""PyTorch, eagerly, on a CPU or an NVIDIA GPU; in exact float32 it is the reference."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from vqfr_media.backends.batching import channels_last, run_in_batches, spec_of
 from vqfr_media.errors import BackendError
+from vqfr_media.manifest import Precision
 from vqfr_media.network.export_modules import DecoderModule, EncoderModule
+from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
@@ -61,16 +65,37 @@ class TorchEngine:
     """Runs a network eagerly; see `vqfr_media.engine.Engine` for the contract."""
 
     def __init__(
-        self, network: VqfrV1 | VqfrV2, *, model: str, device: torch.device, batch_size: int
+        self,
+        network: VqfrV1 | VqfrV2,
+        *,
+        model: str,
+        device: torch.device,
+        batch_size: int,
+        precision: Precision = "float32",
     ) -> None:
-        """Moves `network` to `device` and takes possession of it."""
+        """Moves `network` to `device` and takes possession of it.
+
+        Args:
+            network: float32.
+            model: its name.
+            device: that is here.
+            batch_size: faces in one run.
+            precision: arithmetic of all but the layers that `to_mixed_precision` keeps in float32.
+        """
         # Two calls: the overload that takes both at once is not in PyTorch's type stubs.
         self._device = device
-        network = network.eval().to(device).to(memory_format=torch.channels_last)
+        network = to_mixed_precision(network.eval(), precision)
+        network = network.to(device).to(memory_format=torch.channels_last)
         self._encoder, self._decoder = EncoderModule(network), DecoderModule(network)
         self.spec = spec_of(
-            network, model=model, batch_size=batch_size, precision="float32", device=str(device)
+            network, model=model, batch_size=batch_size, precision=precision, device=str(device)
         )
+
+    def with_batch_size(self, batch_size: int) -> "TorchEngine":
+        """The same network, not copied, for runs of `batch_size` faces."""
+        other = copy.copy(self)
+        other.spec = replace(self.spec, batch_size=batch_size)
+        return other
 
     def encode(self, crops: Tensor) -> Tensor:
         """See `Engine.encode`."""
