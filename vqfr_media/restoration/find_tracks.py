@@ -162,7 +162,8 @@ def follow_faces(
     def follow(window: Window[Detected]) -> FrameFaces[TrackedFace]:
         return track(window, score=face.score, max_gap=gap, known_cuts=known_cuts)
 
-    return map(follow, sliding(map(detect_one, frames), gap + 1))
+    radius = FrameRadii.of(options.temporal, frame_rate).track
+    return map(follow, sliding(map(detect_one, frames), radius))
 
 
 def _collected(

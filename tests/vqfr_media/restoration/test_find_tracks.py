@@ -1,0 +1,63 @@
+"""Tracks that are found before a restoration are those that it would find itself."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.vqfr_media.faces.test_track import GREY, face, same
+from vqfr_media.faces.detect import detect
+from vqfr_media.faces.track import track
+from vqfr_media.frames import Frame
+from vqfr_media.options import RestoreOptions
+from vqfr_media.restoration.find_tracks import follow_faces
+from vqfr_media.restoration.radii import FrameRadii, frames_in_gap
+from vqfr_media.values import Face
+from vqfr_media.windows import sliding
+
+RATE = Fraction(10)
+
+
+class Scripted:
+    """Gives the faces of one frame after the other, whatever the picture shows."""
+
+    def __init__(self, faces: list[list[Face]]) -> None:
+        self._faces: Iterator[list[Face]] = iter(faces)
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
+        del image
+        return next(self._faces)
+
+
+def wandering(seed: int, count: int = 60) -> list[list[Face]]:
+    """Faces that run by up to most of their size a frame, and are lost now and then."""
+    rng = np.random.default_rng(seed)
+    places, speeds = rng.uniform(60, 240, (3, 2)), rng.normal(0, 12, (3, 2))
+    frames = []
+    for _ in range(count):
+        speeds += rng.normal(0, 10, speeds.shape) - 0.05 * (places - 150)
+        places += speeds
+        shown = [place for place in places if rng.random() > 0.25]
+        frames.append([face(x, y, score=float(rng.choice([0.5, 0.9]))) for x, y in shown])
+    return frames
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_they_are_those_of_a_restoration(seed: int) -> None:
+    faces, options = wandering(seed), RestoreOptions()
+    frames = [
+        Frame(number, number, (np.zeros((300, 300), np.uint8),), GREY)
+        for number in range(len(faces))
+    ]
+    score, proxy = options.face.score, options.face.proxy
+    detector = Scripted(faces)
+    detected = [detect(frame, detector, proxy=proxy, score=score) for frame in frames]
+    radius = FrameRadii.of(options.temporal, RATE).track
+    gap = frames_in_gap(options.temporal.max_gap, RATE)
+    expected = [track(w, score=score, max_gap=gap) for w in sliding(detected, radius)]
+    found = list(follow_faces(frames, RATE, Scripted(faces), options))
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        same(one, other)
