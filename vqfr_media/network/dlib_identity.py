@@ -1,10 +1,8 @@
 """dlib's face recognition network: 128 numbers that are near for one person's faces.
 
-A ResNet with 29 convolutions (dlib's ``dlib_face_recognition_resnet_model_v1``), written as a plain
+A ResNet with 29 convolutions (dlib's `dlib_face_recognition_resnet_model_v1`), written as a plain
 module: differentiable, and exported like any other.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 
@@ -51,13 +49,13 @@ class ScaledConv(nn.Module):
         self.shift = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` -> ``(N, out_channels, h, w)``."""
+        """`(N, in_channels, H, W)` -> `(N, out_channels, h, w)`."""
         scaled: Tensor = self.conv(x) * self.scale[:, None, None] + self.shift[:, None, None]
         return scaled
 
 
 class DlibResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a skip; ``down`` halves the size without padding at first."""
+    """Two 3x3 convolutions around a skip; `down` halves the size without padding at first."""
 
     def __init__(self, in_channels: int, out_channels: int, *, down: bool) -> None:
         super().__init__()
@@ -67,7 +65,7 @@ class DlibResidualBlock(nn.Module):
         self._down = down
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` -> ``(N, out_channels, H, W)`` or about half that size."""
+        """`(N, in_channels, H, W)` -> `(N, out_channels, H, W)` or about half that size."""
         inner = self.conv2(F.relu(self.conv1(x)))
         if not self._down:
             return F.relu(inner + x)
@@ -101,7 +99,7 @@ class DlibIdentity(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(N, 3, 150, 150)`` RGB in [0, 1], aligned to ``LANDMARKS`` -> ``(N, 128)``."""
+        """`(N, 3, 150, 150)` RGB in [0, 1], aligned to `LANDMARKS` -> `(N, 128)`."""
         x = F.relu(self.first((image * 255 - self.mean) / 256))
         x = F.max_pool2d(x, 3, stride=2)
         for block in self.blocks.values():
@@ -110,7 +108,7 @@ class DlibIdentity(nn.Module):
 
 
 def load_dlib_identity(path: Path) -> DlibIdentity:
-    """The network with the weights in ``path``, frozen, float32.
+    """Loads the network with the weights in `path`, frozen, float32.
 
     Raises:
         WeightsError: the file is absent or holds other weights.
@@ -134,7 +132,7 @@ def load_dlib_identity(path: Path) -> DlibIdentity:
 
 
 def published_name(name: str) -> str:
-    """What the file calls a parameter: ``conv32_1__conv1__scale__weights``."""
+    """Returns what the file calls a parameter: `conv32_1__conv1__scale__weights`."""
     if name == "fc":
         return "fc"
     parts = name.removeprefix("blocks.").split(".")
