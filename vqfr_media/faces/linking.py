@@ -43,15 +43,16 @@ class Links:
 
     def before(self, at: int, position: int) -> tuple[int, int] | None:
         """Returns frame and position of the same face where it was seen last, or None."""
-        previous = self.previous[at][position]
+        previous = _linked(self.previous, at, position, at - 1)
         if previous is not None:
             return at - 1, previous
         return next((gap.before for gap in self.gaps if gap.after == (at, position)), None)
 
     def after(self, at: int, position: int) -> tuple[int, int] | None:
         """Returns frame and position of the same face where it is seen next, or None."""
-        if at + 1 < len(self.previous) and position in self.previous[at + 1]:
-            return at + 1, self.previous[at + 1].index(position)
+        later = _linked(self.previous, at, position, at + 1)
+        if later is not None:
+            return at + 1, later
         return next((gap.after for gap in self.gaps if gap.before == (at, position)), None)
 
 
@@ -144,8 +145,8 @@ def _gaps(
             seen = [frames[b][position] for position in open_starts]
             scale = _scale(lost, seen, length)
             fits = _distance(marks[a][open_ends], marks[b][open_starts], scale)
-            onward = _onward(marks, pts, previous, a, open_ends, pts[b])
-            back = _back(marks, pts, previous, b, open_starts, pts[a])
+            onward = _carried(marks, pts, previous, a, open_ends, by=a - 1, until=pts[b])
+            back = _carried(marks, pts, previous, b, open_starts, by=b + 1, until=pts[a])
             moved = [
                 _distance(onward, marks[b][open_starts], scale),
                 _distance(marks[a][open_ends], back, scale),
@@ -159,28 +160,29 @@ def _gaps(
     return found
 
 
-def velocity_before(
-    links: Links, frames: Sequence[Sequence[Face]], pts: Sequence[int], at: int, position: int
+def velocity(
+    links: Links,
+    frames: Sequence[Sequence[Face]],
+    pts: Sequence[int],
+    place: tuple[int, int],
+    *,
+    to: int,
 ) -> npt.NDArray[np.float64] | None:
-    """Returns the (7, 2) motion into a face per unit of `pts`, or None where it is unknown."""
-    before = links.previous[at][position]
-    if before is None:
-        return None
-    step = corners_and_landmarks(frames[at][position]) - corners_and_landmarks(
-        frames[at - 1][before]
-    )
-    return step / (pts[at] - pts[at - 1])
+    """Returns the (7, 2) motion of a face per unit of `pts`, or None where it is unknown.
 
-
-def velocity_after(
-    links: Links, frames: Sequence[Sequence[Face]], pts: Sequence[int], at: int, position: int
-) -> npt.NDArray[np.float64] | None:
-    """Returns the (7, 2) motion out of a face per unit of `pts`, or None where it is unknown."""
-    if at + 1 == len(frames) or position not in links.previous[at + 1]:
+    Args:
+        links: How the faces of `frames` belong together.
+        frames: The faces of each frame.
+        pts: Each frame's time.
+        place: Frame and position of the face.
+        to: The neighbouring frame between which and the face's own the motion is measured.
+    """
+    at, position = place
+    other = _linked(links.previous, at, position, to)
+    if other is None:
         return None
-    later = frames[at + 1][links.previous[at + 1].index(position)]
-    step = corners_and_landmarks(later) - corners_and_landmarks(frames[at][position])
-    return step / (pts[at + 1] - pts[at])
+    step = corners_and_landmarks(frames[at][position]) - corners_and_landmarks(frames[to][other])
+    return step / (pts[at] - pts[to])
 
 
 def corners_and_landmarks(face: Face) -> npt.NDArray[np.float64]:
@@ -188,40 +190,37 @@ def corners_and_landmarks(face: Face) -> npt.NDArray[np.float64]:
     return np.concatenate([face.box.reshape(2, 2), face.landmarks])
 
 
-def _onward(
+def _linked(
+    previous: Sequence[tuple[int | None, ...]], at: int, position: int, to: int
+) -> int | None:
+    """Position in frame `to`, one before or after `at`, of the same face; None without a link."""
+    if to < at:
+        return previous[at][position]
+    if to < len(previous) and position in previous[to]:
+        return previous[to].index(position)
+    return None
+
+
+def _carried(
     marks: Sequence[npt.NDArray[np.float64]],
     pts: Sequence[int],
     previous: Sequence[tuple[int | None, ...]],
     at: int,
     positions: Sequence[int],
-    when: int,
+    *,
+    by: int,
+    until: int,
 ) -> npt.NDArray[np.float64]:
-    """(N, 5, 2) landmarks of frame `at` carried on to time `when`; nan where no motion is known."""
+    """(N, 5, 2) landmarks of frame `at`, moved on as between it and frame `by` to time `until`.
+
+    nan where no motion is known.
+    """
     carried = np.full((len(positions), 5, 2), np.nan)
     for row, position in enumerate(positions):
-        before = previous[at][position]
-        if before is not None:
-            step = marks[at][position] - marks[at - 1][before]
-            share = (when - pts[at]) / (pts[at] - pts[at - 1])
-            carried[row] = marks[at][position] + share * step
-    return carried
-
-
-def _back(
-    marks: Sequence[npt.NDArray[np.float64]],
-    pts: Sequence[int],
-    previous: Sequence[tuple[int | None, ...]],
-    at: int,
-    positions: Sequence[int],
-    when: int,
-) -> npt.NDArray[np.float64]:
-    """(N, 5, 2) landmarks of frame `at` carried back to time `when`; nan where unknown."""
-    carried = np.full((len(positions), 5, 2), np.nan)
-    for row, position in enumerate(positions):
-        if at + 1 < len(marks) and position in previous[at + 1]:
-            later = previous[at + 1].index(position)
-            step = marks[at + 1][later] - marks[at][position]
-            share = (when - pts[at]) / (pts[at + 1] - pts[at])
+        other = _linked(previous, at, position, by)
+        if other is not None:
+            step = marks[at][position] - marks[by][other]
+            share = (until - pts[at]) / (pts[at] - pts[by])
             carried[row] = marks[at][position] + share * step
     return carried
 

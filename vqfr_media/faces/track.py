@@ -16,8 +16,7 @@ from vqfr_media.faces.linking import (
     Links,
     corners_and_landmarks,
     link_frames,
-    velocity_after,
-    velocity_before,
+    velocity,
 )
 from vqfr_media.options import FaceOptions
 from vqfr_media.values import (
@@ -303,8 +302,8 @@ def _between(
     length = pts[b] - pts[a]
     share = (pts[at] - pts[a]) / length
     straight = end - start
-    leaving = velocity_before(links, frames, pts, a, earlier)
-    arriving = velocity_after(links, frames, pts, b, later)
+    leaving = velocity(links, frames, pts, gap.before, to=a - 1)
+    arriving = velocity(links, frames, pts, gap.after, to=b + 1)
     path = start + share * straight
     for motion, weight in (
         (leaving, share * (1 - share) ** 2),
