@@ -21,7 +21,7 @@ from vqfr_media.media.image import check_image_output, read_image, write_image
 from vqfr_media.media.index import (
     FrameIndex,
     IndexMismatchError,
-    index_by_decoding,
+    corrected_index,
     make_index,
     read_frames,
     without_false_keys,
@@ -36,7 +36,7 @@ from vqfr_media.restoration.restore import Restorer, refuse_skipped
 from vqfr_media.restoration.stream import num_faces, restore_frames
 from vqfr_media.summary import RunCounts, Summary
 from vqfr_media.weights import Progress
-from vqfr_media.windows import READ_AHEAD, prefetch
+from vqfr_media.windows import READ_AHEAD, prefetch, widened
 
 __all__ = ["num_faces", "restore_frames", "restore_image", "restore_video"]
 
@@ -173,7 +173,7 @@ def _restore_part(
         cut = find_cut(source, index, info, options.part)
         if tracks is not None:
             tracks.check_count(len(index))
-        read = range(max(0, cut.frames.start - radius), min(len(index), cut.frames.stop + radius))
+        read = widened(cut.frames, radius, len(index))
         index = without_false_keys(source, index, read.start)
         try:
             return _restore_in_one_go(
@@ -181,12 +181,10 @@ def _restore_part(
                 options=options, ready=ready, tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
         except IndexMismatchError:
-            if not index.decoded:
-                index = index_by_decoding(source)
-            elif len(index.keys):  # seeking itself leads astray: read it through
-                index = replace(index, keys=index.keys[:0])
-            else:
+            better = corrected_index(source, index)
+            if better is None:
                 raise
+            index = better
 
 
 def _restore_in_one_go(

@@ -30,6 +30,11 @@ class Window[T]:
             raise ValueError(f"{self.centre = } is outside of {len(self.items)} items")
 
 
+def widened(numbers: range, radius: int, count: int) -> range:
+    """Returns `numbers` and `radius` more to each side, as far as there are any of `count`."""
+    return range(max(0, numbers.start - radius), min(count, numbers.stop + radius))
+
+
 def sliding[T](items: Iterable[T], radius: int) -> Iterator[Window[T]]:
     """Yields one window for each item, in order; holds at most `2 * radius + 1` items.
 

@@ -22,7 +22,7 @@ from vqfr_media.media.encoder import encoder_threads
 from vqfr_media.media.index import (
     FrameIndex,
     IndexMismatchError,
-    index_by_decoding,
+    corrected_index,
     make_index,
 )
 from vqfr_media.media.segment_file import SegmentFile, join_segments
@@ -165,13 +165,10 @@ def _work_all(
                     pass
             index = _index_without_seeking(job, folder)
         except IndexMismatchError:
-            if not job.index.decoded:
-                index = _index_by_decoding(job, folder)
-            elif len(job.index.keys):  # seeking itself leads astray: read it through
-                logger.warning("%s: seeking in it fails; reading it through", job.source)
-                index = replace(job.index, keys=np.array([], np.int64))
-            else:
+            index = corrected_index(job.source, job.index)
+            if index is None:
                 raise
+            _forget_others(job, index, folder)
         if index is None:
             return job, resumed
         job = replace(job, index=index)
@@ -190,10 +187,8 @@ def consecutive_ranges(numbers: Sequence[int]) -> list[range]:
     return [range(numbers[a], numbers[b - 1] + 1) for a, b in pairwise(edges) if b > a]
 
 
-def _index_by_decoding(job: Job, folder: WorkFolder) -> FrameIndex:
-    """Makes the index as the decoder has it; segments of which it says the same are kept."""
-    logger.warning("%s: its packets do not tell its frames; decoding it once", job.source)
-    index = index_by_decoding(job.source)
+def _forget_others(job: Job, index: FrameIndex, folder: WorkFolder) -> None:
+    """Keeps of the segments only those of which `index` says what the job's index says."""
     both = min(len(index), len(job.index))
     differ = np.flatnonzero(index.times[:both] != job.index.times[:both])
     same = int(differ[0]) if len(differ) else both
@@ -201,7 +196,6 @@ def _index_by_decoding(job: Job, folder: WorkFolder) -> FrameIndex:
     for number in range(job.count):
         if job.frames(number).stop > same or now.frames(number) != job.frames(number):
             folder.forget(number)
-    return index
 
 
 def _index_without_seeking(job: Job, folder: WorkFolder) -> FrameIndex | None:
@@ -224,7 +218,7 @@ def _index_without_seeking(job: Job, folder: WorkFolder) -> FrameIndex | None:
     logger.warning("%s: seeking in it gives other pictures; reading it through", job.source)
     for number in sought:
         folder.forget(number)
-    return replace(job.index, keys=np.array([], np.int64))
+    return job.index.without_keys()
 
 
 def _join(job: Job, folder: WorkFolder, resumed: int) -> RestoredVideo:

@@ -29,7 +29,7 @@ from vqfr_media.restoration.radii import FrameRadii
 from vqfr_media.restoration.restore import Restorer, refuse_skipped
 from vqfr_media.restoration.stream import restore_frames
 from vqfr_media.summary import counts_of
-from vqfr_media.windows import READ_AHEAD, prefetch
+from vqfr_media.windows import READ_AHEAD, prefetch, widened
 
 # Length of a segment where the caller does not say, and the largest share of faces that two
 # segments may both send through the network (benchmarks/segments.py).
@@ -127,9 +127,7 @@ def restore_segments(
     restorer = Restorer(engine, detector, without_strict, info.time_base, info.frame_rate, tracks)
     wanted = range(job.frames(numbers[0]).start, job.frames(numbers[-1]).stop)
     borders = _BorderChecksums(job, restorer.radii.total)
-    read = range(
-        max(0, wanted.start - borders.radius), min(len(job.index), wanted.stop + borders.radius)
-    )
+    read = widened(wanted, borders.radius, len(job.index))
     by_seeking = read.start > 0 and len(job.index.keys) > 0
     with (
         prefetch(borders.watch(read_frames(job.source, job.index, read)), READ_AHEAD) as frames,

@@ -54,6 +54,10 @@ class FrameIndex:
         before: list[int] = self.keys[self.keys <= first].tolist()
         return before[-1:] + before[-3:-2]
 
+    def without_keys(self) -> "FrameIndex":
+        """Returns the same frames, to be read from the file's start only."""
+        return replace(self, keys=self.keys[:0])
+
 
 def index_packets(path: Path) -> FrameIndex | None:
     """Makes the index by the packets, without decoding; None where they are no measure of frames.
@@ -141,10 +145,12 @@ def make_index(path: Path) -> FrameIndex:
         MediaError: the file is damaged.
     """
     index = index_packets(path)
-    if index is None:
-        logger.warning("%s: its packets do not tell its frames; decoding it once", path)
-        index = index_by_decoding(path)
-    return index
+    return _decoded_once(path) if index is None else index
+
+
+def _decoded_once(path: Path) -> FrameIndex:
+    logger.warning("%s: its packets do not tell its frames; decoding it once", path)
+    return index_by_decoding(path)
 
 
 def without_false_keys(path: Path, index: FrameIndex, first: int) -> FrameIndex:
@@ -167,7 +173,21 @@ def without_false_keys(path: Path, index: FrameIndex, first: int) -> FrameIndex:
     if same:
         return index
     logger.warning("%s: seeking in it gives other pictures; reading it through", path)
-    return replace(index, keys=index.keys[:0])
+    return index.without_keys()
+
+
+def corrected_index(path: Path, index: FrameIndex) -> FrameIndex | None:
+    """Returns the index to go on with after an `IndexMismatchError`; None if there is no better.
+
+    Raises:
+        MediaError: the file is damaged.
+    """
+    if not index.decoded:
+        return _decoded_once(path)
+    if len(index.keys):  # seeking itself leads astray
+        logger.warning("%s: seeking in it fails; reading it through", path)
+        return index.without_keys()
+    return None
 
 
 def read_frames(path: Path, index: FrameIndex, wanted: range) -> Iterator[Frame]:

@@ -19,7 +19,7 @@ from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import ChosenDetector, choose_detector, load_detector
 from vqfr_media.restoration.radii import FrameRadii, frames_in_gap
 from vqfr_media.values import Detected, FrameFaces, TrackedFace
-from vqfr_media.windows import READ_AHEAD, Window, prefetch, sliding
+from vqfr_media.windows import READ_AHEAD, Window, prefetch, sliding, widened
 
 
 def find_tracks(
@@ -103,8 +103,8 @@ class _PartToSearch:
         index = make_index(source)
         radii = FrameRadii.of(options.temporal, info.frame_rate)
         own = find_cut(source, index, info, options.part).frames
-        told = _widened(own, radii.after_track, len(index))
-        read = _widened(told, radii.track, len(index))
+        told = widened(own, radii.after_track, len(index))
+        read = widened(told, radii.track, len(index))
         index = without_false_keys(source, index, read.start)
         return cls(source=source, index=index, told=told, read=read)
 
@@ -122,10 +122,6 @@ class _PartToSearch:
                 yield replace(item, faces=faces)
             elif item.frame.index in self.told:
                 yield item
-
-
-def _widened(frames: range, radius: int, count: int) -> range:
-    return range(max(0, frames.start - radius), min(count, frames.stop + radius))
 
 
 def refuse_range_of_image(source: Path, options: RestoreOptions) -> None:
