@@ -14,6 +14,7 @@ import torch
 from vqfr_engines.parity import FIDELITIES, fixed_crops
 from vqfr_engines.store import trusted
 from vqfr_engines.verify import network_of, open_trusted
+from vqfr_media.backends.batching import full_batch
 from vqfr_media.backends.gpu_memory import batch_that_fits, fitting_engine
 from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.engine import Engine
@@ -128,7 +129,7 @@ def _in_turns(
     for number in range(1 + runs):  # the first warms up
         for side, one in engines.items():
             batch = one.spec.batch_size
-            crops = picture.repeat(-(-batch // len(picture)), 1, 1, 1)[:batch].to(device)
+            crops = full_batch(picture, batch).to(device)
             latents = one.encode(crops)
             encode = partial(one.encode, crops)
             decode = partial(one.decode, crops, latents, fidelity=FIDELITIES[0])

@@ -17,6 +17,11 @@ def channels_last(crops: Tensor) -> Tensor:
     return crops.contiguous(memory_format=torch.channels_last)
 
 
+def full_batch(crops: Tensor, batch_size: int) -> Tensor:
+    """Returns `crops` (N, 3, S, S), N >= 1, repeated until they are `batch_size`."""
+    return crops.repeat(-(-batch_size // len(crops)), 1, 1, 1)[:batch_size]
+
+
 def spec_of(
     network: VqfrV1 | VqfrV2, *, model: str, batch_size: int, precision: str, device: str
 ) -> EngineSpec:

@@ -5,11 +5,13 @@ import logging
 import torch
 from torch import Tensor
 
+from vqfr_media.backends.batching import full_batch
 from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.errors import EngineError
 from vqfr_media.manifest import Precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
+from vqfr_media.options import DEFAULT_FIDELITY
 
 # Of what is free: the rest is for cuDNN's workspaces and the allocator's gaps, which no count sees.
 _USABLE = 0.7
@@ -101,7 +103,6 @@ def gives_finite(engine: TorchEngine, crops: Tensor) -> bool:
 
 
 def _run(engine: TorchEngine, crops: Tensor) -> tuple[Tensor, Tensor]:
-    count = engine.spec.batch_size
-    full = crops.repeat(-(-count // len(crops)), 1, 1, 1)[:count].to(engine.spec.device)
+    full = full_batch(crops, engine.spec.batch_size).to(engine.spec.device)
     latents = engine.encode(full)
-    return latents, engine.decode(full, latents, fidelity=0.5)
+    return latents, engine.decode(full, latents, fidelity=DEFAULT_FIDELITY)

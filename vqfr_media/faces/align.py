@@ -11,7 +11,7 @@ from vqfr_media.media.colour import to_rgb
 from vqfr_media.values import AlignedFace, TrackedFace
 
 # facexlib/utils/face_restoration_helper.py: the five FFHQ landmarks in a picture of 512 × 512.
-_TEMPLATE_512 = (
+TEMPLATE_512 = (
     (192.98138, 239.94708),
     (318.90277, 240.1936),
     (256.63416, 314.01935),
@@ -26,7 +26,7 @@ def template(size: int) -> npt.NDArray[np.float64]:
     At 512 these are facexlib's numbers. Elsewhere facexlib multiplies them by size/512, which
     shifts the picture by half a pixel's difference; here crops of all sizes show the same square.
     """
-    return (np.array(_TEMPLATE_512) + 0.5) * (size / 512) - 0.5
+    return (np.array(TEMPLATE_512) + 0.5) * (size / 512) - 0.5
 
 
 def similarity(landmarks: npt.ArrayLike, size: int) -> Matrix23:

@@ -121,11 +121,7 @@ def add_encoder(
     if codec == "libx265" and mov:
         context.codec_tag = "hvc1"  # Apple's players know no other
     stream.metadata.update(
-        {
-            k: v
-            for k, v in stream_copy.stream_metadata(video).items()
-            if not k.upper().startswith(stream_copy.STALE)
-        }
+        {k: v for k, v in stream_copy.stream_metadata(video).items() if not stream_copy.is_stale(k)}
     )
     stream.disposition = video.disposition
     _start(codec, context, base, options)

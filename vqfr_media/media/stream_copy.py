@@ -18,7 +18,7 @@ from vqfr_media.media.output_container import is_mov
 from vqfr_media.media.rising_times import RisingTimes
 
 # Names of metadata that tell of the source's bytes rather than of its content begin so.
-STALE = ("ENCODER", "ALPHA_MODE", "DURATION", "BPS", "NUMBER_OF_", "_STATISTICS_")
+_STALE = ("ENCODER", "ALPHA_MODE", "DURATION", "BPS", "NUMBER_OF_", "_STATISTICS_")
 # A text of length 0.
 _NO_TEXT = b"\0\0"
 
@@ -28,6 +28,11 @@ def stream_metadata(stream: Stream) -> dict[str, str]:
     # FFmpeg reads a track's title from MP4 as `name`, but writes only `title`.
     renamed = {"name": "title"} if "title" not in stream.metadata else {}
     return {renamed.get(key, key): value for key, value in stream.metadata.items()}
+
+
+def is_stale(key: str) -> bool:
+    """Returns whether metadata of this name tells of the source's bytes, not of its content."""
+    return key.upper().startswith(_STALE)
 
 
 def add_copy(output: OutputContainer, stream: Stream, *, layout: str | None = None) -> Stream:

@@ -283,9 +283,7 @@ class VideoWriter:
         if verdict.refusal is None:
             target = stream_copy.add_copy(self._output, stream, layout=verdict.layout)
             if self._cut is not None:
-                for key in [
-                    key for key in target.metadata if key.upper().startswith(stream_copy.STALE)
-                ]:
+                for key in filter(stream_copy.is_stale, list(target.metadata)):
                     del target.metadata[key]
             self._copier.add(stream, target)
             self._num_attached += attached

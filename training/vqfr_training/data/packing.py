@@ -2,7 +2,6 @@
 
 import json
 import tarfile
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -11,7 +10,7 @@ import numpy as np
 from vqfr_media.files import atomic_output, write_text
 from vqfr_training.data.layout import LAYOUT, Data, find_sources, parts, template_side
 from vqfr_training.data.photographs import decode
-from vqfr_training.data.sources import PictureLocation
+from vqfr_training.data.sources import PictureLocation, add_member
 
 
 def write_copies(data: Data, out: Path, *, side: int, quality: int = 92) -> dict[str, int]:
@@ -52,9 +51,7 @@ def write_copies(data: Data, out: Path, *, side: int, quality: int = 92) -> dict
                     stem = PurePosixPath(location.name).stem.replace(".", "_")
                     body, view = _copy(location, source.field_of_view, side=side, quality=quality)
                     views.add(view)
-                    about = tarfile.TarInfo(f"{number:08d}_{stem}.jpg")
-                    about.size = len(body)
-                    shard.addfile(about, BytesIO(body))
+                    add_member(shard, f"{number:08d}_{stem}.jpg", body)
                     number += 1
             if len(views) > 1:
                 raise ValueError("data sets with different fields of view cannot be packed as one")

@@ -110,12 +110,13 @@ def write_shards(
                 body = location.read()
                 # The key of a webdataset sample ends at the first dot.
                 key = f"{number:08d}{PurePosixPath(location.name).suffix.lower()}"
-                _add(shard, key, body)
+                add_member(shard, key, body)
         paths.append(path)
     return paths
 
 
-def _add(shard: tarfile.TarFile, name: str, body: bytes) -> None:
+def add_member(shard: tarfile.TarFile, name: str, body: bytes) -> None:
+    """Adds a file to a tar; nothing but its name and its bytes is told of it."""
     from io import BytesIO
 
     about = tarfile.TarInfo(name)

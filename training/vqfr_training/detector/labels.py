@@ -14,14 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vqfr_media.faces.align import TEMPLATE_512
 from vqfr_media.files import write_text
 from vqfr_training.detector.protocols import FaceDetector
 
 LABELS = Path(__file__).with_name("labels.json")
 
-# facexlib's FFHQ template for 512 px, drawn at 640 px in the middle of a 768 px photograph.
-_TEMPLATE = ((192.98138, 239.94708), (318.90277, 240.1936), (256.63416, 314.01935),
-             (201.26117, 371.41043), (313.08905, 371.15118))  # fmt: skip
+# The FFHQ template is drawn at 640 px in the middle of a 768 px photograph.
 _TEMPLATE_SCALE, _TEMPLATE_MARGIN = 640 / 512, 64.0
 # The mean box of the labelled photographs, for those without a label.
 _USUAL_BOX = (207.6, 169.9, 561.2, 658.0)
@@ -42,7 +41,7 @@ class Label:
 
 def usual_label() -> Label:
     """Returns where a photograph aligned to the template has its face."""
-    landmarks = np.array(_TEMPLATE) * _TEMPLATE_SCALE + _TEMPLATE_MARGIN
+    landmarks = np.array(TEMPLATE_512) * _TEMPLATE_SCALE + _TEMPLATE_MARGIN
     return Label(np.array(_USUAL_BOX), landmarks)
 
 

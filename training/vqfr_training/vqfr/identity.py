@@ -8,19 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vqfr_media.errors import WeightsError
+from vqfr_media.faces.align import TEMPLATE_512
 from vqfr_media.network.dlib_identity import LANDMARKS, SIDE, load_dlib_identity
 
 type Identity = Callable[[Tensor], Tensor]
 """Aligned faces (N, 3, S, S) RGB in [-1, 1] to descriptors (N, 128)."""
-
-# Eyes, nose and mouth corners in the FFHQ template of 512 px, as facexlib has them.
-_TEMPLATE = (
-    (192.98138, 239.94708),
-    (318.90277, 240.1936),
-    (256.63416, 314.01935),
-    (201.26117, 371.41043),
-    (313.08905, 371.15118),
-)
 
 
 def load_identity(path: Path | None, device: torch.device) -> Identity:
@@ -51,7 +43,9 @@ def template_window() -> tuple[float, float, float]:
     Left, top and side, over the face's side; by least squares over the landmarks of both, without
     a turn.
     """
-    theirs, ours = (torch.tensor(points, dtype=torch.float64) for points in (LANDMARKS, _TEMPLATE))
+    theirs, ours = (
+        torch.tensor(points, dtype=torch.float64) for points in (LANDMARKS, TEMPLATE_512)
+    )
     ours = ours / 512
     a, b = theirs - theirs.mean(0), ours - ours.mean(0)
     scale = float((a * b).sum() / (a * a).sum())
