@@ -86,6 +86,18 @@ class TemporalOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlendOptions:
+    """How restored faces are mixed into the picture."""
+
+    strength: float = 1.0
+    """How much of a restored face shows: 0 leaves the picture as it is, 1 shows the face in full.
+    A track of the tracks file can have its own."""
+
+    def __post_init__(self) -> None:
+        _within("strength", self.strength, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """Which network runs, and where."""
 
@@ -166,6 +178,7 @@ class RestoreOptions:
     model: ModelOptions = field(default_factory=ModelOptions)
     face: FaceOptions = field(default_factory=FaceOptions)
     temporal: TemporalOptions = field(default_factory=TemporalOptions)
+    blend: BlendOptions = field(default_factory=BlendOptions)
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     part: TimeRange = field(default_factory=TimeRange)
     tracks: Path | None = None

@@ -80,6 +80,8 @@ class TrackedFace:
     """Why the face is to be left alone, None where it is to be restored."""
     fidelity: float | None = None
     """Overrides the `fidelity` option for this face."""
+    strength: float | None = None
+    """Overrides the `strength` option for this face."""
 
 
 @dataclass(frozen=True, eq=False)

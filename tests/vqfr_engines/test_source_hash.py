@@ -108,8 +108,9 @@ def test_no_modules_and_missing_sources_are_refused(module: Path) -> None:
             code_sha256([name])
 
 
-# They decide nothing that an engine computes: a docstring alone; the network of identities, of which
-# no engine is made; how an engine is asked for, found and compared; and a format for other programs.
+# They decide nothing that an engine computes: a docstring alone; the network of identities, of
+# which no engine is made; how an engine is asked for, found and compared; and a format for other
+# programs.
 NOT_HASHED = {
     "vqfr_media.network.__init__",
     "vqfr_media.network.dlib_identity",

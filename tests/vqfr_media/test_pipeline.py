@@ -22,6 +22,7 @@ from vqfr_media.faces.blend import masks
 from vqfr_media.frames import Frame
 from vqfr_media.media.read import open_video
 from vqfr_media.options import (
+    BlendOptions,
     EncodeOptions,
     FaceOptions,
     ModelOptions,
@@ -312,6 +313,7 @@ def test_an_output_that_cannot_be_written_is_refused_first(
         lambda: FaceOptions(proxy=10),
         lambda: TemporalOptions(pixel_radius=2),
         lambda: EncodeOptions(quality=100),
+        lambda: BlendOptions(strength=1.1),
         lambda: RestoreOptions(upscale=5),
         lambda: RestoreOptions(upscale=1.5),  # type: ignore[arg-type]
         lambda: RestoreOptions(upscale="2"),  # type: ignore[arg-type]

@@ -95,7 +95,8 @@ def blend(frame: Frame, faces: Sequence[RestoredFace], *, strength: float = 1.0)
         frame: The picture; its arrays are not written to. Planes that no face touches, and alpha,
             are the very same arrays in the result.
         faces: Restored faces of this frame; they may reach over its edge.
-        strength: 0 leaves the frame alone, 1 shows the restored faces in full.
+        strength: 0 leaves the frame alone, 1 shows the restored faces in full; of faces whose
+            track has no strength of its own.
 
     Raises:
         ValueError: strength is not within 0 to 1.
@@ -103,7 +104,10 @@ def blend(frame: Frame, faces: Sequence[RestoredFace], *, strength: float = 1.0)
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must be between 0 and 1, got {strength}")
     planes = list(frame.planes)
-    for face in sorted(faces, key=_footprint) if strength > 0 else ():
+    for face in sorted(faces, key=_footprint):
+        share = strength_of(face, strength)
+        if share == 0:
+            continue
         colours = from_rgb(face.image, frame.format)
         for patch in _patches(frame, face):
             number = patch.plane
@@ -115,10 +119,16 @@ def blend(frame: Frame, faces: Sequence[RestoredFace], *, strength: float = 1.0)
             )
             if planes[number] is frame.planes[number]:
                 planes[number] = frame.planes[number].copy()
-            _mix(planes[number][patch.area], restored, patch.mask, strength, frame.format.peak)
+            _mix(planes[number][patch.area], restored, patch.mask, share, frame.format.peak)
     if all(new is old for new, old in zip(planes, frame.planes, strict=True)):
         return frame
     return replace(frame, planes=tuple(planes))
+
+
+def strength_of(face: RestoredFace, strength: float) -> float:
+    """Returns the strength of the face's track, or the given one where that has none."""
+    own = face.aligned.tracked.strength
+    return strength if own is None else own
 
 
 def _mix(samples: Plane, restored: Picture, mask: Picture, strength: float, peak: int) -> None:

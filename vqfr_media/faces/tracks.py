@@ -62,6 +62,8 @@ class FaceTrack:
     """Whether the face is to be restored."""
     fidelity: float | None = None
     """Overrides the `fidelity` option for this face; only for models that have one."""
+    strength: float | None = None
+    """Overrides the `strength` option for this face."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +124,7 @@ class Tracks:
                     filled=appearance.filled,
                     skip=None if track.enabled else SkipReason.DISABLED,
                     fidelity=track.fidelity,
+                    strength=track.strength,
                 )
                 for track, appearance in here
             ),

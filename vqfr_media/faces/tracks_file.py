@@ -1,6 +1,7 @@
 """Tracks as JSON (docs/tracks.md), one line a face, so that a person can edit them."""
 
 import json
+from collections.abc import Set as AbstractSet
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,12 @@ def to_json(tracks: Tracks) -> str:
              for key, value in head.items()]  # fmt: skip
     blocks = []
     for track in tracks.tracks:
-        about = {"id": track.id, "enabled": track.enabled, "fidelity": track.fidelity}
+        about = {
+            "id": track.id,
+            "enabled": track.enabled,
+            "fidelity": track.fidelity,
+            "strength": track.strength,
+        }
         faces = ",\n".join(f"   {json.dumps(_appearance(one))}" for one in track.appearances)
         blocks.append(f'  {json.dumps(about)[:-1]}, "faces": [\n{faces}\n  ]}}')
     return "\n".join(["{", *parts, ' "tracks": [', ",\n".join(blocks), " ]", "}", ""])
@@ -152,8 +158,9 @@ class _Reader:
         )
 
     def track(self, value: object, place: str, count: int) -> FaceTrack:
-        track = self.keys(value, place, {"id", "enabled", "fidelity", "faces"})
-        fidelity = track["fidelity"]
+        # Files of version 1 from before there was a strength lack it.
+        names = {"id", "enabled", "fidelity", "faces"}
+        track = self.keys(value, place, names, optional={"strength"})
         appearances = tuple(
             self.appearance(face, f"{place}.faces[{at}]", count)
             for at, face in enumerate(self.items(track["faces"], f"{place}.faces"))
@@ -166,7 +173,8 @@ class _Reader:
             id=self.integer(track["id"], f"{place}.id", 0),
             appearances=appearances,
             enabled=self.boolean(track["enabled"], f"{place}.enabled"),
-            fidelity=None if fidelity is None else self.number(fidelity, f"{place}.fidelity", 0, 1),
+            fidelity=self.share(track["fidelity"], f"{place}.fidelity"),
+            strength=self.share(track.get("strength"), f"{place}.strength"),
         )
 
     def appearance(self, value: object, place: str, count: int) -> Appearance:
@@ -199,15 +207,23 @@ class _Reader:
             self.boolean(face["filled"], f"{place}.filled"),
         )
 
-    def keys(self, value: object, place: str, names: set[str]) -> dict[str, Any]:
-        """Takes `value` as an object with exactly these keys: a mistyped one is not passed over."""
+    def keys(
+        self,
+        value: object,
+        place: str,
+        names: set[str],
+        *,
+        optional: AbstractSet[str] = frozenset(),
+    ) -> dict[str, Any]:
+        """Takes `value` as an object with these keys alone: a mistyped one is not passed over."""
         if not isinstance(value, dict):
             raise self.wrong(place, f"must be an object, got {_short(value)}")
         for name in sorted(names - set(value)):
             raise self.wrong(place, f'lacks "{name}"')
-        for name in sorted(set(value) - names):
+        known = names | optional
+        for name in sorted(set(value) - known):
             raise self.wrong(
-                place, f'has an unknown "{name}"; known are {", ".join(sorted(names))}'
+                place, f'has an unknown "{name}"; known are {", ".join(sorted(known))}'
             )
         return value
 
@@ -222,6 +238,10 @@ class _Reader:
         if not low <= value <= high:  # NaN is not, either
             raise self.wrong(place, f"must be between {low:g} and {high:g}, got {value}")
         return float(value)
+
+    def share(self, value: object, place: str) -> float | None:
+        """Takes a number from 0 to 1, or null, which leaves it to the option."""
+        return None if value is None else self.number(value, place, 0, 1)
 
     def reals(self, value: object, place: str, count: int) -> list[float]:
         values = [

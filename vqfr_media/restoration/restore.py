@@ -228,7 +228,8 @@ class Restorer:
         frame, factor = frame_faces.frame, self.options.upscale
         if background is None:
             background = upscale(frame, factor)
-        return blend(background, faces if factor == 1 else enlarged(faces, factor))
+        placed = faces if factor == 1 else enlarged(faces, factor)
+        return blend(background, placed, strength=self.options.blend.strength)
 
     def _fidelity(self, face: EncodedFace) -> float:
         for fidelity in (face.aligned.tracked.fidelity, self.options.model.fidelity):

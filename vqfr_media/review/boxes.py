@@ -45,13 +45,20 @@ class Mark:
     def label(self) -> str:
         """Number and score, and what else is worth knowing."""
         words = [f"#{self.track.id}", f"{self.appearance.face.score:.2f}"]
-        if not self.track.enabled:
-            words.append("off")
-        if self.track.fidelity is not None:
-            words.append(f"fidelity {self.track.fidelity:g}")
+        words += track_settings(self.track)
         if self.appearance.filled:
             words.append("filled")
         return " ".join(words)
+
+
+def track_settings(track: FaceTrack) -> list[str]:
+    """Returns what the tracks file asks for, for this track alone, in words."""
+    words = [] if track.enabled else ["off"]
+    if track.fidelity is not None:
+        words.append(f"fidelity {track.fidelity:g}")
+    if track.strength is not None:
+        words.append(f"strength {track.strength:g}")
+    return words
 
 
 def draw_frame(frame: Frame, faces: Iterable[tuple[FaceTrack, Appearance]]) -> Picture:

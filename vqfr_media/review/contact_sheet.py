@@ -8,7 +8,7 @@ from vqfr_media.faces.align import similarity
 from vqfr_media.faces.tracks import Appearance, FaceTrack, Tracks
 from vqfr_media.frames import Frame
 from vqfr_media.media.rgb_clip import Picture
-from vqfr_media.review.boxes import COLOURS, DISABLED
+from vqfr_media.review.boxes import COLOURS, DISABLED, track_settings
 from vqfr_media.review.picture import BACKGROUND, crop_square, draw_text, grid, text_size
 
 SIDE = 192
@@ -52,9 +52,7 @@ def tile(crop: Picture, track: FaceTrack, shot: int) -> Picture:
     first, last = track.appearances[0].frame, track.appearances[-1].frame
     count = len(track.appearances)
     score = float(np.mean([one.face.score for one in track.appearances]))
-    settings = "off" if not track.enabled else ""
-    if track.fidelity is not None:
-        settings = f"{settings} fidelity {track.fidelity:g}".strip()
+    settings = " ".join(track_settings(track))
     lines = [
         f"#{track.id}  shot {shot}  {settings}",
         f"frames {first}-{last} ({count})",

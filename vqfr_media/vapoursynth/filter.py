@@ -16,6 +16,7 @@ from vqfr_media.faces.tracks import Tracks
 from vqfr_media.faces.tracks_file import read_tracks
 from vqfr_media.options import (
     BackendChoice,
+    BlendOptions,
     DetectorChoice,
     FaceChoice,
     FaceOptions,
@@ -57,6 +58,7 @@ def vqfr(
     latent_radius: float = TemporalOptions.latent_radius,
     pixel_radius: float = TemporalOptions.pixel_radius,
     max_gap: float = TemporalOptions.max_gap,
+    strength: float = BlendOptions.strength,
     upscale: int = RestoreOptions.upscale,
     bg_clip: vs.VideoNode | None = None,
     tracks: str | Path | None = None,
@@ -90,6 +92,7 @@ def vqfr(
         latent_radius: seconds.
         pixel_radius: seconds.
         max_gap: seconds.
+        strength: how much of the restored faces shows, 0 to 1.
         upscale: enlarges the picture, 1 to 4.
         bg_clip: the same clip, enlarged `upscale` times by other means: the background.
         tracks: file of faces to restore, made by `vqfr-media tracks`.
@@ -130,6 +133,7 @@ def vqfr(
                 pixel_radius=pixel_radius,
                 max_gap=max_gap,
             ),
+            blend=BlendOptions(strength=strength),
             tracks=_path(tracks),
             upscale=upscale,
             strict=strict,

@@ -182,6 +182,18 @@ def test_strength_mixes_in_proportion() -> None:
         blend(frame, [face], strength=1.5)
 
 
+def test_the_strength_of_a_track_goes_before_the_option() -> None:
+    frame = Frame(
+        0, 0, (np.full((120, 320), 100, np.uint8),), PixelFormat(family="gray", full_range=True)
+    )
+    faces = [painted_over(restored_at(frame, x, 60, side=100), 200 / 255) for x in (80, 240)]
+    tracked = replace(faces[1].aligned.tracked, strength=0.5)
+    faces[1] = replace(faces[1], aligned=replace(faces[1].aligned, tracked=tracked))
+    for strength, left in ((1.0, 200), (0.25, 125), (0.0, 100)):
+        (plane,) = blend(frame, faces, strength=strength).planes
+        assert (plane[:, :160].max(), plane[:, 160:].max()) == (left, 150)
+
+
 @pytest.mark.parametrize("bits", [8, 10, 16])
 def test_overshoot_stops_at_the_limits_of_the_depth(bits: int) -> None:
     pixel_format = PixelFormat(family="gray", bits=bits, full_range=True)

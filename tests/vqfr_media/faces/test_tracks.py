@@ -22,7 +22,13 @@ from vqfr_media.faces.tracks import Tracks
 from vqfr_media.faces.tracks_file import read_tracks, to_json, write_tracks
 from vqfr_media.frames import Display, Frame
 from vqfr_media.media.read import open_video
-from vqfr_media.options import EncodeOptions, FaceOptions, RestoreOptions, TemporalOptions
+from vqfr_media.options import (
+    BlendOptions,
+    EncodeOptions,
+    FaceOptions,
+    RestoreOptions,
+    TemporalOptions,
+)
 from vqfr_media.pipeline import restore_frames, restore_video
 from vqfr_media.restoration.find_tracks import find_tracks
 from vqfr_media.restoration.restore import Restorer
@@ -247,6 +253,33 @@ def put(*path: Any) -> Callable[[dict[str, Any]], None]:
 FACE = ("tracks", 2, "faces", 3)
 
 
+def test_strength_of_one_track(clip: Path, file: Path) -> None:
+    def bits(tracks: Path, strength: float) -> list[bytes]:
+        options = RestoreOptions(blend=BlendOptions(strength=strength))
+        engine = InvertingEngine()
+        return [
+            b"".join(plane.tobytes() for plane in frame.planes)
+            for frame, _ in restored(clip, options, tracks=tracks, engine=engine)
+        ]
+
+    with open_video(clip) as reader:
+        source = [b"".join(plane.tobytes() for plane in frame.planes) for frame in reader]
+    full = bits(file, 1)
+    assert bits(file, 0) == source != full
+    edit(file, put("tracks", 0, "strength", ...))  # as in files from before there was one
+    assert bits(file, 1) == full
+
+    def set_strength(values: dict[str, Any]) -> None:
+        for track in values["tracks"]:
+            track["strength"] = 1 if track["id"] in (0, 2) else 0
+
+    edit(file, set_strength)
+    own = bits(file, 0.3)
+    assert own not in (source, full)
+    assert bits(file, 1) == own  # every track has a strength of its own
+    assert [t.strength for t in read_tracks(file).tracks] == [1, 0, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -264,6 +297,7 @@ FACE = ("tracks", 2, "faces", 3)
         (put("tracks", 1, "enabled", "no"), r"tracks\[1\]\.enabled must be true or false"),
         (put("tracks", 1, "enable", False), r'tracks\[1\] has an unknown "enable"; known are'),
         (put("tracks", 1, "fidelity", 1.5), r"tracks\[1\]\.fidelity must be between 0 and 1"),
+        (put("tracks", 1, "strength", -0.1), r"tracks\[1\]\.strength must be between 0 and 1"),
         (put(*FACE, "landmarks", ...), r'tracks\[2\]\.faces\[3\] lacks "landmarks"'),
         (put(*FACE, "landmarks", []), r"faces\[3\]\.landmarks must be five points, got 0"),
         (

@@ -125,6 +125,7 @@ def test_what_a_box_looks_like_says_what_becomes_of_the_face() -> None:
     crossed = draw_marks(blank, [Mark(off, seen)], IDENTITY)
     assert colour_at(crossed, 260, 130) == DISABLED  # on the diagonal
     assert Mark(off, replace(seen, filled=True)).label == "#2 0.90 off fidelity 0.25 filled"
+    assert Mark(replace(track, strength=0.5), seen).label == "#2 0.90 strength 0.5"
 
 
 @pytest.mark.parametrize("box", [(-20.0, -30.0, 60.0, 50.0), (250.0, 150.0, 330.0, 230.0)])
