@@ -9,7 +9,7 @@ from pathlib import Path
 from vqfr_media.engine import Engine
 from vqfr_media.faces.detect import Detector
 from vqfr_media.faces.tracks import Tracks
-from vqfr_media.files import refuse_same
+from vqfr_media.files import refuse_same, write_bytes
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.jobs.identity import identity_of_settings
 from vqfr_media.jobs.resume import RestoredVideo, may_be_long, restore_in_segments
@@ -17,7 +17,7 @@ from vqfr_media.jobs.segments import Job, restore_segments, segment_length
 from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
 from vqfr_media.media.cut import Cut, find_cut
 from vqfr_media.media.encoder import encoder_threads
-from vqfr_media.media.image import check_image_output, read_image, write_image
+from vqfr_media.media.image import check_image_output, has_format_of, read_image, write_image
 from vqfr_media.media.index import (
     FrameIndex,
     IndexMismatchError,
@@ -258,10 +258,15 @@ def restore_image(
     ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
     restorer = Restorer(ready.engine, ready.detector, options, Fraction(1), Fraction(1), tracks)
     counts = RunCounts()
+    warnings: tuple[str, ...] = ()
     for restored, frame_faces in restore_frames([frame], restorer):
-        write_image(output, restored, extras, options.encode)
         counts.add(frame_faces)
-    return summarise(counts, ready, source, output, started, ())
+        if not counts.restored and options.upscale == 1 and has_format_of(source, output):
+            write_bytes(output, source.read_bytes())
+            warnings = ("the output is the input, byte for byte",)
+        else:
+            write_image(output, restored, extras, options.encode)
+    return summarise(counts, ready, source, output, started, warnings)
 
 
 def summarise(

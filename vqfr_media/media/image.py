@@ -203,6 +203,14 @@ def _check_format(path: Path, frame: Frame, options: EncodeOptions, upscale: int
     return kind
 
 
+def has_format_of(source: Path, output: Path) -> bool:
+    """Returns whether an image that `read_image` reads is of the kind that `output` is named."""
+    with Image.open(source) as image:
+        # A phone's JPEG with a second view in it is an MPO to Pillow.
+        kind = "JPEG" if image.format == "MPO" else image.format
+    return kind == FORMATS.get(output.suffix.lower())
+
+
 def write_image(
     path: str | Path, frame: Frame, extras: ImageExtras, options: EncodeOptions
 ) -> None:
