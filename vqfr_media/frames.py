@@ -135,6 +135,8 @@ class Frame:
     cuts: tuple[bool | None, bool | None] = (None, None)
     """Whether a shot begins at this frame, and whether one ends with it; None where the source
     does not say, and the pictures have to."""
+    damaged: bool = False
+    """Whether parts of the picture were lost in the file, and are guessed or of another picture."""
 
     def __post_init__(self) -> None:
         count = self.format.num_planes
@@ -227,6 +229,8 @@ class VideoInfo:
     """What the container claims; may be wrong or absent."""
     duration_seconds_from_header: float | None = None
     """What the container claims; may be wrong or absent."""
+    picture_seconds_from_header: float | None = None
+    """How long the container claims that the pictures alone last; may be wrong or absent."""
     clock_start: Fraction = Fraction(0)
     """Seconds by the container's clock at which it begins, which players show as 0."""
     tags: StreamTags = StreamTags()

@@ -12,6 +12,7 @@ BackendChoice = Literal["auto", "torch", "openvino", "tensorrt", "inductor"]
 PrecisionChoice = Literal["auto", "float32", "float16", "bfloat16"]
 DetectorChoice = Literal["auto", "bundled", "mobilenet", "resnet50"]
 FaceChoice = Literal["all", "largest", "center"]
+DamageChoice = Literal["stop", "keep"]
 
 # What `fidelity` is where the caller does not say: half of the main branch (only v2 has it).
 DEFAULT_FIDELITY = 0.5
@@ -185,6 +186,9 @@ class RestoreOptions:
     """File of faces to restore, made by `vqfr-media tracks`; then none are looked for."""
     upscale: int = 1
     """Enlarges the picture by this factor (background by Lanczos), 1 to 4."""
+    damaged: DamageChoice = "stop"
+    """At a picture that is damaged in the file: stop, or keep it as it can be decoded, with its
+    faces left alone, and restore the others."""
     strict: bool = False
     """Makes a face that is left alone, because it is too small or too large, an error."""
     segment_seconds: float | None = None
@@ -197,3 +201,4 @@ class RestoreOptions:
         if self.segment_seconds is not None:
             _within("segment_seconds", self.segment_seconds, 0, 86_400)
         _within("upscale", self.upscale, 1, 4, whole=True)
+        _among("damaged", self.damaged, get_args(DamageChoice))

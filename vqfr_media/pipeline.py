@@ -34,7 +34,7 @@ from vqfr_media.restoration.find_tracks import refuse_range_of_image
 from vqfr_media.restoration.radii import FrameRadii
 from vqfr_media.restoration.restore import Restorer, refuse_skipped
 from vqfr_media.restoration.stream import num_faces, restore_frames
-from vqfr_media.summary import RunCounts, Summary
+from vqfr_media.summary import DamagedFrame, RunCounts, Summary
 from vqfr_media.weights import Progress
 from vqfr_media.windows import READ_AHEAD, prefetch, widened
 
@@ -80,7 +80,8 @@ def restore_video(
     options = options or RestoreOptions()
     source, output = Path(source), Path(output)
     started = time.monotonic()
-    with open_video(source) as reader:
+    keep_damaged = options.damaged == "keep"
+    with open_video(source, keep_damaged=keep_damaged) as reader:
         info = reader.info
         # All that can be refused is refused before a network is fetched or built.
         try_writer(
@@ -92,7 +93,7 @@ def restore_video(
             tracks.check_claim(info.frame_count_from_header)
         index, shown = None, info
         if not options.part.is_whole:
-            index = make_index(source)
+            index = make_index(source, info, keep_damaged=keep_damaged)
             cut = find_cut(source, index, info, options.part)
             shown = replace(info, frame_count_from_header=len(cut.frames))
         ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
@@ -115,9 +116,10 @@ def restore_video(
                 source, output, info=info, frames=reader, cut=None, options=options, ready=ready,
                 tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
+            restored = replace(restored, warnings=(*restored.warnings, *reader.lost))
     return summarise(
         restored.counts, ready, source, output, started, restored.warnings,
-        resumed=restored.resumed,
+        resumed=restored.resumed, time_base=info.time_base,
     )  # fmt: skip
 
 
@@ -176,10 +178,11 @@ def _restore_part(
         read = widened(cut.frames, radius, len(index))
         index = without_false_keys(source, index, read.start)
         try:
-            return _restore_in_one_go(
+            restored = _restore_in_one_go(
                 source, output, info=info, frames=read_frames(source, index, read), cut=cut,
                 options=options, ready=ready, tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
+            return replace(restored, warnings=(*restored.warnings, *index.lost))
         except IndexMismatchError:
             better = corrected_index(source, index)
             if better is None:
@@ -213,6 +216,7 @@ def _restore_in_one_go(
         open_writer(
             output, source, info, options.encode,
             upscale=options.upscale, threads=encoder_threads(), cut=cut,
+            keep_damaged=options.damaged == "keep",
         ) as writer,
         prefetch(frames, READ_AHEAD) as read,
         prefetch(
@@ -278,6 +282,7 @@ def summarise(
     warnings: tuple[str, ...],
     *,
     resumed: int = 0,
+    time_base: Fraction = Fraction(1),
 ) -> Summary:
     """Returns what a restoration that began at `started` (`time.monotonic`) came to."""
     return Summary(
@@ -300,5 +305,9 @@ def summarise(
         skipped=dict(counts.skipped),
         shots=tuple(counts.shots),
         tracks=tuple(counts.tracks),
+        damaged=tuple(
+            DamagedFrame(index=index, seconds=float(pts * time_base))
+            for index, pts in counts.damaged
+        ),
         warnings=warnings,
     )

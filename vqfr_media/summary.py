@@ -7,6 +7,9 @@ from typing import Any
 
 from vqfr_media.values import FrameFaces, RestoredFace, SkipReason, number_tracks
 
+# Damaged frames that the lines of a summary name; the report names all.
+_MOST = 5
+
 
 @dataclass(kw_only=True)
 class TrackRecord:
@@ -28,6 +31,16 @@ class TrackRecord:
     """Mean size of the face in display pixels."""
     mean_score: float = 0.0
     """Mean score of the detector."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamagedFrame:
+    """A picture that was damaged in the source, and was kept as it could be decoded."""
+
+    index: int
+    """Number of the frame."""
+    seconds: float
+    """Its time by the source's clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +85,8 @@ class Summary:
     """Index of each shot's first frame, in the whole film; the first is that of the first frame."""
     tracks: tuple[TrackRecord, ...]
     """Every track of restored faces."""
+    damaged: tuple[DamagedFrame, ...] = ()
+    """Frames that were damaged in the source, and were kept as they could be decoded."""
     warnings: tuple[str, ...] = ()
     """What the reader or the writer could not keep exactly, and why."""
 
@@ -99,6 +114,13 @@ class Summary:
             lines.append(f"{counted(sum(self.skipped.values()), 'face')} left alone: {reasons}")
         if not self.restored:
             lines.append("no face was restored: nothing in the picture was changed by the network")
+        if self.damaged:
+            shown = [f"{frame.index} ({frame.seconds:.3f} s)" for frame in self.damaged[:_MOST]]
+            more = len(self.damaged) - len(shown)
+            lines.append(
+                f"{counted(len(self.damaged), 'damaged frame')} kept as they are: "
+                f"{', '.join(shown)}{f' and {more} more' if more else ''}"
+            )
         return [*lines, *(f"note: {warning}" for warning in self.warnings)]
 
     def to_json(self) -> dict[str, Any]:
@@ -134,6 +156,8 @@ class FrameCounts:
     """Those that were restored."""
     skipped: tuple[SkipReason, ...]
     """Why others were left alone."""
+    damaged_pts: int | None = None
+    """Time of the frame, in the source's time base, if it was damaged there; else None."""
 
 
 def counts_of(frame_faces: FrameFaces[RestoredFace]) -> FrameCounts:
@@ -144,6 +168,7 @@ def counts_of(frame_faces: FrameFaces[RestoredFace]) -> FrameCounts:
         frame_faces.new_shot,
         tuple(FaceCounts(t.previous, t.filled, t.face.size, t.face.score) for t in tracked),
         tuple(skipped.reason for skipped in frame_faces.skipped),
+        frame_faces.frame.pts if frame_faces.frame.damaged else None,
     )
 
 
@@ -159,6 +184,8 @@ class RunCounts:
     """Faces left alone, by reason."""
     shots: list[int] = field(default_factory=list)
     """Index of each shot's first frame."""
+    damaged: list[tuple[int, int]] = field(default_factory=list)
+    """Index and pts of each frame that was damaged in the source."""
     tracks: list[TrackRecord] = field(default_factory=list)
     """Every track of restored faces; its position is its number."""
     _numbers: list[int] = field(default_factory=list)
@@ -194,6 +221,8 @@ class RunCounts:
             track.mean_score += (face.score - track.mean_score) / track.restored
         self.restored += len(frame.faces)
         self.skipped.update(frame.skipped)
+        if frame.damaged_pts is not None:
+            self.damaged.append((index, frame.damaged_pts))
 
 
 def counted(number: int, noun: str) -> str:

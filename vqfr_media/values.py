@@ -24,6 +24,8 @@ class SkipReason(StrEnum):
     """The option `faces` asks for another face of the frame."""
     DISABLED = "disabled"
     """The tracks file says not to restore it."""
+    DAMAGED = "damaged picture"
+    """Parts of the picture that it is in were lost in the file."""
 
     @property
     def is_chosen(self) -> bool:

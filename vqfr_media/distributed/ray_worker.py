@@ -145,7 +145,7 @@ class RayWorker:
     def _restore_in_segments(self, task: Task) -> Summary | None:
         """Restores a video in segments; returns None if it is too short for two of them."""
         source, options, listener = task.source, task.options, self._listener
-        with open_video(source) as reader:
+        with open_video(source, keep_damaged=options.damaged == "keep") as reader:
             info = reader.info
         listener.on_start(task, info)
         length = segment_length(options, info)

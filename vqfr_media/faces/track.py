@@ -144,6 +144,7 @@ def choose(
         sizes.append(float(np.mean([face.size for face in track])))
     reasons = [
         tracked.skip
+        or (SkipReason.DAMAGED if frame_faces.frame.damaged else None)
         or (SkipReason.TOO_SMALL if size < options.min_face else None)
         or (SkipReason.TOO_LARGE if size > options.max_face else None)
         for tracked, size in zip(frame_faces.faces, sizes, strict=True)

@@ -106,7 +106,7 @@ def restore_in_segments(
         plan = folder.read_plan(identity)
         if plan is None:
             if index is None:
-                index = make_index(source)
+                index = make_index(source, info, keep_damaged=options.damaged == "keep")
             if len(find_cut(source, index, info, options.part).frames) < 2 * length:
                 return None
             threads = encoder_threads()  # written down, because the encoder's bits depend on it
@@ -239,10 +239,12 @@ def _join(job: Job, folder: WorkFolder, resumed: int) -> RestoredVideo:
     with open_writer(
         job.output, job.source, job.info, job.options.encode,
         upscale=job.options.upscale, threads=job.threads, folder=folder.path, cut=job.cut,
+        keep_damaged=job.index.keeps_damaged,
     ) as writer:  # fmt: skip
         check_encoder(job, writer.extradata)
         writer.join(join_segments(counted(), delay=delay, time_base=base))
-    return RestoredVideo(counts=counts, warnings=tuple(writer.warnings), resumed=resumed)
+    warnings = (*writer.warnings, *job.index.lost)
+    return RestoredVideo(counts=counts, warnings=warnings, resumed=resumed)
 
 
 def _counts(values: dict[str, object]) -> FrameCounts:
@@ -253,4 +255,5 @@ def _counts(values: dict[str, object]) -> FrameCounts:
         values["new_shot"],  # type: ignore[arg-type]
         tuple(FaceCounts(**face) for face in faces),
         tuple(map(SkipReason, values["skipped"])),  # type: ignore[call-overload]
+        values["damaged_pts"],  # type: ignore[arg-type]
     )

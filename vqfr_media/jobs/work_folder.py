@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 JOURNAL = "job.json"
 LOCK = "lock"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +137,8 @@ class WorkFolder:
                 "times": index.times.tolist(),
                 "keys": index.keys.tolist(),
                 "decoded": index.decoded,
+                "keeps_damaged": index.keeps_damaged,
+                "lost": index.lost,
                 "threads": plan.threads,
                 "extradata": plan.extradata.hex(),
             },
@@ -186,5 +188,7 @@ def _plan_of(values: Mapping[str, Any]) -> SegmentPlan:
         np.array(values["times"], np.int64),
         np.array(values["keys"], np.int64),
         bool(values["decoded"]),
+        bool(values["keeps_damaged"]),
+        tuple(values["lost"]),
     )
     return SegmentPlan(index, int(values["threads"]), bytes.fromhex(values["extradata"]))

@@ -14,8 +14,10 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from vqfr_media.errors import MediaError
-from vqfr_media.frames import Frame
+from vqfr_media.frames import Frame, VideoInfo
+from vqfr_media.media.damage import losses
 from vqfr_media.media.input_container import (
+    DAMAGE_ADVICE,
     find_stream,
     fraction,
     has_running_clock,
@@ -45,6 +47,10 @@ class FrameIndex:
     """Numbers of the frames at which decoding can start; none where the file cannot be sought."""
     decoded: bool
     """Whether the frames were decoded to find this out, rather than taken for the packets."""
+    keeps_damaged: bool = False
+    """Whether damaged frames are among them; such a file is always read from its start."""
+    lost: tuple[str, ...] = ()
+    """What the file has lost, in sentences for the user."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -76,7 +82,7 @@ def index_packets(path: Path) -> FrameIndex | None:
     if marks is not None and claimed is not None and len(marks) < claimed:
         raise MediaError(
             f"{path}: damaged, {claimed - len(marks)} of {claimed} frames cannot be found; "
-            "copy it again, or repair it with ffmpeg first"
+            f"{DAMAGE_ADVICE}"
         )
     if not marks or not marks[0][1]:
         return None
@@ -117,35 +123,47 @@ def _packet_marks(
 
 def _damaged(path: Path, marks: list[tuple[int, bool]], base: Fraction, reason: str) -> MediaError:
     where = f" after {float(marks[-1][0] * base):.3f} s" if marks else ""
-    return MediaError(
-        f"{path}: damaged{where}: {reason}; copy it again, or repair it with ffmpeg first"
-    )
+    return MediaError(f"{path}: damaged{where}: {reason}; {DAMAGE_ADVICE}")
 
 
-def index_by_decoding(path: Path) -> FrameIndex:
+def index_by_decoding(path: Path, *, keep_damaged: bool = False) -> FrameIndex:
     """Makes the index by the frames themselves: always right, and as slow as the decoder.
+
+    With `keep_damaged`, of all that can be decoded of a damaged file.
 
     Raises:
         MediaError: the file is damaged.
     """
     times: list[int] = []
     keys: list[int] = []
-    with open_video(path) as reader:
+    with open_video(path, keep_damaged=keep_damaged) as reader:
         for frame, is_key in reader.marked():
             times.append(frame.pts)
-            if is_key:
+            if is_key and not keep_damaged:
                 keys.append(frame.index)
-    return FrameIndex(np.array(times, np.int64), np.array(keys, np.int64), decoded=True)
+    return FrameIndex(
+        np.array(times, np.int64),
+        np.array(keys, np.int64),
+        decoded=True,
+        keeps_damaged=keep_damaged,
+        lost=tuple(reader.lost),
+    )
 
 
-def make_index(path: Path) -> FrameIndex:
+def make_index(path: Path, info: VideoInfo, *, keep_damaged: bool = False) -> FrameIndex:
     """Makes the index by the packets where they are a measure of frames, else by decoding.
+
+    With `keep_damaged` it is made by decoding.
 
     Raises:
         MediaError: the file is damaged.
     """
+    if keep_damaged:
+        return index_by_decoding(path, keep_damaged=True)
     index = index_packets(path)
-    return _decoded_once(path) if index is None else index
+    if index is None:
+        return _decoded_once(path)
+    return replace(index, lost=tuple(losses(path, info, index.times.tolist())))
 
 
 def _decoded_once(path: Path) -> FrameIndex:
@@ -207,7 +225,7 @@ def read_frames(path: Path, index: FrameIndex, wanted: range) -> Iterator[Frame]
             yield first
             yield from frames
             return
-    with open_video(path) as reader:
+    with open_video(path, keep_damaged=index.keeps_damaged) as reader:
         yield from _checked(reader, path, index, wanted)
 
 

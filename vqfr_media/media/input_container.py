@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -20,6 +21,9 @@ from vqfr_media.files import check_source
 
 # PyAV declares packets as generic, but only to type checkers.
 type AnyPacket = Packet[Any]
+
+# What can be done about a file that is damaged.
+DAMAGE_ADVICE = "copy it again, or go on over the damage with --damaged keep"
 
 # FFmpeg shows text files as films of scrolling letters.
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
@@ -61,14 +65,15 @@ def open_container(path: Path) -> InputContainer:
     """
     check_source(path, kind="a video")
     try:
-        missing = missing_bytes(path)
-        if missing:
-            raise _truncated(path, missing)
         # Without the prefix, a colon in a name makes FFmpeg look for a protocol.
         container = av.open(f"file:{path}", "r")
-    except MediaError:
-        raise
     except (av.FFmpegError, OSError, ValueError) as error:
+        if missing := missing_bytes(path):
+            # In MP4 the index often comes last.
+            raise MediaError(
+                f"{path}: truncated, {missing} bytes are missing at its end, and what says where "
+                "its frames are; copy it again"
+            ) from error
         raise MediaError(f"{path}: not a video that can be read: {reason_of(error)}") from error
     if container.metadata.get("major_brand") in _PHOTOGRAPHS:
         container.close()
@@ -79,17 +84,12 @@ def open_container(path: Path) -> InputContainer:
     return container
 
 
-def _truncated(path: Path, missing: int) -> MediaError:
-    start = f"{path}: truncated, {missing} bytes are missing at its end"
-    try:
-        av.open(f"file:{path}", "r").close()
-    except (av.FFmpegError, OSError, ValueError):
-        # In MP4 the index often comes last.
-        return MediaError(f"{start}, and what says where its frames are; copy it again")
-    return MediaError(
-        f"{start}; copy it again, or save what is left with `ffmpeg -i {path.name} -c copy "
-        "repaired.mkv`"
-    )
+def refuse_truncated(path: Path) -> None:
+    """Raises MediaError if the end of a file that `open_container` has opened is missing."""
+    if missing := missing_bytes(path):
+        raise MediaError(
+            f"{path}: truncated, {missing} bytes are missing at its end; {DAMAGE_ADVICE}"
+        )
 
 
 def find_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -162,11 +162,15 @@ def missing_bytes(path: Path) -> int:
     """Counts the bytes that the file's end lacks of what its container promises; 0 if unknown.
 
     Knows MP4/MOV boxes, Matroska segments and AVI chunks. A recording that was never finished
-    promises nothing, and other containers have no such size.
-
-    Raises:
-        OSError: the file cannot be read.
+    promises nothing, and other containers have no such size. A file that cannot be read is for
+    others to tell.
     """
+    with suppress(OSError):
+        return _missing_bytes(path)
+    return 0
+
+
+def _missing_bytes(path: Path) -> int:
     actual = os.path.getsize(path)
     with path.open("rb") as file:
         head = file.read(12)

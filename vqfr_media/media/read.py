@@ -1,6 +1,7 @@
 """A video file as frames: exact times, the decoder's own planes, and no silent end."""
 
-from collections.abc import Generator, Iterator
+import re
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +17,11 @@ from av.video.stream import VideoStream
 from vqfr_media.errors import MediaError
 from vqfr_media.frames import Display, Frame, PixelFormat, StreamTags, VideoInfo
 from vqfr_media.media.colour import resolve_format
+from vqfr_media.media.damage import DamagedDecoder, DecodedPicture, FirstPackets, losses
 from vqfr_media.media.decoder import BestTimes, decoder_of, light_of
 from vqfr_media.media.formats import Layout, find_layout, unpack
 from vqfr_media.media.input_container import (
+    DAMAGE_ADVICE,
     AnyPacket,
     find_stream,
     fraction,
@@ -27,6 +30,7 @@ from vqfr_media.media.input_container import (
     packets_from,
     quarter_turns,
     reason_of,
+    refuse_truncated,
 )
 
 
@@ -35,8 +39,15 @@ class VideoReader:
 
     info: VideoInfo
     """What is known of the stream; format and display are those of the first decoded frame."""
+    lost: list[str]
+    """What the file has lost, as far as it shows, in sentences for the user; complete at the end
+    of the frames, for a reader that was not sent elsewhere by `go_to`."""
 
-    def __init__(self, path: Path, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(
+        self, path: Path, container: InputContainer, stream: VideoStream, *, keep_damaged: bool
+    ) -> None:
+        self.lost = []
+        self._times: list[int] = []
         self._path = path
         self._container = container
         self._stream = stream
@@ -46,13 +57,18 @@ class VideoReader:
         # AVI counts pictures only, and FFmpeg makes their times up: some of them wrongly.
         self._best = BestTimes() if container.format.name == "avi" else None
         self._from: int | None = None  # pts of the key frame that was gone to
-        self._pictures = self._decode(container.demux(stream))
+        self._over_damage: DamagedDecoder | None = None
+        if keep_damaged:
+            self._over_damage = DamagedDecoder(container, stream, self._decoder)
+            self._pictures = self._decode_over_damage(self._over_damage)
+        else:
+            self._pictures = self._decode(container.demux(stream))
         self._last: tuple[int, int] | None = None  # index and pts of the last frame
         self._last_duration = 0
         self._first = next(self._pictures, None)
         if self._first is None:
             raise MediaError(f"{path}: its video stream has no frames")
-        self._name = self._first.format.name
+        self._name = self._first.picture.format.name
         layout = find_layout(self._name)
         if layout is None:
             raise MediaError(
@@ -60,7 +76,7 @@ class VideoReader:
                 f"`ffmpeg -i {path.name} -c:v ffv1 -pix_fmt yuv444p16le converted.mkv`"
             )
         self._layout: Layout = layout
-        self.info = self._describe(self._first)
+        self.info = self._describe(self._first.picture)
 
     def __enter__(self) -> Self:
         return self
@@ -94,26 +110,31 @@ class VideoReader:
     def marked(self) -> Iterator[tuple[Frame, bool]]:
         """Yields frames as iteration does, each with whether `go_to` may find it as a key frame."""
         try:
-            picture = self._first
+            decoded = self._first
             self._first = None
-            while picture is not None:
+            while decoded is not None:
                 following, failure = self._next_in_avi()
-                frame = self._frame(picture, following)
+                frame = self._frame(decoded, following)
+                picture = decoded.picture
                 yield frame, bool(picture.key_frame) and picture.pts == frame.pts
                 if failure is not None:
                     raise failure
-                picture = next(self._pictures, None) if self._best is None else following
+                decoded = next(self._pictures, None) if self._best is None else following
+            if self._from is None:
+                self.lost += losses(self._path, self.info, self._times)
         finally:
             self.close()
 
     def go_to(self, pts: int, index: int) -> bool:
         """Makes the key frame at `pts` the next one, and `index` its number.
 
-        False where it cannot be reached; the reader is of no use then. Once only.
+        False where it cannot be reached; the reader is of no use then. Once only, and not for a
+        reader that keeps damaged pictures.
 
         Raises:
             MediaError: the stream is damaged there.
         """
+        assert self._over_damage is None  # noqa: S101 - its index has no key frames
         self._pictures.close()
         packets = packets_from(self._container, self._stream, pts)
         if packets is None:
@@ -124,35 +145,52 @@ class VideoReader:
         self._last = (index - 1, pts - 1)
         self._pictures = self._decode(packets)
         self._first = next(self._pictures, None)
-        return self._first is not None and self._first.pts == pts
+        return self._first is not None and self._first.picture.pts == pts
 
-    def _next_in_avi(self) -> tuple[av.VideoFrame | None, MediaError | None]:
+    def _next_in_avi(self) -> tuple[DecodedPicture | None, MediaError | None]:
         """Returns the next picture, or why there is none; nothing where no time depends on it."""
         try:
             return (None if self._best is None else next(self._pictures, None)), None
         except MediaError as error:
             return None, error
 
-    def _decode(self, packets: Iterator[AnyPacket]) -> Generator[av.VideoFrame]:
+    def _decode(self, packets: Iterator[AnyPacket]) -> Generator[DecodedPicture]:
         """Yields decoded pictures; every failure below becomes a MediaError here."""
-        num_packets = 0
+        num_packets, start = 0, FirstPackets()
         try:
             for packet in packets:
                 if packet.is_corrupt and not has_running_clock(self._container):
                     # Only part of it could be read: give out what the decoder still holds. In a
                     # transport stream this may be a mere splice, which the decoder must judge.
-                    yield from self._checked(self._decoder.decode(None))
+                    yield from self._checked(map(DecodedPicture, self._decoder.decode(None)))
                     raise self._damaged("a packet is incomplete")
                 num_packets += packet.size > 0
-                yield from self._checked(self._decoder.decode(packet))
+                pictures = self._decoder.decode(packet)
+                start.add(packet, pictures)
+                yield from self._checked(map(DecodedPicture, pictures))
         except (av.FFmpegError, OSError) as error:
             raise self._damaged(reason_of(error)) from error
-        claimed = matroska_frame_count(self._stream)
-        if claimed is not None and num_packets < claimed and self._from is None:
-            raise self._damaged(f"{claimed - num_packets} of {claimed} frames cannot be found")
+        if self._from is None and self._best is None:
+            self.lost += start.lost(float(fraction(self._stream.time_base)))
+        if missing := self._not_found(num_packets):
+            raise self._damaged(missing)
 
-    def _checked(self, pictures: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        for picture in pictures:
+    def _decode_over_damage(self, decoder: DamagedDecoder) -> Generator[DecodedPicture]:
+        yield from self._checked(decoder.decode())
+        self.lost += decoder.lost
+        if missing := self._not_found(decoder.num_packets):
+            self.lost.append(missing)
+
+    def _not_found(self, num_packets: int) -> str:
+        """Says that the file claims more frames than there are; empty if it does not."""
+        claimed = matroska_frame_count(self._stream)
+        if claimed is None or num_packets >= claimed or self._from is not None:
+            return ""
+        return f"{claimed - num_packets} of {claimed} frames cannot be found"
+
+    def _checked(self, pictures: Iterable[DecodedPicture]) -> Iterator[DecodedPicture]:
+        for decoded in pictures:
+            picture = decoded.picture
             if self._from is not None and picture.pts is not None and picture.pts < self._from:
                 continue  # shown before the key frame, made of pictures that were not read
             shape = self._decoder.sample_aspect_ratio
@@ -164,22 +202,24 @@ class VideoReader:
                         "as between 4:3 and 16:9; split it there with ffmpeg first"
                     )
                 self._shape = shape
-            if picture.is_corrupt:
+            if picture.is_corrupt and self._over_damage is None:
                 raise self._damaged("the decoder had to guess parts of the next frame")
-            yield picture
+            yield decoded
 
     def _damaged(self, reason: str) -> MediaError:
-        advice = "copy it again, or repair it with ffmpeg first"
         if self._last is None:
-            return MediaError(f"{self._path}: damaged, no frame can be decoded: {reason}; {advice}")
+            return MediaError(
+                f"{self._path}: damaged, no frame can be decoded: {reason}; {DAMAGE_ADVICE}"
+            )
         index, pts = self._last
         seconds = float(pts * fraction(self._stream.time_base))
         return MediaError(
-            f"{self._path}: damaged after frame {index} ({seconds:.3f} s): {reason}; {advice}"
+            f"{self._path}: damaged after frame {index} ({seconds:.3f} s): {reason}; "
+            f"{DAMAGE_ADVICE}"
         )
 
-    def _frame(self, picture: av.VideoFrame, following: av.VideoFrame | None) -> Frame:
-        info = self.info
+    def _frame(self, decoded: DecodedPicture, following: DecodedPicture | None) -> Frame:
+        info, picture = self.info, decoded.picture
         is_now = (picture.width, picture.height, picture.format.name)
         was = (info.width, info.height, self._name)
         if is_now != was:
@@ -190,12 +230,14 @@ class VideoReader:
             )
         frame = Frame(
             index=self._last_index + 1,
-            pts=self._time_of(picture, following),
+            pts=self._time_of(picture, following.picture if following else None),
             planes=unpack(picture, self._layout, self._path),
             format=info.format,
             display=info.display,
             duration=max(0, picture.duration or 0),
+            damaged=decoded.damaged,
         )
+        self._times.append(frame.pts)
         self._last = (frame.index, frame.pts)
         self._last_duration = frame.duration
         return frame
@@ -248,6 +290,7 @@ class VideoReader:
             frame_rate=_frame_rate(stream),
             frame_count_from_header=stream.frames or matroska_frame_count(stream),
             duration_seconds_from_header=_duration(self._container, stream),
+            picture_seconds_from_header=_picture_seconds(stream),
             clock_start=Fraction(self._container.start_time or 0, av.time_base),
             tags=tags,
         )
@@ -286,18 +329,33 @@ def matroska_frame_count(stream: VideoStream) -> int | None:
     return None
 
 
+def _picture_seconds(stream: VideoStream) -> float | None:
+    if stream.duration:
+        return float(stream.duration * fraction(stream.time_base))
+    # Matroska's statistics: 00:01:02.500000000.
+    for key, value in stream.metadata.items():
+        found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", value)
+        if key.startswith("DURATION") and found:
+            hours, minutes, seconds = map(float, found.groups())
+            return 3600 * hours + 60 * minutes + seconds
+    return None
+
+
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:
     if stream.duration:
         return float(stream.duration * fraction(stream.time_base))
     return container.duration / av.time_base if container.duration else None
 
 
-def open_video(path: str | Path) -> VideoReader:
+def open_video(path: str | Path, *, keep_damaged: bool = False) -> VideoReader:
     """Opens a video and decodes its first frame; use it in a `with` block.
 
     Decodes on all cores. Planes are read-only and stay valid for as long as they are kept; planar
     formats are not copied. Packed and semi-planar formats (nv12, p010, yuyv422, rgb24, bgra,
     pal8 ...) are taken apart, exactly, into planes of the same depth and subsampling.
+
+    With `keep_damaged`, what can be decoded of a damaged file is read, on one core, and frames say
+    if they are damaged; `VideoReader.lost` says what is not there at all.
 
     Raises:
         MediaError: not a video, no video stream, an unsupported pixel format, truncated (told
@@ -306,7 +364,10 @@ def open_video(path: str | Path) -> VideoReader:
     path = Path(path)
     container = open_container(path)
     try:
-        return VideoReader(path, container, find_stream(container, path))
+        if not keep_damaged:
+            refuse_truncated(path)
+        stream = find_stream(container, path)
+        return VideoReader(path, container, stream, keep_damaged=keep_damaged)
     except BaseException:
         with suppress(Exception):  # the first failure is the one to report
             container.close()

@@ -13,7 +13,13 @@ from av.stream import Discard, Disposition, Stream
 from vqfr_media.errors import CodecError, MediaError, VqfrMediaError
 from vqfr_media.files import is_medium_error, output_error
 from vqfr_media.media.cut import Cut
-from vqfr_media.media.input_container import AnyPacket, fraction, open_container, reason_of
+from vqfr_media.media.input_container import (
+    DAMAGE_ADVICE,
+    AnyPacket,
+    fraction,
+    open_container,
+    reason_of,
+)
 from vqfr_media.media.output_container import is_mov
 from vqfr_media.media.rising_times import RisingTimes
 
@@ -116,11 +122,15 @@ class StreamCopier:
         offset: Fraction,
         *,
         cut: Cut | None = None,
+        keep_damaged: bool = False,
     ) -> None:
         """Takes `offset` seconds off every time stamp; the paths are named in errors.
 
-        With a `cut`, packets whose time is not in it are left out.
+        With a `cut`, packets whose time is not in it are left out. With `keep_damaged`, the streams
+        end where they cannot be read any more, and `warnings` says so.
         """
+        self._keep_damaged = keep_damaged
+        self._end: str | None = None  # why the streams ended early
         self._cut = cut
         self._begun: set[int] = set()
         self.rounded = set()
@@ -205,7 +215,7 @@ class StreamCopier:
             + f" moved by the least step (at most {times.farthest_seconds:.2g} s)"
             for index, times in self._times.items()
             if times.num_moved
-        ]
+        ] + ([f"{self._end}; they end there"] if self._end else [])
 
     def _start(self) -> None:
         if self._packets is None:
@@ -225,10 +235,9 @@ class StreamCopier:
                 if (packet.size or packet.dts is not None) and self._is_wanted(packet):
                     return packet
         except (av.FFmpegError, OSError) as error:
-            raise MediaError(
-                f"{self._path}: damaged while its other streams were copied: {reason_of(error)}; "
-                "copy it again, or repair it with ffmpeg first"
-            ) from error
+            self._end = f"damaged while its other streams were copied: {reason_of(error)}"
+            if not self._keep_damaged:
+                raise MediaError(f"{self._path}: {self._end}; {DAMAGE_ADVICE}") from error
         return None
 
     def _is_wanted(self, packet: AnyPacket) -> bool:

@@ -17,6 +17,7 @@ from vqfr_media.errors import VqfrMediaError
 from vqfr_media.files import atomic_output, is_medium_error, output_error, refuse_same
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media import stream_copy
+from vqfr_media.media.chapters import chapters_of
 from vqfr_media.media.codecs import can_encode
 from vqfr_media.media.cut import Cut
 from vqfr_media.media.encoder import FrameEncoder, add_encoder, refusal
@@ -60,6 +61,7 @@ class VideoWriter:
         threads: int | None,
         folder: Path | None,
         cut: Cut | None,
+        keep_damaged: bool,
     ) -> None:
         self.warnings = []
         self._cut = cut
@@ -84,7 +86,9 @@ class VideoWriter:
             self._offset = start_offset(
                 self._output, inputs, info, self.warnings, begin=cut.begin if cut else None
             )
-            self._copier = stream_copy.StreamCopier(inputs, source, output, self._offset, cut=cut)
+            self._copier = stream_copy.StreamCopier(
+                inputs, source, output, self._offset, cut=cut, keep_damaged=keep_damaged
+            )
             others = self._to_copy(inputs, video)
             packets = first_packets(source, others)
             try:
@@ -103,7 +107,11 @@ class VideoWriter:
                 self._output.metadata.update(
                     {key: value for key, value in inputs.metadata.items() if key not in BRANDS}
                 )
-                chapters = self._chapters(inputs)
+                chapters = []
+                if holds_chapters(self._output):
+                    chapters = chapters_of(inputs, self._offset, cut)
+                elif inputs.chapters():
+                    self.warnings.append(f"{self._name} has no chapters; they were left out")
                 self._num_chapters = len(chapters)
                 self._output.set_chapters(chapters)
                 self._output.start_encoding()
@@ -297,28 +305,6 @@ class VideoWriter:
         else:
             raise cannot_hold(stream, name, verdict.refusal, others, packets)
 
-    def _chapters(self, inputs: InputContainer) -> list[Any]:
-        chapters = inputs.chapters()
-        if chapters and not holds_chapters(self._output):
-            self.warnings.append(f"{self._name} has no chapters; they were left out")
-            return []
-        kept = []
-        for chapter in chapters:
-            base = fraction(chapter["time_base"])
-            if self._cut is not None:
-                begin, end = self._cut.begin, self._cut.end
-                if begin is not None:
-                    chapter["start"] = max(chapter["start"], round(begin / base))
-                if end is not None:
-                    chapter["end"] = min(chapter["end"], round(end / base))
-                if chapter["start"] >= chapter["end"]:
-                    continue
-            shift = round(self._offset / base)
-            chapter["start"] -= shift
-            chapter["end"] -= shift
-            kept.append(chapter)
-        return kept
-
 
 def open_writer(
     output: Path,
@@ -330,6 +316,7 @@ def open_writer(
     threads: int | None = None,
     folder: Path | None = None,
     cut: Cut | None = None,
+    keep_damaged: bool = False,
 ) -> VideoWriter:
     """Opens a writer for the restored frames of `source`; use it in a `with` block.
 
@@ -342,6 +329,7 @@ def open_writer(
         threads: See `add_encoder`.
         folder: Where the unfinished file lies; by default beside the output.
         cut: The part of the source that the frames are of; by default all of it.
+        keep_damaged: End the other streams where they cannot be read any more, and say so.
 
     Raises:
         InputError: the output is the input.
@@ -350,8 +338,9 @@ def open_writer(
     """
     refuse_same(output, source)
     return VideoWriter(
-        output, source, info, options, upscale=upscale, threads=threads, folder=folder, cut=cut
-    )
+        output, source, info, options,
+        upscale=upscale, threads=threads, folder=folder, cut=cut, keep_damaged=keep_damaged,
+    )  # fmt: skip
 
 
 def try_writer(

@@ -100,7 +100,7 @@ class _PartToSearch:
     @classmethod
     def of(cls, source: Path, info: VideoInfo, options: RestoreOptions) -> Self:
         """Returns the part that the options ask for."""
-        index = make_index(source)
+        index = make_index(source, info)
         radii = FrameRadii.of(options.temporal, info.frame_rate)
         own = find_cut(source, index, info, options.part).frames
         told = widened(own, radii.after_track, len(index))

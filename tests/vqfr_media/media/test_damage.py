@@ -1,0 +1,190 @@
+"""Damaged videos: stopped at with advice that works, or restored but for what is damaged."""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.clips import packets, write_clip
+from tests.paths import SHARED
+from tests.scenes import write_scene
+from tests.stand_ins import IdentityEngine, MarkerDetector
+from vqfr_media.cli.parsing import parse
+from vqfr_media.cli.restore import RestoreCommand
+from vqfr_media.errors import MediaError, OptionError, SkippedFaceError
+from vqfr_media.media.damage import losses
+from vqfr_media.media.index import make_index, read_frames
+from vqfr_media.media.read import open_video
+from vqfr_media.options import EncodeOptions, RestoreOptions
+from vqfr_media.pipeline import restore_video
+from vqfr_media.summary import Summary
+from vqfr_media.values import SkipReason
+
+KEEP = RestoreOptions(damaged="keep", encode=EncodeOptions(codec="ffv1"))
+H264 = {"preset": "ultrafast", "g": "6", "x264-params": "cabac=1"}
+
+
+def restored(source: Path, output: Path, options: RestoreOptions = KEEP) -> Summary:
+    return restore_video(
+        source, output, options, engine=IdentityEngine(), detector=MarkerDetector()
+    )
+
+
+def overwritten(path: Path, number: int, content: Callable[[bytes], bytes]) -> None:
+    """Replaces the content of picture number `number`, in the order of the file."""
+    file = path.read_bytes()
+    picture = packets(path, "video")[0][number][0]
+    assert file.count(picture) == 1
+    path.write_bytes(file.replace(picture, content(picture)))
+
+
+def zeros_in_the_middle(picture: bytes) -> bytes:
+    third = len(picture) // 3
+    return picture[:third] + bytes(third) + picture[2 * third :]
+
+
+def test_a_recording_that_lacks_a_transport_packet(tmp_path: Path) -> None:
+    source, output = SHARED / "data/cases/lost_packet.ts", tmp_path / "b.mkv"
+    if not source.is_file():
+        pytest.skip("the shared data are not here")
+    with pytest.raises(MediaError, match=r"damaged after frame 4 \(1\.600 s\)") as caught:
+        restored(source, output, RestoreOptions())
+    advised = str(caught.value).split(" go on over the damage with ")[1]
+    command = parse(["restore", str(source), "-o", str(output), *advised.split()])
+    assert isinstance(command, RestoreCommand)
+    summary = restored(source, output, command.options)
+    assert [asdict(frame) for frame in summary.damaged] == [{"index": 5, "seconds": 1.64}]
+    assert "1 damaged frame kept as they are: 5 (1.640 s)" in summary.lines()
+    assert summary.to_json()["damaged"] == ({"index": 5, "seconds": 1.64},)
+    assert summary.frames == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "settings", "damaged"),
+    [
+        # Of MJPEG each picture is for itself; of H.264 all are made of it up to the next key frame.
+        ("a.avi", "mjpeg", {}, [4]),
+        ("a.mkv", "ffv1", {"g": "1", "level": "3", "slicecrc": "1"}, [4]),
+        ("a.mp4", "libx264", H264, [4, 5]),
+        ("a.mkv", "libx264", H264, [4, 5]),
+    ],
+)
+def test_what_is_whole_is_restored_as_ever(
+    tmp_path: Path, name: str, codec: str, settings: dict[str, str], damaged: list[int]
+) -> None:
+    source, output = tmp_path / name, tmp_path / "b.mkv"
+    form = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    write_scene(source, codec=codec, options=settings, pix_fmt=form)
+    with open_video(source) as reader:
+        whole = {frame.pts: frame.planes for frame in reader}
+    # FFmpeg mends JPEG in silence as long as there is anything of it.
+    overwritten(source, 4, (lambda b: bytes(len(b))) if codec == "mjpeg" else zeros_in_the_middle)
+    with pytest.raises(MediaError, match=r"damaged after frame [23] .*with --damaged keep"):
+        restored(source, output, RestoreOptions())
+    summary = restored(source, output)
+    named = [frame.index for frame in summary.damaged]
+    lost = [warning for warning in summary.warnings if "could not be decoded" in warning]
+    assert named == damaged or lost == ["1 picture could not be decoded at all: 0.160 s"]
+    assert named in (damaged, damaged[1:])
+    assert summary.frames == 12 - len(lost)
+    assert summary.restored == 12 - len(damaged)
+    assert summary.skipped.get(SkipReason.DAMAGED, 0) == len(named)
+    with open_video(source, keep_damaged=True) as back:
+        for frame in back:
+            if not frame.damaged:
+                for a, b in zip(frame.planes, whole[frame.pts], strict=True):
+                    np.testing.assert_array_equal(a, b)
+    if named:
+        with pytest.raises(SkippedFaceError, match=f"frame {named[0]}: .*damaged picture"):
+            restored(source, output, replace(KEEP, strict=True))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_a_file_without_its_end(tmp_path: Path, name: str) -> None:
+    source, output = tmp_path / name, tmp_path / "b.mkv"
+    fast = {"movflags": "faststart"} if name == "a.mp4" else {}
+    codec = "mjpeg" if name == "a.avi" else "libx264"
+    form = "yuvj420p" if name == "a.avi" else "yuv420p"
+    write_clip(source, codec=codec, pix_fmt=form, frames=20, audio="aac" if fast else None,
+               options={} if name == "a.avi" else H264, container_options=fast)  # fmt: skip
+    size = source.stat().st_size
+    source.write_bytes(source.read_bytes()[: size * 3 // 5])
+    with pytest.raises(MediaError, match=r"a\.\w+: truncated, \d+ bytes .*with --damaged keep$"):
+        restored(source, output, RestoreOptions())
+    assert not output.exists()
+    summary = restored(source, output)
+    assert 4 <= summary.frames < 20
+    assert any("bytes are missing at its end" in warning for warning in summary.warnings)
+
+
+def test_segments_give_what_one_go_gives(tmp_path: Path) -> None:
+    source = write_scene(tmp_path / "a.mkv", codec="libx264", options=H264, frames=40)
+    overwritten(source, 15, zeros_in_the_middle)
+    at_once = restored(source, tmp_path / "b.mkv")
+    cut = replace(KEEP, segment_seconds=0.4)
+    in_segments = restored(source, tmp_path / "c.mkv", cut)
+    assert (in_segments.damaged, in_segments.skipped) == (at_once.damaged, at_once.skipped)
+    assert in_segments.damaged
+    assert set(at_once.warnings) <= set(in_segments.warnings)
+    with open_video(tmp_path / "b.mkv") as one, open_video(tmp_path / "c.mkv") as other:
+        for a, b in zip(one, other, strict=True):
+            assert a.pts == b.pts
+            for before, after in zip(a.planes, b.planes, strict=True):
+                np.testing.assert_array_equal(before, after)
+    with open_video(source, keep_damaged=True) as reader:
+        index = make_index(source, reader.info, keep_damaged=True)
+        wanted = [(frame.pts, frame.damaged) for frame in reader]
+    assert [(f.pts, f.damaged) for f in read_frames(source, index, range(12, 39))] == wanted[12:]
+
+
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264"])
+def test_pictures_that_need_what_is_not_there(tmp_path: Path, codec: str) -> None:
+    """A recording that begins amid a group of pictures: the decoder drops them without a word."""
+    source = tmp_path / "a.ts"
+    settings = {"g": "8", "bf": "0"} | ({"preset": "ultrafast"} if codec == "libx264" else {})
+    write_clip(source, codec=codec, frames=24, options=settings)
+    whole = packets(source, "video")[0]
+    content = source.read_bytes()
+    later = content.index(whole[3][0][:40])
+    source.write_bytes(content[: 3 * 188] + content[later // 188 * 188 :])
+    with open_video(source) as reader:
+        frames = list(reader)
+    assert len(frames) < 24
+    assert any("missing" in said or "cannot be decoded without" in said for said in reader.lost)
+
+
+def test_a_missing_frame_and_a_header_that_says_more(tmp_path: Path) -> None:
+    source = tmp_path / "a.mkv"
+    write_clip(source, pts=[0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 14, 15, 16])
+    with open_video(source) as reader:
+        times = [frame.pts for frame in reader]
+    assert reader.lost == ["about 2 pictures missing after 0.240 s"]
+    info = replace(reader.info, picture_seconds_from_header=2.0)
+    said = "its header says 2.000 s of pictures, of which 0.680 s are there"
+    assert losses(source, info, times) == [*reader.lost, said]
+    assert losses(source, info, times[:1]) == []
+    # A variable rate has no gaps.
+    write_clip(source, pts=[0, 1, 5, 6, 9, 15, 16, 20], time_base=Fraction(1, 25))
+    with open_video(source) as reader:
+        list(reader)
+    assert reader.lost == []
+
+
+def test_a_transport_stream_cut_off_amid_a_packet(tmp_path: Path) -> None:
+    source = tmp_path / "a.ts"
+    write_clip(source, codec="mpeg2video", frames=20)
+    with open_video(source) as reader:
+        list(reader)
+    assert reader.lost == []
+    source.write_bytes(source.read_bytes()[:-100])
+    with open_video(source, keep_damaged=True) as reader:
+        list(reader)
+    assert any("last transport packet is incomplete" in said for said in reader.lost)
+
+
+def test_an_unknown_way_with_damage() -> None:
+    with pytest.raises(OptionError, match="damaged must be one of stop, keep, got 'mend'"):
+        RestoreOptions(damaged="mend")  # type: ignore[arg-type]
