@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 Family = Literal["yuv", "rgb", "gray"]
 Sample = Literal["int", "float"]
+FieldOrder = Literal["", "top", "bottom"]
 Matrix = Literal["bt601", "bt709", "bt2020nc", "smpte240m", "fcc", "ycgco"]
 ChromaLocation = Literal["left", "center", "topleft", "top", "bottomleft", "bottom"]
 
@@ -52,6 +53,9 @@ class PixelFormat:
     """Whether code values use the whole range (always true for `rgb`, as decoders deliver it)."""
     chroma_location: ChromaLocation = "left"
     """Where chroma is sampled; meaningless without subsampling."""
+    field: FieldOrder = ""
+    """Which lines of an interlaced frame the planes are: `top` (0, 2 ...) or `bottom` (1, 3 ...),
+    whose chroma lines lie between the luma lines elsewhere; empty for whole pictures."""
 
     def __post_init__(self) -> None:
         if self.sample == "float":
@@ -90,6 +94,10 @@ class PixelFormat:
         """Returns the (2, 3) affine matrix from luma coordinates to those of plane `plane`."""
         x, y = self.subsampling if plane in (1, 2) else (0, 0)
         site_x, site_y = CHROMA_SITES[self.chroma_location]
+        if self.field:
+            # Chroma line k of a frame belongs to the field of its parity, and lies where it does
+            # in two whole pictures on top of each other (ISO/IEC 13818-2, figure 6-2).
+            site_y = (site_y + (self.field == "bottom")) / 2
         # A 4:1:0 or 4:1:1 sample covers four luma samples; 'midway' is then at 1.5.
         shift_x, shift_y = site_x * ((1 << x) - 1), site_y * ((1 << y) - 1)
         return np.array(
@@ -108,6 +116,10 @@ class Display:
     """Width of a stored sample over its height, before the rotation."""
     quarter_turns: int = 0
     """Counter-clockwise quarter turns that the player applies, 0 to 3."""
+    row_step: int = 1
+    """Rows of the shown picture from one stored row to the next: 2 for a field."""
+    first_row: int = 0
+    """Row of the shown picture that is stored first."""
 
     def __post_init__(self) -> None:
         if self.sample_aspect_ratio <= 0:
@@ -164,21 +176,24 @@ class Frame:
     def display_size(self) -> tuple[float, float]:
         """Width and height of the upright picture, in display pixels (rows keep their pitch)."""
         width = self.width * float(self.display.sample_aspect_ratio)
-        return (self.height, width) if self.display.quarter_turns % 2 else (width, self.height)
+        height = self.height * self.display.row_step
+        return (height, width) if self.display.quarter_turns % 2 else (width, height)
 
     def to_display(self) -> npt.NDArray[np.float64]:
         """Returns the (2, 3) affine matrix from plane (luma) coordinates to display coordinates."""
         sar = float(self.display.sample_aspect_ratio)
         # In continuous corner coordinates (pixel i spans i..i+1): stretch, then turn.
         stretch = np.array([[sar, 0, 0], [0, 1, 0], [0, 0, 1.0]])
-        width, height = self.width * sar, float(self.height)
+        step, first = self.display.row_step, self.display.first_row
+        rows = np.array([[1, 0, 0], [0, step, first], [0, 0, 1.0]])
+        width, height = self.width * sar, float(self.height * step)
         turn = np.eye(3)
         for _ in range(self.display.quarter_turns):
             # Counter-clockwise, y down: (x, y) -> (y, width - x).
             turn = np.array([[0, 1, 0], [-1, 0, width], [0, 0, 1.0]]) @ turn
             width, height = height, width
         half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
-        matrix: npt.NDArray[np.float64] = (np.linalg.inv(half) @ turn @ stretch @ half)[:2]
+        matrix: npt.NDArray[np.float64] = (np.linalg.inv(half) @ turn @ stretch @ half @ rows)[:2]
         return matrix
 
 
@@ -205,6 +220,8 @@ class StreamTags:
     luminance in 1/10000 cd/m²."""
     content_light: tuple[int, int] | None = None
     """HDR10: the brightest sample, and the brightest frame's mean, in cd/m²."""
+    field_order: FieldOrder = ""
+    """Which field of interlaced frames is shown first; empty for whole pictures."""
     alpha: bool = False
     """Whether the frames have a plane of alpha."""
 

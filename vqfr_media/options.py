@@ -13,6 +13,7 @@ PrecisionChoice = Literal["auto", "float32", "float16", "bfloat16"]
 DetectorChoice = Literal["auto", "bundled", "mobilenet", "resnet50"]
 FaceChoice = Literal["all", "largest", "center"]
 DamageChoice = Literal["stop", "keep"]
+FieldsChoice = Literal["auto", "keep", "deinterlace"]
 
 # What `fidelity` is where the caller does not say: half of the main branch (only v2 has it).
 DEFAULT_FIDELITY = 0.5
@@ -189,6 +190,10 @@ class RestoreOptions:
     damaged: DamageChoice = "stop"
     """At a picture that is damaged in the file: stop, or keep it as it can be decoded, with its
     faces left alone, and restore the others."""
+    fields: FieldsChoice = "auto"
+    """Interlaced video: keep restores its fields one by one, and the output is interlaced too;
+    deinterlace first makes a whole picture of each field. auto keeps what says that it is
+    interlaced."""
     strict: bool = False
     """Makes a face that is left alone, because it is too small or too large, an error."""
     segment_seconds: float | None = None
@@ -201,4 +206,5 @@ class RestoreOptions:
         if self.segment_seconds is not None:
             _within("segment_seconds", self.segment_seconds, 0, 86_400)
         _within("upscale", self.upscale, 1, 4, whole=True)
+        _among("fields", self.fields, get_args(FieldsChoice))
         _among("damaged", self.damaged, get_args(DamageChoice))

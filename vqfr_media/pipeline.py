@@ -17,6 +17,7 @@ from vqfr_media.jobs.segments import Job, restore_segments, segment_length
 from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
 from vqfr_media.media.cut import Cut, find_cut
 from vqfr_media.media.encoder import encoder_threads
+from vqfr_media.media.fields import check_fields, deinterlaced, deinterlaced_info, with_fields
 from vqfr_media.media.image import check_image_output, has_format_of, read_image, write_image
 from vqfr_media.media.index import (
     FrameIndex,
@@ -30,6 +31,7 @@ from vqfr_media.media.read import open_video
 from vqfr_media.media.write import open_writer, try_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import Prepared, load_tracks, prepare
+from vqfr_media.restoration.fields import restore_pictures
 from vqfr_media.restoration.find_tracks import refuse_range_of_image
 from vqfr_media.restoration.radii import FrameRadii
 from vqfr_media.restoration.restore import Restorer, refuse_skipped
@@ -82,7 +84,12 @@ def restore_video(
     started = time.monotonic()
     keep_damaged = options.damaged == "keep"
     with open_video(source, keep_damaged=keep_damaged) as reader:
-        info = reader.info
+        info = with_fields(reader.info, options.fields)
+        length = segment_length(options, info)
+        frames: Iterable[Frame] = reader
+        said = [check_fields(info, options)] if info.tags.field_order else []
+        if said and options.fields == "deinterlace":
+            frames, info = deinterlaced(reader, info), deinterlaced_info(info)
         # All that can be refused is refused before a network is fetched or built.
         try_writer(
             output, source, info, options.encode,
@@ -99,7 +106,6 @@ def restore_video(
         ready = ready or prepare(options, engine, detector, on_fetch=on_fetch)
         if on_start is not None:
             on_start(shown)
-        length = segment_length(options, info)
         restored = None
         if may_be_long(info, length, options.part):
             restored = _restore_in_segments(
@@ -113,12 +119,12 @@ def restore_video(
             )  # fmt: skip
         if restored is None:
             restored = _restore_in_one_go(
-                source, output, info=info, frames=reader, cut=None, options=options, ready=ready,
+                source, output, info=info, frames=frames, cut=None, options=options, ready=ready,
                 tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
-            restored = replace(restored, warnings=(*restored.warnings, *reader.lost))
+            restored = replace(restored, warnings=(*restored.warnings, *reader.notes))
     return summarise(
-        restored.counts, ready, source, output, started, restored.warnings,
+        restored.counts, ready, source, output, started, (*said, *restored.warnings),
         resumed=restored.resumed, time_base=info.time_base,
     )  # fmt: skip
 
@@ -170,7 +176,9 @@ def _restore_part(
 ) -> RestoredVideo:
     """Restores a part of a video in one go; the windows at its ends see the frames around it."""
     known = tracks is not None
-    radius = FrameRadii.of(options.temporal, info.frame_rate, faces_known=known).total
+    per_frame = 2 if info.tags.field_order else 1
+    rate = per_frame * info.frame_rate
+    radius = -(-FrameRadii.of(options.temporal, rate, faces_known=known).total // per_frame)
     while True:
         cut = find_cut(source, index, info, options.part)
         if tracks is not None:
@@ -182,7 +190,7 @@ def _restore_part(
                 source, output, info=info, frames=read_frames(source, index, read), cut=cut,
                 options=options, ready=ready, tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
-            return replace(restored, warnings=(*restored.warnings, *index.lost))
+            return replace(restored, warnings=(*restored.warnings, *index.notes))
         except IndexMismatchError:
             better = corrected_index(source, index)
             if better is None:
@@ -220,14 +228,18 @@ def _restore_in_one_go(
         ) as writer,
         prefetch(frames, READ_AHEAD) as read,
         prefetch(
-            restore_frames(read, restorer, wanted=cut.frames if cut else None), READ_AHEAD
+            restore_pictures(
+                read, restorer, order=info.tags.field_order, wanted=cut.frames if cut else None
+            ),
+            READ_AHEAD,
         ) as restored,
     ):  # fmt: skip
-        for frame, frame_faces in restored:
-            if options.strict:
-                refuse_skipped(frame.index, frame_faces.skipped)
+        for frame, parts in restored:
+            for frame_faces in parts:
+                if options.strict:
+                    refuse_skipped(frame.index, frame_faces.skipped)
+                counts.add(frame_faces)
             writer.write(frame)
-            counts.add(frame_faces)
             if on_frame is not None:
                 on_frame(frame)
         if tracks is not None and cut is None:

@@ -188,6 +188,8 @@ class RunCounts:
     """Index and pts of each frame that was damaged in the source."""
     tracks: list[TrackRecord] = field(default_factory=list)
     """Every track of restored faces; its position is its number."""
+    _last_index: int = -1
+    """Of the last frame."""
     _numbers: list[int] = field(default_factory=list)
     """Numbers of the tracks of the last frame's faces."""
 
@@ -196,11 +198,13 @@ class RunCounts:
         self.count(counts_of(frame_faces))
 
     def count(self, frame: FrameCounts) -> None:
-        """Counts one frame; a face continues the track of the face it is linked to."""
+        """Counts one frame, or field; a face continues the track of the face it is linked to."""
         index = frame.index
         # In a part of a film the first frame is linked to one that is not in it.
         new_shot = frame.new_shot or not self.frames
-        self.frames += 1
+        is_second_field = index == self._last_index
+        self._last_index = index
+        self.frames += not is_second_field
         if new_shot:
             self.shots.append(index)
         links = [face.previous for face in frame.faces]
@@ -221,7 +225,7 @@ class RunCounts:
             track.mean_score += (face.score - track.mean_score) / track.restored
         self.restored += len(frame.faces)
         self.skipped.update(frame.skipped)
-        if frame.damaged_pts is not None:
+        if frame.damaged_pts is not None and not is_second_field:
             self.damaged.append((index, frame.damaged_pts))
 
 

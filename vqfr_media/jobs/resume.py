@@ -243,7 +243,7 @@ def _join(job: Job, folder: WorkFolder, resumed: int) -> RestoredVideo:
     ) as writer:  # fmt: skip
         check_encoder(job, writer.extradata)
         writer.join(join_segments(counted(), delay=delay, time_base=base))
-    warnings = (*writer.warnings, *job.index.lost)
+    warnings = (*writer.warnings, *job.index.notes)
     return RestoredVideo(counts=counts, warnings=warnings, resumed=resumed)
 
 

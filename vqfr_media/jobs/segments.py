@@ -21,6 +21,7 @@ from vqfr_media.faces.detect import Detector
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media.cut import Cut, find_cut
 from vqfr_media.media.encoder import open_encoder
+from vqfr_media.media.fields import with_fields
 from vqfr_media.media.index import FrameIndex, IndexMismatchError, read_frames
 from vqfr_media.media.segment_file import open_segment
 from vqfr_media.options import RestoreOptions
@@ -87,6 +88,8 @@ def segment_length(options: RestoreOptions, info: VideoInfo) -> int:
 
     By default 20 s, or as long as it takes for at most 2 % of the faces to be computed twice.
     """
+    if with_fields(info, options.fields).tags.field_order:
+        return 0  # its fields are worked in one go
     if options.segment_seconds is not None:
         return math.ceil(options.segment_seconds * info.frame_rate)
     radius = FrameRadii.of(options.temporal, info.frame_rate).after_align

@@ -138,7 +138,7 @@ class WorkFolder:
                 "keys": index.keys.tolist(),
                 "decoded": index.decoded,
                 "keeps_damaged": index.keeps_damaged,
-                "lost": index.lost,
+                "notes": index.notes,
                 "threads": plan.threads,
                 "extradata": plan.extradata.hex(),
             },
@@ -189,6 +189,6 @@ def _plan_of(values: Mapping[str, Any]) -> SegmentPlan:
         np.array(values["keys"], np.int64),
         bool(values["decoded"]),
         bool(values["keeps_damaged"]),
-        tuple(values["lost"]),
+        tuple(values["notes"]),
     )
     return SegmentPlan(index, int(values["threads"]), bytes.fromhex(values["extradata"]))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import av
 
 from vqfr_media.errors import CodecError, OptionError
-from vqfr_media.frames import PixelFormat, StreamTags, VideoInfo
+from vqfr_media.frames import FieldOrder, PixelFormat, StreamTags, VideoInfo
 from vqfr_media.media.formats import names_for
 from vqfr_media.options import EncodeOptions
 
@@ -37,6 +37,7 @@ _QUALITIES: dict[str, tuple[float, float, float]] = {
     "libsvtav1": (0, 63, 24),
     "libaom-av1": (0, 63, 24),
 }
+_CODES_FIELDS = {"mpeg2video", "mpeg4", "prores", "prores_ks"}
 _QUANTISER = {"mpeg1video", "mpeg2video", "mpeg4", "mjpeg"}
 
 
@@ -58,11 +59,13 @@ def describe(pixel_format: PixelFormat, *, alpha: bool) -> str:
     return next(iter(names_for(pixel_format, alpha=alpha)), f"{pixel_format} with alpha {alpha}")
 
 
-def _fits(name: str, pixel_format: PixelFormat, *, alpha: bool, size: tuple[int, int]) -> str:
+def _fits(
+    name: str, pixel_format: PixelFormat, *, alpha: bool, size: tuple[int, int], fields: bool
+) -> str:
     """Names the pixel format in which encoder `name` takes the pictures exactly, or ''."""
     if name.startswith("libx26"):
         x, y = pixel_format.subsampling
-        if size[0] % (1 << x) or size[1] % (1 << y):
+        if size[0] % (1 << x) or size[1] % (1 << y + fields):
             return ""
     taken = encoder_formats(name)
     return next(
@@ -92,7 +95,7 @@ def choose_codec(
     Raises:
         CodecError: no encoder, or not the one asked for, takes the format in this container.
     """
-    alpha = info.tags.alpha
+    alpha, fields = info.tags.alpha, bool(info.tags.field_order)
     wanted = describe(info.format, alpha=alpha)
     if options.codec != "auto":
         name = options.codec
@@ -101,7 +104,7 @@ def choose_codec(
                 f"there is no video encoder {name!r} in this build of PyAV; "
                 f"use one of {', '.join(n for n in AUTOMATIC if can_encode(n))} or auto"
             )
-        form = _fits(name, info.format, alpha=alpha, size=size)
+        form = _fits(name, info.format, alpha=alpha, size=size, fields=fields)
         if not form:
             raise CodecError(
                 f"{name} cannot hold {wanted} at {size[0]}×{size[1]} as it is; it takes "
@@ -121,7 +124,8 @@ def choose_codec(
     able = {
         name: form
         for name in candidates
-        if can_encode(name) and (form := _fits(name, info.format, alpha=alpha, size=size))
+        if can_encode(name)
+        and (form := _fits(name, info.format, alpha=alpha, size=size, fields=fields))
     }
     for name, form in able.items():
         # FFmpeg would put FFV1 into MP4, where few programs look for it.
@@ -181,6 +185,20 @@ def encoder_options(
             _check_quality(name, options.quality, 1, 31)
         result |= {"flags": "+qscale", "global_quality": str(round(options.quality * 118))}
     return result
+
+
+def interlaced_options(name: str, order: FieldOrder) -> dict[str, str] | None:
+    """Returns FFmpeg's options by which the encoder codes fields; None where it cannot say so.
+
+    Args:
+        name: FFmpeg's name of the encoder.
+        order: which field is shown first.
+    """
+    if name.startswith("libx264"):
+        return {"x264-params": "tff=1" if order == "top" else "bff=1"}
+    if name in _CODES_FIELDS:
+        return {"flags": "+ildct+ilme"}
+    return {} if name in _WITHOUT_QUALITY else None
 
 
 def light_parameters(tags: StreamTags) -> str:

@@ -177,10 +177,11 @@ def from_rgb(rgb: Float32, pixel_format: PixelFormat) -> tuple[Float32, ...]:
 def _proxy_size(frame: Frame, size: int) -> tuple[int, int]:
     """Columns and rows of the proxy before it is turned upright."""
     width = frame.width * float(frame.display.sample_aspect_ratio)
-    scale = min(1.0, size / max(width, frame.height))
+    height = frame.height * frame.display.row_step
+    scale = min(1.0, size / max(width, height))
     return (
         min(size, max(1, round(width * scale))),
-        min(size, max(1, round(frame.height * scale))),
+        min(size, max(1, round(height * scale))),
     )
 
 
@@ -237,4 +238,10 @@ def proxy_to_display(frame: Frame, proxy_shape: Sequence[int]) -> npt.NDArray[np
     width, height = frame.display_size
     x, y = width / proxy_shape[1], height / proxy_shape[0]
     # cv2.resize aligns the corners of the pictures, not the centres of their first pixels.
-    return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
+    matrix = np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
+    display = frame.display
+    if display.row_step > 1:
+        # A field's rows are where they are, not in the middle of the rows that they stand for.
+        down = frame.to_display()[:, 1] / display.row_step
+        matrix[:, 2] += down * (display.first_row - (display.row_step - 1) / 2)
+    return matrix

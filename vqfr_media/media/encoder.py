@@ -14,7 +14,13 @@ from av.video.stream import VideoStream
 from vqfr_media.errors import CodecError, OptionError
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media import stream_copy
-from vqfr_media.media.codecs import choose_codec, encoder_options, light_parameters
+from vqfr_media.media.codecs import (
+    choose_codec,
+    encoder_options,
+    interlaced_options,
+    light_parameters,
+)
+from vqfr_media.media.fields import FIELD_NUMBERS, FieldFlags
 from vqfr_media.media.formats import pack
 from vqfr_media.media.input_container import (
     AnyPacket,
@@ -75,6 +81,16 @@ def add_encoder(
             settings["x265-params"] += light_parameters(tags)
         else:
             warnings.append(f"{codec} drops HDR10's mastering display and content light levels")
+    if tags.field_order:
+        coding = interlaced_options(codec, tags.field_order)
+        if coding is None:
+            warnings.append(
+                f"{codec} codes no fields, so players may show their pictures as combs; libx264 "
+                "does, or use --fields deinterlace"
+            )
+        for name, value in (coding or {}).items():
+            joint = "" if name == "flags" else ":"
+            settings[name] = f"{settings[name]}{joint}{value}" if name in settings else value
     stream = output.add_stream(codec, rate=info.frame_rate, options=settings)
     if not isinstance(stream, VideoStream):
         raise CodecError(f"{codec} is not a video encoder")
@@ -88,6 +104,8 @@ def add_encoder(
     base = Fraction(1, info.time_base.denominator) if mov else info.time_base
     context.time_base = base
     stream.time_base = base
+    if tags.field_order:
+        context.field_order = FIELD_NUMBERS[tags.field_order]
     context.color_primaries = tags.primaries
     context.color_trc = tags.transfer
     context.colorspace = tags.matrix
@@ -174,6 +192,7 @@ class FrameEncoder:
         self._stream = stream
         self._info = info
         self._offset = offset
+        self._flags = FieldFlags(info.tags.field_order)
         self._size = (info.width * upscale, info.height * upscale)
         self._last_pts: int | None = None
         self._durations: dict[int, int] = {}
@@ -219,7 +238,7 @@ class FrameEncoder:
         picture.duration = round(frame.duration * base / ticks)
         picture.time_base = ticks
         self._durations[picture.pts] = picture.duration
-        return self._packets(picture, f"at frame {frame.index}")
+        return self._packets(self._flags.mark(picture), f"at frame {frame.index}")
 
     def finish(self) -> list[AnyPacket]:
         """Returns the packets that the encoder still holds.

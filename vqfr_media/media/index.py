@@ -49,8 +49,8 @@ class FrameIndex:
     """Whether the frames were decoded to find this out, rather than taken for the packets."""
     keeps_damaged: bool = False
     """Whether damaged frames are among them; such a file is always read from its start."""
-    lost: tuple[str, ...] = ()
-    """What the file has lost, in sentences for the user."""
+    notes: tuple[str, ...] = ()
+    """What a user must know of the file, such as what it has lost."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -146,7 +146,7 @@ def index_by_decoding(path: Path, *, keep_damaged: bool = False) -> FrameIndex:
         np.array(keys, np.int64),
         decoded=True,
         keeps_damaged=keep_damaged,
-        lost=tuple(reader.lost),
+        notes=tuple(reader.notes),
     )
 
 
@@ -163,7 +163,7 @@ def make_index(path: Path, info: VideoInfo, *, keep_damaged: bool = False) -> Fr
     index = index_packets(path)
     if index is None:
         return _decoded_once(path)
-    return replace(index, lost=tuple(losses(path, info, index.times.tolist())))
+    return replace(index, notes=tuple(losses(path, info, index.times.tolist())))
 
 
 def _decoded_once(path: Path) -> FrameIndex:

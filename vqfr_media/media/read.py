@@ -19,6 +19,7 @@ from vqfr_media.frames import Display, Frame, PixelFormat, StreamTags, VideoInfo
 from vqfr_media.media.colour import resolve_format
 from vqfr_media.media.damage import DamagedDecoder, DecodedPicture, FirstPackets, losses
 from vqfr_media.media.decoder import BestTimes, decoder_of, light_of
+from vqfr_media.media.fields import field_order, mixed
 from vqfr_media.media.formats import Layout, find_layout, unpack
 from vqfr_media.media.input_container import (
     DAMAGE_ADVICE,
@@ -39,15 +40,16 @@ class VideoReader:
 
     info: VideoInfo
     """What is known of the stream; format and display are those of the first decoded frame."""
-    lost: list[str]
-    """What the file has lost, as far as it shows, in sentences for the user; complete at the end
+    notes: list[str]
+    """What a user must know of the file, such as what it has lost; complete at the end
     of the frames, for a reader that was not sent elsewhere by `go_to`."""
 
     def __init__(
         self, path: Path, container: InputContainer, stream: VideoStream, *, keep_damaged: bool
     ) -> None:
-        self.lost = []
+        self.notes = []
         self._times: list[int] = []
+        self._num_interlaced = 0
         self._path = path
         self._container = container
         self._stream = stream
@@ -121,7 +123,9 @@ class VideoReader:
                     raise failure
                 decoded = next(self._pictures, None) if self._best is None else following
             if self._from is None:
-                self.lost += losses(self._path, self.info, self._times)
+                self.notes += losses(self._path, self.info, self._times)
+                if not self.info.tags.field_order:
+                    self.notes += mixed(self._num_interlaced, len(self._times))
         finally:
             self.close()
 
@@ -171,15 +175,15 @@ class VideoReader:
         except (av.FFmpegError, OSError) as error:
             raise self._damaged(reason_of(error)) from error
         if self._from is None and self._best is None:
-            self.lost += start.lost(float(fraction(self._stream.time_base)))
+            self.notes += start.lost(float(fraction(self._stream.time_base)))
         if missing := self._not_found(num_packets):
             raise self._damaged(missing)
 
     def _decode_over_damage(self, decoder: DamagedDecoder) -> Generator[DecodedPicture]:
         yield from self._checked(decoder.decode())
-        self.lost += decoder.lost
+        self.notes += decoder.lost
         if missing := self._not_found(decoder.num_packets):
-            self.lost.append(missing)
+            self.notes.append(missing)
 
     def _not_found(self, num_packets: int) -> str:
         """Says that the file claims more frames than there are; empty if it does not."""
@@ -238,6 +242,7 @@ class VideoReader:
             damaged=decoded.damaged,
         )
         self._times.append(frame.pts)
+        self._num_interlaced += picture.interlaced_frame
         self._last = (frame.index, frame.pts)
         self._last_duration = frame.duration
         return frame
@@ -275,6 +280,7 @@ class VideoReader:
             chroma_location=picture.chroma_location,
             sample_aspect_ratio=sar,
             display_matrix=matrix,
+            field_order=field_order(picture, self._decoder),
             alpha=len(layout.places) > (1 if layout.family == "gray" else 3),
             **light_of(picture),
         )
@@ -355,7 +361,7 @@ def open_video(path: str | Path, *, keep_damaged: bool = False) -> VideoReader:
     pal8 ...) are taken apart, exactly, into planes of the same depth and subsampling.
 
     With `keep_damaged`, what can be decoded of a damaged file is read, on one core, and frames say
-    if they are damaged; `VideoReader.lost` says what is not there at all.
+    if they are damaged; `VideoReader.notes` says what is not there at all.
 
     Raises:
         MediaError: not a video, no video stream, an unsupported pixel format, truncated (told

@@ -153,7 +153,7 @@ def test_pictures_that_need_what_is_not_there(tmp_path: Path, codec: str) -> Non
     with open_video(source) as reader:
         frames = list(reader)
     assert len(frames) < 24
-    assert any("missing" in said or "cannot be decoded without" in said for said in reader.lost)
+    assert any("missing" in said or "cannot be decoded without" in said for said in reader.notes)
 
 
 def test_a_missing_frame_and_a_header_that_says_more(tmp_path: Path) -> None:
@@ -161,16 +161,16 @@ def test_a_missing_frame_and_a_header_that_says_more(tmp_path: Path) -> None:
     write_clip(source, pts=[0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 14, 15, 16])
     with open_video(source) as reader:
         times = [frame.pts for frame in reader]
-    assert reader.lost == ["about 2 pictures missing after 0.240 s"]
+    assert reader.notes == ["about 2 pictures missing after 0.240 s"]
     info = replace(reader.info, picture_seconds_from_header=2.0)
     said = "its header says 2.000 s of pictures, of which 0.680 s are there"
-    assert losses(source, info, times) == [*reader.lost, said]
+    assert losses(source, info, times) == [*reader.notes, said]
     assert losses(source, info, times[:1]) == []
     # A variable rate has no gaps.
     write_clip(source, pts=[0, 1, 5, 6, 9, 15, 16, 20], time_base=Fraction(1, 25))
     with open_video(source) as reader:
         list(reader)
-    assert reader.lost == []
+    assert reader.notes == []
 
 
 def test_a_transport_stream_cut_off_amid_a_packet(tmp_path: Path) -> None:
@@ -178,11 +178,11 @@ def test_a_transport_stream_cut_off_amid_a_packet(tmp_path: Path) -> None:
     write_clip(source, codec="mpeg2video", frames=20)
     with open_video(source) as reader:
         list(reader)
-    assert reader.lost == []
+    assert reader.notes == []
     source.write_bytes(source.read_bytes()[:-100])
     with open_video(source, keep_damaged=True) as reader:
         list(reader)
-    assert any("last transport packet is incomplete" in said for said in reader.lost)
+    assert any("last transport packet is incomplete" in said for said in reader.notes)
 
 
 def test_an_unknown_way_with_damage() -> None:

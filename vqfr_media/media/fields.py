@@ -1,0 +1,242 @@
+"""Interlaced pictures: two fields of every second line, each with a time of its own."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.filter import Graph
+from av.filter.context import FilterContext
+from av.video.codeccontext import VideoCodecContext
+
+from vqfr_media.errors import CodecError, OptionError
+from vqfr_media.frames import FieldOrder, Frame, Plane, VideoInfo
+from vqfr_media.media.formats import find_layout, names_for, pack, unpack
+from vqfr_media.options import RestoreOptions
+
+# FFmpeg's AVFieldOrder by the field that is shown first.
+_SHOWN_FIRST: dict[int, FieldOrder] = {2: "top", 3: "bottom", 4: "bottom", 5: "top"}
+FIELD_NUMBERS = {"top": 2, "bottom": 3}
+_SETFIELD = {"top": "tff", "bottom": "bff"}
+# Of these codecs each picture says whether it is interlaced; what is said of the whole stream may
+# be true of the disc rather than of the film.
+_SAID_BY_PICTURES = {"mpeg1video", "mpeg2video", "h264", "vc1"}
+# DV's bottom field is first, and so is that of captures in its size for NTSC.
+_BOTTOM_FIRST_ROWS = 480
+
+
+def field_order(picture: av.VideoFrame, decoder: VideoCodecContext) -> FieldOrder:
+    """Returns which field of a video's pictures is shown first; empty for whole pictures."""
+    said = _SHOWN_FIRST.get(decoder.field_order)
+    if picture.interlaced_frame or (said and decoder.name not in _SAID_BY_PICTURES):
+        return said or ("bottom" if decoder.name == "dvvideo" else "top")
+    return ""
+
+
+def mixed(num_interlaced: int, num_pictures: int) -> list[str]:
+    """Says what becomes of interlaced pictures in a video whose first picture is a whole one."""
+    if not num_interlaced:
+        return []
+    share = num_interlaced / num_pictures
+    of_film = ", as of film with pictures repeated (3:2)" if 0.35 < share < 0.45 else ""
+    return [
+        f"{num_interlaced} of {num_pictures} pictures are interlaced{of_film}: all were restored "
+        "as whole ones; use --fields keep, or for film undo the repetition with ffmpeg first"
+    ]
+
+
+def with_fields(info: VideoInfo, choice: str) -> VideoInfo:
+    """Returns what is known of a video whose fields are treated as the option `fields` says.
+
+    Where it is to be treated as interlaced and does not say so itself, the bottom field of 480
+    lines is taken to be first, and of others the top field.
+    """
+    if choice == "auto" or info.tags.field_order:
+        return info
+    order: FieldOrder = "bottom" if info.height == _BOTTOM_FIRST_ROWS else "top"
+    return replace(info, tags=replace(info.tags, field_order=order))
+
+
+def check_fields(info: VideoInfo, options: RestoreOptions) -> str:
+    """Says what becomes of an interlaced video.
+
+    Raises:
+        OptionError: an option cannot be followed with fields.
+    """
+    if info.height % 2:
+        raise OptionError(
+            f"pictures of {info.height} lines have no two equal fields; crop one line with ffmpeg"
+        )
+    if options.tracks is not None:
+        raise OptionError(
+            f"tracks ({options.tracks}) name whole pictures, and this video is interlaced; "
+            "deinterlace it with ffmpeg first"
+        )
+    said = f"interlaced, {info.tags.field_order} field first"
+    if options.fields == "deinterlace":
+        if not options.part.is_whole:
+            raise OptionError(
+                "a part of an interlaced video cannot be deinterlaced; use --fields keep"
+            )
+        return f"{said}: each field was made a whole picture by bwdif"
+    if options.upscale > 1:
+        raise OptionError(
+            f"upscale ({options.upscale}) needs whole pictures, and this video is interlaced; "
+            "add --fields deinterlace"
+        )
+    return (
+        f"{said}: its fields were restored one by one, and the output is interlaced too; "
+        f"--fields deinterlace makes {float(2 * info.frame_rate):g} whole pictures a second"
+    )
+
+
+def split(frame: Frame, first: FieldOrder) -> tuple[Frame, Frame]:
+    """Takes a frame apart into its fields, in the order in which they are shown.
+
+    Their numbers and times count twice as fast as the frame's. They keep the frame's display
+    coordinates, so that a face has one place in both.
+    """
+    second: FieldOrder = "bottom" if first == "top" else "top"
+    return _field(frame, first, 0), _field(frame, second, 1)
+
+
+def _field(frame: Frame, which: FieldOrder, number: int) -> Frame:
+    parity = int(which == "bottom")
+    shapes = [
+        frame.format.plane_shape(plane, frame.width, frame.height // 2)
+        for plane in range(len(frame.planes))
+    ]
+    return replace(
+        frame,
+        index=2 * frame.index + number,
+        pts=2 * frame.pts + number * max(frame.duration, 1),
+        duration=frame.duration,
+        planes=tuple(
+            _lines(plane, parity, shape[0])
+            for plane, shape in zip(frame.planes, shapes, strict=True)
+        ),
+        format=replace(frame.format, field=which),
+        display=replace(frame.display, row_step=2, first_row=parity),
+    )
+
+
+def _lines(plane: Plane, parity: int, rows: int) -> Plane:
+    numbers = list(range(parity, len(plane), 2))
+    # Of an odd number of chroma lines the bottom field has one less.
+    lines: Plane = plane[[*numbers, *numbers[-1:]][:rows]].copy()
+    lines.flags.writeable = False
+    return lines
+
+
+def weave(frame: Frame, fields: Iterable[Frame]) -> Frame:
+    """Puts restored fields of `frame` together again."""
+    planes = [np.empty_like(plane) for plane in frame.planes]
+    for field in fields:
+        parity = field.display.first_row
+        for plane, lines in zip(planes, field.planes, strict=True):
+            target = plane[parity::2]
+            target[:] = lines[: len(target)]
+    for plane in planes:
+        plane.flags.writeable = False
+    return replace(frame, planes=tuple(planes))
+
+
+def deinterlaced_info(info: VideoInfo) -> VideoInfo:
+    """Returns what is known of the whole pictures that `deinterlaced` makes."""
+    count = info.frame_count_from_header
+    return replace(
+        info,
+        time_base=info.time_base / 2,
+        frame_rate=info.frame_rate * 2,
+        frame_count_from_header=None if count is None else 2 * count,
+        tags=replace(info.tags, field_order=""),
+    )
+
+
+def deinterlaced(frames: Iterable[Frame], info: VideoInfo) -> Iterator[Frame]:
+    """Yields a whole picture for each field, made by FFmpeg's bwdif; times count twice as fast.
+
+    Args:
+        frames: of an interlaced video.
+        info: what is known of it.
+
+    Raises:
+        CodecError: FFmpeg knows no filter for such pictures.
+    """
+    name = names_for(info.format, alpha=info.tags.alpha)[0]
+    layout = find_layout(name)
+    assert layout is not None  # noqa: S101 - named by it
+    order = _SETFIELD[info.tags.field_order]
+    graph = Graph()
+    source = graph.add_buffer(
+        width=info.width, height=info.height, format=name, time_base=Fraction(info.time_base)
+    )
+    try:
+        _linked(graph, source, ("bwdif", f"mode=send_field:parity={order}:deint=all"))
+    except (av.FFmpegError, ValueError) as error:
+        raise CodecError(f"FFmpeg cannot deinterlace {name}; use --fields keep") from error
+    number = 0
+    waiting: deque[Frame] = deque()
+
+    def taken() -> Iterator[Frame]:
+        nonlocal number
+        while True:
+            try:
+                picture = graph.pull()
+            except (BlockingIOError, EOFError):
+                return
+            assert isinstance(picture, av.VideoFrame)  # noqa: S101 - no sound goes in
+            origin = waiting[0]
+            pts = 2 * origin.pts + (number % 2) * max(origin.duration, 1)
+            yield replace(
+                origin,
+                index=number,
+                pts=pts if picture.pts is None else picture.pts,
+                planes=unpack(picture, layout, name),
+            )
+            number += 1
+            if number % 2 == 0:
+                waiting.popleft()
+
+    for frame in frames:
+        waiting.append(frame)
+        picture = pack(frame.planes, name)
+        picture.pts, picture.time_base = frame.pts, info.time_base
+        graph.push(picture)
+        yield from taken()
+    graph.push(None)
+    yield from taken()
+
+
+def _linked(graph: Graph, source: FilterContext, filter_: tuple[str, str]) -> None:
+    """Leads a source's pictures through a filter (its name and arguments) to the graph's end."""
+    made, sink = graph.add(*filter_), graph.add("buffersink")
+    source.link_to(made)
+    made.link_to(sink)
+    graph.configure()
+
+
+class FieldFlags:
+    """Marks pictures as interlaced, as encoders want to know it."""
+
+    def __init__(self, order: FieldOrder) -> None:
+        self._order = order
+        self._graph: Graph | None = None
+
+    def mark(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """Returns the picture with the flags of its fields; of whole pictures, the picture."""
+        if not self._order:
+            return picture
+        if self._graph is None:
+            self._graph = Graph()
+            source = self._graph.add_buffer(
+                width=picture.width, height=picture.height, format=picture.format.name,
+                time_base=picture.time_base,
+            )  # fmt: skip
+            _linked(self._graph, source, ("setfield", f"mode={_SETFIELD[self._order]}"))
+        self._graph.push(picture)
+        marked = self._graph.pull()
+        assert isinstance(marked, av.VideoFrame)  # noqa: S101 - no sound goes in
+        return marked
