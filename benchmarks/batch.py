@@ -45,7 +45,7 @@ def write_folder(folder: Path, count: int) -> list[Path]:
 
 
 def timed(commands: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Wall and CPU seconds of commands, one after the other."""
+    """Returns wall and CPU seconds of commands, one after the other."""
     started, before = time.perf_counter(), os.times()
     for arguments in commands:
         subprocess.run(
@@ -60,7 +60,7 @@ def timed(commands: Sequence[Sequence[str]]) -> dict[str, float]:
 
 
 def median(runs: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Of each figure by itself."""
+    """Takes the median of each figure by itself."""
     return {name: round(statistics.median(run[name] for run in runs), 2) for name in runs[0]}
 
 

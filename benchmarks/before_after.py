@@ -22,7 +22,7 @@ SIDE = 320
 
 
 def draw(source: Path, restored: Path, detector: Detector, *, moments: int = 3) -> Picture:
-    """(rows · 320, 640, 3) uint8 RGB: one row for each moment."""
+    """Returns (rows · 320, 640, 3) uint8 RGB: one row for each moment."""
     with open_video(restored) as reader:
         size = (reader.info.width, reader.info.height)
         count = sum(1 for _ in reader)

@@ -34,7 +34,7 @@ REPEATS, WARM_UP = 30, 5
 
 
 def milliseconds(work: Callable[[], Tensor]) -> float:
-    """Median over `REPEATS` runs, each between two events, its input out of the caches."""
+    """Returns median over `REPEATS` runs, each between two events, its input out of the caches."""
     flush = torch.empty(256 << 20, dtype=torch.uint8, device="cuda")
     times: list[float] = []
     for number in range(WARM_UP + REPEATS):
@@ -52,7 +52,7 @@ def milliseconds(work: Callable[[], Tensor]) -> float:
 def inputs(
     channels: int, size: int, *, batch: int, groups: int, dtype: torch.dtype
 ) -> list[Tensor]:
-    """x (channels last), offset, mask, weight and bias of a level, on the GPU."""
+    """Returns x (channels last), offset, mask, weight and bias of a level, on the GPU."""
     generator = torch.Generator("cuda").manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -67,7 +67,7 @@ def inputs(
 
 
 def theirs(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """torchvision's operator, which wants every tensor in one type."""
+    """Runs torchvision's operator, which wants every tensor in one type."""
     result: Tensor = torchvision_deform_conv2d(
         x, offset.to(x.dtype), weight, bias, padding=1, mask=mask.to(x.dtype)
     )
@@ -75,24 +75,24 @@ def theirs(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor
 
 
 def error(actual: Tensor, exact: Tensor) -> float:
-    """Root mean square of the difference, relative to that of the exact values."""
+    """Returns root mean square of the difference, relative to that of the exact values."""
     difference = actual[:1].double() - exact
     return float(difference.square().mean().sqrt() / exact.square().mean().sqrt())
 
 
 def limit(dtype: torch.dtype) -> float | None:
-    """FLOP/s that this GPU can do, or None where its data sheet is not in the table."""
+    """Returns FLOP/s that this GPU can do, or None where its data sheet is not in the table."""
     name = torch.cuda.get_device_name()
     return next((found[dtype] for part, found in LIMITS.items() if part in name), None)
 
 
 def named(cut: Tile) -> str:
-    """For example 64x128x32 4w 3s."""
+    """Names a tile, for example 64x128x32 4w 3s."""
     return f"{cut.pixels}x{cut.outputs}x{cut.channels} {cut.warps}w {cut.stages}s"
 
 
 def measure(channels: int, size: int, *, batch: int, groups: int, dtype: torch.dtype) -> Any:
-    """All figures of one level."""
+    """Measures all figures of one level."""
     x, offset, mask, weight, bias = inputs(channels, size, batch=batch, groups=groups, dtype=dtype)
     convolution = Convolution.of(
         x=x.shape,

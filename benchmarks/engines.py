@@ -64,7 +64,7 @@ class Row:
 
 
 def network_of(model: str) -> Network:
-    """The bundled lite; v1 and v2 with random weights and warps that move."""
+    """Returns the bundled lite; v1 and v2 with random weights and warps that move."""
     if model == "lite":
         return load_network(weights.find("lite", offline=True))
     torch.manual_seed(0)
@@ -101,7 +101,7 @@ def operations(network: Network) -> float:
 def engines_of(
     model: str, network: Network, options: argparse.Namespace, device: torch.device, folder: Path
 ) -> list[Engine]:
-    """Eager PyTorch and every engine that can be built here, each batch size."""
+    """Returns eager PyTorch and every engine that can be built here, each batch size."""
     found: list[Engine] = []
     for batch_size in options.batch_sizes:
         eager = copy.deepcopy(network)
@@ -133,7 +133,7 @@ def engines_of(
 
 
 def backend_of(engine: Engine) -> str:
-    """torch, openvino ..., by the engine's class."""
+    """Names the backend (torch, openvino ...) by the engine's class."""
     return type(engine).__name__.removesuffix("Engine").lower()
 
 

@@ -52,13 +52,13 @@ class Restored:
 
 
 def to_picture(image: Tensor) -> Picture:
-    """(3, S, S) in [-1, 1] -> (S, S, 3) uint8 RGB."""
+    """Maps (3, S, S) in [-1, 1] to (S, S, 3) uint8 RGB."""
     levels = ((image.clamp(-1, 1) / 2 + 0.5) * 255).round()
     return levels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 def restore(network: VqfrV1, photographs: Photographs) -> Restored:
-    """Every face through the network, once a seed."""
+    """Puts every face through the network, once a seed."""
     degradation = lite_stage2().degradation
     kinds: dict[str, list[Tensor]] = {name: [] for name in (*KINDS, "truth")}
     codes = []
@@ -120,7 +120,7 @@ def know(restored: Restored, discriminators: Judges) -> Truth:
 
 
 def measure(images: Tensor, truth: Truth, discriminators: Judges) -> Rows:
-    """`NAMES` of (N, 3, S, S) images, (N, 6); landmarks in pixels at 256, NaN where one is lost."""
+    """Measures `NAMES` of (N, 3, S, S) images, (N, 6); landmarks in px at 256, NaN where lost."""
     rows = []
     every = zip(images, truth.images, truth.marks, truth.meshes, strict=True)
     for image, hq, known, mesh in every:
@@ -162,7 +162,7 @@ def summary(rows: Rows) -> dict[str, float]:
 
 
 def thirds(truth: Tensor, people: int) -> dict[str, npt.NDArray[np.int64]]:
-    """Which of the images (N, 3, S, S), every person once a seed, have dark and light faces."""
+    """Finds the images (N, 3, S, S), every person once a seed, with dark and with light faces."""
     lightness = middle_of_face(truth[:people], 0.4).mean(dim=(1, 2, 3)).numpy()
     order, third = np.argsort(lightness, kind="stable"), max(1, people // 3)
     every = np.arange(len(truth)).reshape(-1, people)
@@ -186,7 +186,7 @@ def evaluate(restored: Restored, discriminators: Judges) -> dict[str, object]:
 
 
 def draw(path: Path, restored: Restored) -> None:
-    """Some people, evenly spaced: a row each."""
+    """Draws some people, evenly spaced: a row each."""
     numbers = np.linspace(0, restored.people - 1, min(SHOWN, restored.people)).round().astype(int)
     kinds = (*KINDS, "truth")
     rows = [np.hstack([to_picture(restored.images[k][int(i)]) for k in kinds]) for i in numbers]
@@ -195,7 +195,7 @@ def draw(path: Path, restored: Restored) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Describes the command line."""
     parser = argparse.ArgumentParser(description="Measure a lite model on validation faces.")
     parser.add_argument("folders", type=Path, nargs="+", help="data sets with val/ photographs")
     parser.add_argument("--weights", type=Path, help="the model [the bundled one]")

@@ -32,7 +32,7 @@ RECIPES = ("lite_stage1", "lite_stage2", "lite_adversarial", "smoke_stage1", "sm
 
 
 def late_step(recipe: Recipe[Any]) -> int:
-    """A step from which every discriminator counts; a multiple of 16, so that R1 comes once."""
+    """Returns a step from which every discriminator counts; a multiple of 16: R1 comes once."""
     starts = [discriminator.start for discriminator in recipe.stage.discriminators]
     if isinstance(recipe.stage, Stage1):
         starts += recipe.stage.reestimate_at
@@ -40,7 +40,7 @@ def late_step(recipe: Recipe[Any]) -> int:
 
 
 def time_recipe(recipe: Recipe[Any], faces: Path, *, steps: int, vgg: Path) -> dict[str, Any]:
-    """Seconds a step (the mean of `steps`, after one that warms up), and what was measured."""
+    """Times a step (seconds, the mean of `steps` after one that warms up), and says of what."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     first = None
     if isinstance(recipe.stage, Stage2):
@@ -94,7 +94,7 @@ def time_samples(recipe: Recipe[Any], faces: Path, *, count: int) -> dict[str, A
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faces", type=Path)
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"[{' '.join(RECIPES)}]")

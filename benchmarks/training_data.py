@@ -37,7 +37,7 @@ def per_core(work: Callable[[int], object], images: int) -> float:
 
 
 def filled(folder: Path, photographs: Photographs, count: int) -> Path:
-    """A data set as FFHQ is: pictures at the working size that the template fills."""
+    """Returns a data set as FFHQ is: pictures at the working size that the template fills."""
     (folder / "train").mkdir(parents=True)
     for number in range(count):
         levels = np.rint(photographs.plain(number) * 255).clip(0, 255).astype(np.uint8)
@@ -46,7 +46,7 @@ def filled(folder: Path, photographs: Photographs, count: int) -> Path:
 
 
 def with_threads(photographs: Photographs, workers: int, images: int) -> float:
-    """Images per second of the wall clock."""
+    """Returns images per second of the wall clock."""
     steps = images // BATCH
     began = time.perf_counter()
     stream = batches(

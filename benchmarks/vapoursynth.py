@@ -55,7 +55,7 @@ vqfr(clip, model="lite", device_index=-1, num_streams={streams}).set_output()
 
 
 def by_command(clip: Path) -> float:
-    """Frames per second of the pipeline as `restore_video` runs it, without its encoder."""
+    """Returns frames per second of the pipeline as `restore_video` runs it, without its encoder."""
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, clip, str(FRAMES)],
         capture_output=True,
@@ -66,7 +66,7 @@ def by_command(clip: Path) -> float:
 
 
 def through_vspipe(clip: Path, folder: Path, streams: int) -> float:
-    """Frames per second that vspipe reports."""
+    """Returns frames per second that vspipe reports."""
     script = folder / "script.vpy"
     text = SCRIPT.format(
         clip=str(clip), index=str(folder / "index"), streams=streams, frames=FRAMES

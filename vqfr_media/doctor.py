@@ -80,7 +80,7 @@ def _devices() -> list[DoctorCheck]:
 
 
 def _backend(backend: BuiltBackend) -> DoctorCheck:
-    """Whether engines of this backend can be built and run on the best device that is here."""
+    """Tells whether engines of this backend can be built and run on the best device here."""
     from vqfr_engines.request import builder_of
 
     topic = f"backend {backend}"
@@ -101,7 +101,7 @@ def _backend(backend: BuiltBackend) -> DoctorCheck:
 
 
 def _engines() -> DoctorCheck:
-    """Where engines are kept and how many: whether they are sound, `engine list` says."""
+    """Says where engines are kept and how many: whether they are sound, `engine list` says."""
     from vqfr_engines.store import engine_folders, engines_folder
 
     try:
@@ -122,7 +122,7 @@ def _encoders() -> list[DoctorCheck]:
 
 
 def _weights() -> list[DoctorCheck]:
-    """Every model file: where it is, which bytes it has, and under which licence."""
+    """Lists every model file: where it is, which bytes it has, and under which licence."""
     try:
         return [_weight(state) for state in weights.status()]
     except VqfrMediaError as error:  # the variable names a place that is not there

@@ -68,7 +68,7 @@ class _StayEncrypted(HTTPRedirectHandler):
 
 
 def _pieces(url: str) -> Iterator[tuple[bytes, int | None]]:
-    """The body behind `url`, each piece with the announced length of the whole."""
+    """Yields the body behind `url`, each piece with the announced length of the whole."""
     done = 0
     try:
         request = Request(url, headers={"User-Agent": "vqfr-media"})  # noqa: S310 (http or https)

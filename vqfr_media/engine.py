@@ -35,7 +35,7 @@ class Engine(Protocol):
     spec: EngineSpec
 
     def encode(self, crops: Tensor) -> Tensor:
-        """(N, 3, S, S) RGB in [0, 1] on `spec.device` -> (N, C, h, w) float32 latents.
+        """Maps (N, 3, S, S) RGB in [0, 1] on `spec.device` to (N, C, h, w) float32 latents.
 
         Raises:
             EngineError: the network failed.
@@ -43,7 +43,7 @@ class Engine(Protocol):
         ...
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
-        """Crops and their (smoothed) latents -> (N, 3, S, S) RGB in [0, 1], float32.
+        """Maps crops and their (smoothed) latents to (N, 3, S, S) RGB in [0, 1], float32.
 
         Raises:
             EngineError: the network failed.
@@ -167,7 +167,7 @@ def load_engine(
 def request_for(
     options: ModelOptions, backend: BuiltBackend, chosen: ChosenModel, device: torch.device
 ) -> "EngineRequest":
-    """What to build for `options`; what they leave open is decided by the device."""
+    """Returns what to build for `options`; what they leave open is decided by the device."""
     from vqfr_engines.request import EngineRequest
 
     return EngineRequest(
@@ -183,7 +183,7 @@ def request_for(
 def request_engine(
     options: ModelOptions, backend: BuiltBackend, *, progress: weights.Progress | None = None
 ) -> "EngineRequest":
-    """What `load_engine` would build with `backend`; takes and raises what it does."""
+    """Returns what `load_engine` would build with `backend`; takes and raises what it does."""
     device = _device(replace(options, backend=backend))
     on_gpu = device.type == "cuda"
     chosen = choose_model(options, has_gpu=on_gpu, offline=False, progress=progress)
@@ -191,7 +191,7 @@ def request_engine(
 
 
 def _device(options: ModelOptions) -> torch.device:
-    """Where the network runs; OpenVINO's is the CPU, whatever else there is.
+    """Decides where the network runs; OpenVINO's is the CPU, whatever else there is.
 
     A backend that was named is checked here, before weights are fetched for it.
     """
@@ -275,7 +275,7 @@ def _load_torch_on_gpu(
 def torch_precisions(
     options: ModelOptions, *, name: str, capability: tuple[int, int]
 ) -> tuple[tuple[Precision, str], ...]:
-    """In which precisions plain PyTorch is tried on a GPU, in order, each with why (or nothing).
+    """Lists the precisions in which plain PyTorch is tried on a GPU, each with why (or nothing).
 
     Args:
         options: only their precision counts.
@@ -309,7 +309,7 @@ def _described(
 def _load_automatically(
     options: ModelOptions, chosen: ChosenModel, device: torch.device
 ) -> tuple[Engine, ChosenModel]:
-    """An engine without surprises: a CPU's is built in passing, a GPU's only on demand."""
+    """Loads an engine without surprises: a CPU's is built in passing, a GPU's only on demand."""
     from vqfr_engines.load import LoadedEngine, load_automatically
 
     backends: tuple[BuiltBackend, ...] = ("openvino",)

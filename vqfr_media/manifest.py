@@ -73,7 +73,7 @@ class EngineIdentity:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def differences(self, wanted: "EngineIdentity") -> list[str]:
-        """One clause for each thing in which this one is not as `wanted`; both sides are named."""
+        """Says in one clause each what in this one is not as `wanted`; both sides are named."""
         found = []
         for field in fields(self):
             ours, theirs = getattr(self, field.name), getattr(wanted, field.name)
@@ -113,7 +113,7 @@ class Parity:
             _check(finite and math.isfinite(value) and value >= 0, field.name, value)
 
     def line(self) -> str:
-        """The figures in one line."""
+        """Says the figures in one line."""
         return (
             f"latents within {self.latent_max:.1e} (RMS {self.latent_rms:.1e}), "
             f"{self.flipped:.2%} of codes flipped, samples within {self.image_max:.1e} "
@@ -164,12 +164,12 @@ class Manifest:
         _check(isinstance(self.seconds, int | float), "seconds", self.seconds)
 
     def to_json(self) -> str:
-        """The file's text."""
+        """Writes the file's text."""
         return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
-        """The reverse of `to_json`.
+        """Reads what `to_json` wrote.
 
         Raises:
             ValueError: not JSON, of another format version, or a field is missing, unknown or
@@ -195,12 +195,12 @@ class Manifest:
 
 
 def is_engine_file(name: str) -> bool:
-    """Whether a file of this name can be part of an engine."""
+    """Tells whether a file of this name can be part of an engine."""
     return name == MANIFEST or _PROGRAM.fullmatch(name) is not None
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest in `folder`; the files beside it are not looked at.
+    """Reads the manifest in `folder`; the files beside it are not looked at.
 
     Raises:
         EngineFileError: there is none, or it cannot be used.

@@ -51,7 +51,7 @@ def prepare(
     *,
     on_fetch: weights.Progress | None = None,
 ) -> Prepared:
-    """What the caller gave, or what the options ask for; no detector where there are tracks.
+    """Takes what the caller gave, or what the options ask for; no detector for tracks.
 
     Raises:
         InputError: options or weights are at fault.
@@ -92,7 +92,7 @@ def choose_detector(
 
 
 def load_detector(chosen: ChosenDetector, *, device: str, score: float) -> RetinaFaceDetector:
-    """The detector that was chosen.
+    """Loads the detector that was chosen.
 
     Args:
         chosen: what `choose_detector` gave.
@@ -106,7 +106,7 @@ def load_detector(chosen: ChosenDetector, *, device: str, score: float) -> Retin
 
 
 def load_tracks(path: Path | None, width: int, height: int, display: Display) -> Tracks | None:
-    """The tracks in `path`, if one is given, which must be those of such pictures.
+    """Reads the tracks in `path`, if one is given, which must be those of such pictures.
 
     Raises:
         InputError: the file is not one of tracks, or of a video of another size.

@@ -160,7 +160,7 @@ def find(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """The weights called `name`, fetched if they are nowhere on this machine.
+    """Finds the weights called `name`, and fetches them if they are nowhere on this machine.
 
     Args:
         name: a key of `WEIGHTS`, or the description of a file.
@@ -228,7 +228,7 @@ def locate(
 def verify(
     name: str | WeightFile, *, environ: Mapping[str, str] | None = None, cache: Path | None = None
 ) -> WeightStatus:
-    """What is here of the weights called `name`; reads the whole file, changes nothing."""
+    """Says what is here of the weights called `name`; reads the whole file, changes nothing."""
     file = _lookup(name)
     final = (cache or cache_folder()) / file.file_name
     for state, path in _places(file, environ, cache):
@@ -240,12 +240,12 @@ def verify(
 
 
 def status(*, environ: Mapping[str, str] | None = None) -> list[WeightStatus]:
-    """`verify` for every file in `WEIGHTS`."""
+    """Runs `verify` for every file in `WEIGHTS`."""
     return [verify(name, environ=environ) for name in WEIGHTS]
 
 
 def cache_folder() -> Path:
-    """The folder in which fetched files are kept (`XDG_CACHE_HOME` moves it on Linux)."""
+    """Names the folder in which fetched files are kept (`XDG_CACHE_HOME` moves it on Linux)."""
     return user_cache_path("vqfr-media") / "weights"
 
 
@@ -260,7 +260,7 @@ def _lookup(name: str | WeightFile) -> WeightFile:
 def _places(
     file: WeightFile, environ: Mapping[str, str] | None, cache: Path | None
 ) -> Iterator[tuple[State, Path]]:
-    """Where `file` lies, first choice first."""
+    """Lists where `file` may lie, first choice first."""
     named = (os.environ if environ is None else environ).get(VARIABLE, "")
     for place in (Path(part).expanduser() for part in named.split(os.pathsep) if part):
         if not place.exists():
@@ -278,7 +278,7 @@ def _places(
 
 
 def _examine(file: WeightFile, path: Path, final: Path) -> tuple[str, str]:
-    """SHA-256 of `path`, and what speaks against its being `file` ('' if nothing does)."""
+    """Hashes `path`, and says what speaks against its being `file` ('' if nothing does)."""
     with path.open("rb") as source:
         digest = hashlib.file_digest(source, "sha256").hexdigest()
         size = source.tell()
@@ -300,7 +300,7 @@ def _examine(file: WeightFile, path: Path, final: Path) -> tuple[str, str]:
 
 
 def _pin_path(file: WeightFile, final: Path) -> Path | None:
-    """Where the hash first seen is kept, None for a file whose hash is known whole."""
+    """Says where the hash first seen is kept, None for a file whose hash is known whole."""
     return None if len(file.sha256 or "") == 64 else final.with_name(f"{final.name}.sha256")
 
 

@@ -122,7 +122,7 @@ def one_after_another(
 def _in_turns(
     engines: Mapping[str, Engine], device: torch.device, runs: int
 ) -> dict[tuple[str, str], float]:
-    """As `one_after_another`, run by run by each in turn: what else a CPU does slows all."""
+    """Times both in turns, run by run: what else a CPU does slows all of them."""
     taken: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     size = next(iter(engines.values())).spec.size
     picture = fixed_crops(size)
@@ -141,7 +141,7 @@ def _in_turns(
 
 
 def _eager(manifest: Manifest, device: torch.device) -> TorchEngine:
-    """In float32; on a GPU for as many faces as fit, at most the engine's."""
+    """Loads PyTorch in float32; on a GPU for as many faces as fit, at most the engine's."""
     network, spec = network_of(manifest), manifest.spec
     batch_size = spec.batch_size
     if device.type == "cuda":
@@ -152,7 +152,7 @@ def _eager(manifest: Manifest, device: torch.device) -> TorchEngine:
 
 
 def run_seconds(work: Callable[[], object], device: torch.device) -> float:
-    """One run of `work`, from an idle `device` to an idle one."""
+    """Times one run of `work`, from an idle `device` to an idle one."""
     _finish(device)
     started = time.perf_counter()
     work()
@@ -161,6 +161,6 @@ def run_seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _finish(device: torch.device) -> None:
-    """A GPU's work is done later than it is asked for."""
+    """Waits for the device: a GPU's work is done later than it is asked for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -53,7 +53,7 @@ class BuildResult:
 def build_engine(
     request: EngineRequest, *, output: Path | None = None, unusable: Manifest | None = None
 ) -> BuildResult:
-    """The engine that `request` describes: found where it is sound, else built.
+    """Finds the engine that `request` describes where it is sound, else builds it.
 
     Processes that want the same engine at once wait for the first one and take what it built. A
     stale or damaged engine in the engine's place is built again, and the log says so.
@@ -129,7 +129,7 @@ def _build_locked(
 
 
 def _find(folder: Path, identity: EngineIdentity) -> Manifest | None:
-    """The manifest of a sound engine in `folder`; the log says what is wrong with another.
+    """Returns a sound engine's manifest in `folder`; the log says what is wrong with another.
 
     Only for who holds the lock.
     """
@@ -205,7 +205,7 @@ def _part(folder: Path) -> Path:
 
 
 def _leftovers(folder: Path) -> list[Path]:
-    """What builds of this engine that were killed have left; only for who holds the lock."""
+    """Finds what killed builds of this engine have left; only for who holds the lock."""
     return [
         path for path in folder.parent.iterdir() if path.name.startswith(f".{folder.name}.part-")
     ]

@@ -25,7 +25,7 @@ class CheckFailedError(Exception):
 
 
 def check_parity(engine: BuiltEngine, network: VqfrV1 | VqfrV2) -> str:
-    """How far `engine` is from `network`, which is used up.
+    """Measures how far `engine` is from `network`, which is used up.
 
     Raises:
         CheckFailedError: further than its precision may be.
@@ -39,7 +39,7 @@ def check_parity(engine: BuiltEngine, network: VqfrV1 | VqfrV2) -> str:
 
 
 def check_batch_invariance(engine: BuiltEngine) -> str:
-    """Whether the same crop gives the same bits alone, in a batch, and again.
+    """Checks that the same crop gives the same bits alone, in a batch, and again.
 
     Raises:
         CheckFailedError: it does not.
@@ -61,7 +61,7 @@ def check_batch_invariance(engine: BuiltEngine) -> str:
 
 
 def milliseconds_per_face(engine: BuiltEngine) -> tuple[float, float]:
-    """Median time of encoding and of decoding one face, in full runs."""
+    """Returns the median times of encoding and of decoding one face, in full runs."""
     spec = engine.spec
     crops = torch.rand(spec.batch_size, 3, spec.size, spec.size, device=spec.device)
     latents = engine.encode(crops)

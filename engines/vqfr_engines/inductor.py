@@ -31,7 +31,7 @@ from vqfr_media.network.vqfr_v2 import VqfrV2
 
 
 def check(device: str) -> None:
-    """See that an engine can run on `device` (auto, cpu, cuda, cuda:N).
+    """Checks that an engine can run on `device` (auto, cpu, cuda, cuda:N).
 
     Raises:
         BackendError: it is not here, or an NVIDIA GPU without Triton or too old; says the way out.
@@ -48,7 +48,7 @@ def check(device: str) -> None:
 
 
 def check_compiler(device: str) -> None:
-    """See that there is what compiles an engine for `device`; running one does without it.
+    """Checks that there is what compiles an engine for `device`; running one does without it.
 
     Raises:
         BackendError: no C++ compiler, or for a GPU no CUDA headers; says the way out.
@@ -67,7 +67,7 @@ def check_compiler(device: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """The libraries that build an engine and run it."""
+    """Names the libraries that build an engine and run it."""
     found = {"torch": torch.__version__, "torchvision": metadata.version("torchvision")}
     if importlib.util.find_spec("triton") is not None:
         found["triton"] = metadata.version("triton")
@@ -75,7 +75,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: str) -> dict[str, str]:
-    """The processor, its vector instructions and the threads used of it, or the GPU.
+    """Names the processor, its vector instructions and the threads used of it, or the GPU.
 
     On a CPU the number of threads is compiled in.
 
@@ -93,7 +93,7 @@ def machine(device: str) -> dict[str, str]:
 
 
 def settings(precision: Precision) -> dict[str, Any]:
-    """What decides the outcome beside network, code and versions."""
+    """Returns what decides the outcome beside network, code and versions."""
     return {
         "precision": precision,
         "format": "AOTInductor, channels last",
@@ -163,12 +163,12 @@ def _compiler_options() -> dict[str, Any]:
 
 
 def _threads(device: torch.device) -> dict[str, Any]:
-    """Named, or the compiler mixes the number at hand with the one at run time."""
+    """Names the threads, or the compiler mixes the number at hand with the one at run time."""
     return {"cpp.threads": torch.get_num_threads()} if device.type == "cpu" else {}
 
 
 def _cuda_home() -> Path | None:
-    """CUDA's folder: the toolkit's, else the headers that PyTorch's own wheels depend on."""
+    """Finds CUDA's folder: the toolkit's, else the headers that PyTorch's wheels depend on."""
     from torch.utils import cpp_extension
 
     folders = [] if cpp_extension.CUDA_HOME is None else [Path(cpp_extension.CUDA_HOME)]
@@ -195,7 +195,7 @@ def _cuda_headers(device: torch.device) -> Iterator[None]:
 
 
 def _processor() -> str:
-    """Its name as Linux tells it, else its architecture."""
+    """Returns the processor's name as Linux tells it, else its architecture."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -43,7 +43,7 @@ class LoadedEngine:
 
 
 def load_built(request: EngineRequest) -> LoadedEngine:
-    """The engine that `request` describes, found or built; built again where it does not load.
+    """Finds or builds the engine that `request` describes; builds again what does not load.
 
     Raises:
         BackendError: the backend, the precision or the device is not here.
@@ -66,7 +66,7 @@ def load_built(request: EngineRequest) -> LoadedEngine:
 def load_automatically(
     requests: Sequence[EngineRequest], *, any_precision: bool, any_batch_size: bool
 ) -> LoadedEngine | str:
-    """The first engine of `requests` that can be had, or a clause that says why there is none.
+    """Returns the first engine of `requests` that can be had, or a clause why there is none.
 
     On a CPU it is built where it is not here. On a GPU, where that takes minutes, only what
     somebody has built before is used, and built again where it has become stale.
@@ -100,7 +100,7 @@ def _loaded(request: EngineRequest, built: BuildResult) -> LoadedEngine:
 def _as_kept(
     request: EngineRequest, *, any_precision: bool, any_batch_size: bool
 ) -> EngineRequest | None:
-    """`request` as the newest engine answers it that is kept and fits this machine.
+    """Returns `request` as the newest engine answers it that is kept and fits this machine.
 
     None where none is kept. On a GPU one for another machine or version counts: it
     shows that somebody wants one.

@@ -63,14 +63,14 @@ class WholeNetwork(nn.Module):
         self.register_buffer("fidelity", torch.tensor([fidelity]))
 
     def forward(self, crops: Tensor) -> Tensor:
-        """`(N, 3, S, S)` RGB in [0, 1] float32 -> the same, restored."""
+        """Restores `(N, 3, S, S)` RGB in [0, 1] float32."""
         fidelity_input = [cast(Tensor, self.fidelity)] if self.has_fidelity else []
         restored: Tensor = self.decoder(crops, self.encoder(crops), *fidelity_input)
         return restored
 
 
 def check() -> None:
-    """See that ONNX files can be written and tried here.
+    """Checks that ONNX files can be written and tried here.
 
     Raises:
         BackendError: onnx, onnxscript or onnxruntime is not installed; says the way out.
@@ -163,7 +163,7 @@ class _Part:
     output: str
 
     def of(self, faces: int) -> "_Part":
-        """The same with inputs of so many faces."""
+        """Returns the same part with inputs of so many faces."""
         inputs = {
             name: value if name == "fidelity" else value[:1].repeat(faces, 1, 1, 1)
             for name, value in self.inputs.items()
@@ -245,7 +245,7 @@ def _metadata(network: VqfrV1 | VqfrV2, *, source: Source, precision: Precision)
 
 @torch.no_grad()
 def _compared(part: _Part, path: Path, *, limit: float) -> float:
-    """Largest difference between onnxruntime and PyTorch on the part's inputs.
+    """Returns the largest difference between onnxruntime and PyTorch on the part's inputs.
 
     Raises:
         EngineError: it exceeds `limit`, or onnxruntime cannot run the file.

@@ -34,7 +34,7 @@ _KEEP_FLOAT32 = "precise_0"
 
 
 def check(device: str) -> None:
-    """See that an engine can run on `device` (auto or cpu).
+    """Checks that an engine can run on `device` (auto or cpu).
 
     Raises:
         BackendError: OpenVINO is not installed, or another device is asked for.
@@ -48,12 +48,12 @@ def check(device: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """The libraries that build an engine and run it; torchvision's operator is converted."""
+    """Names the libraries that build an engine and run it; torchvision's operator is converted."""
     return {"openvino": version(), "torch": torch.__version__}
 
 
 def machine(device: str) -> dict[str, str]:
-    """The processor, and the arithmetic that OpenVINO has instructions for on it."""
+    """Names the processor, and the arithmetic that OpenVINO has instructions for on it."""
     check(device)
     core = openvino().Core()
     capabilities = sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
@@ -64,7 +64,7 @@ def machine(device: str) -> dict[str, str]:
 
 
 def settings(precision: Precision) -> dict[str, Any]:
-    """What decides the outcome beside network and versions.
+    """Returns what decides the outcome beside network and versions.
 
     Raises:
         BackendError: OpenVINO does not compute in `precision` on this processor.
@@ -124,7 +124,7 @@ class _LookUp(nn.Module):
         self.network = network
 
     def forward(self, latents: Tensor) -> Tensor:
-        """`(N, C, h, w)` -> `(N, C, h, w)`."""
+        """Maps latents `(N, C, h, w)` to code vectors `(N, C, h, w)`."""
         return self.network.quantize(latents)
 
 
@@ -147,7 +147,7 @@ def _check_precision(precision: Precision) -> None:
 
 
 def _converted(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Any:
-    """The OpenVINO model of `module`, all shapes those of `inputs`."""
+    """Converts `module` to an OpenVINO model, all shapes those of `inputs`."""
     try:
         with torch.no_grad():
             model = convert_model(torch.export.export(module, inputs))
@@ -177,7 +177,7 @@ def _ungroup_norms(model: Any) -> None:
         flat = op.constant(np.array([batch, channels, 1, 1], np.int64))
 
         def mean(values: Any, grouped: Any = grouped) -> Any:
-            """Over each group, (N, G, 1); two steps also keep the sums short."""
+            """Averages over each group, (N, G, 1); two steps also keep the sums short."""
             of_channels = op.reshape(op.reduce_mean(values, space, True), grouped, False)
             return op.reduce_mean(of_channels, last, True)
 

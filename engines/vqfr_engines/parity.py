@@ -97,7 +97,7 @@ class Reference:
 
 
 def faults(parity: Parity, precision: Precision) -> list[str]:
-    """One clause for each limit of `precision` that is passed."""
+    """Returns one clause for each limit of `precision` that is passed."""
     limits = LIMITS[precision]
     found = []
     if parity.flipped > limits.flipped:
@@ -121,7 +121,7 @@ def _decode(engine: BuiltEngine | TorchEngine, crops: Tensor, latents: Tensor) -
 
 
 def fixed_crops(size: int) -> Tensor:
-    """`CROPS` aligned faces, (N, 3, size, size) RGB in [0, 1]: always the same, of no data file.
+    """Draws `CROPS` aligned faces, (N, 3, size, size) RGB in [0, 1]: always the same, of no file.
 
     Drawn, each lit otherwise, blurred and noisy to another degree, as the network meets them.
     """
@@ -141,7 +141,7 @@ def fixed_crops(size: int) -> Tensor:
 
 
 def _drawn_face(random: np.random.Generator) -> npt.NDArray[np.float32]:
-    """(512, 512, 3) a face with its features where the alignment template puts them."""
+    """Draws a face, (512, 512, 3), with its features where the alignment template puts them."""
     y, x = np.mgrid[0:512, 0:512].astype(np.float64)
     grain = np.zeros((512, 512))
     for cells in (8, 32, 128):

@@ -32,11 +32,11 @@ class Builder(Protocol):
         ...
 
     def machine(self, device: str) -> dict[str, str]:
-        """What its engines are bound to."""
+        """Returns what its engines are bound to."""
         ...
 
     def settings(self, precision: Precision) -> dict[str, Any]:
-        """Its own settings that decide what an engine computes; plain JSON values.
+        """Returns its own settings that decide what an engine computes; plain JSON values.
 
         Raises BackendError, with the way out, where it does not compute in `precision` here.
         """
@@ -78,7 +78,7 @@ class EngineRequest:
 
 
 def builder_of(backend: BuiltBackend) -> Builder:
-    """The module that builds engines for `backend`; it imports its libraries when it is used."""
+    """Returns the module that builds engines for `backend`; it imports libraries when used."""
     match backend:
         case "openvino":
             from vqfr_engines import openvino
@@ -121,7 +121,7 @@ def open_engine(folder: Path, backend: BuiltBackend, spec: EngineSpec) -> BuiltE
 
 
 def identity_of(request: EngineRequest) -> EngineIdentity:
-    """The identity of an engine that is built for `request` on this machine, now.
+    """Returns the identity of an engine that is built for `request` on this machine, now.
 
     Raises:
         BackendError: it cannot be built or run here.
@@ -144,7 +144,7 @@ def identity_of(request: EngineRequest) -> EngineIdentity:
 
 
 def check_backend(backend: BuiltBackend, *, precision: Precision, device: str) -> None:
-    """See that `backend` can run on `device` here, and computes in `precision`.
+    """Checks that `backend` can run on `device` here, and computes in `precision`.
 
     Raises:
         BackendError: it cannot, or does not; says the way out.
@@ -155,13 +155,13 @@ def check_backend(backend: BuiltBackend, *, precision: Precision, device: str) -
 
 
 def _options(backend: BuiltBackend, precision: Precision) -> dict[str, Any]:
-    """The builder's settings, and our code: a new version may compute something else."""
+    """Returns the builder's settings, and our code: a new version may compute something else."""
     code = source_hash.code_sha256(source_hash.modules_of(backend))
     return {**builder_of(backend).settings(precision), "sources": code}
 
 
 def sha256_of(weights: Path) -> str:
-    """SHA-256 of a weights file, in hexadecimal.
+    """Returns SHA-256 of a weights file, in hexadecimal.
 
     Raises:
         CheckpointError: it cannot be read.
@@ -173,7 +173,7 @@ def sha256_of(weights: Path) -> str:
 
 
 def identity_now(identity: EngineIdentity, *, device: str) -> EngineIdentity:
-    """`identity` with the settings, libraries and machine that it would get here and now.
+    """Returns `identity` with the settings, libraries and machine that it would get here and now.
 
     Raises:
         BackendError: such engines cannot run on `device` here.
@@ -195,7 +195,7 @@ def build_command(
     device: str | None = None,
     output: Path | None = None,
 ) -> str:
-    """What to type for an engine like the one of `identity`, from the file `weights`."""
+    """Returns what to type for an engine like the one of `identity`, from the file `weights`."""
     words = [
         f"vqfr-media engine build --backend {identity.backend} --model {identity.model}",
         f"--precision {identity.precision} --batch-size {identity.batch_size}",

@@ -77,7 +77,7 @@ class EngineChecks:
         self._precision: Precision = "float32" if device == "cpu" else "float16"
 
     def points(self) -> Sequence[Point]:
-        """The points, in order."""
+        """Lists the points, in order."""
         return (
             ("an engine builds and loads", self.loads),
             ("it computes what PyTorch computes", self.is_exact),

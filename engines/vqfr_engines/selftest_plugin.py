@@ -40,7 +40,7 @@ class AloneInputs:
     """(CHANNELS,)."""
 
     def expected(self) -> Tensor:
-        """What torchvision makes of them in float32."""
+        """Computes what torchvision makes of them in float32."""
         result: Tensor = deform_conv2d(
             self.x, self.offset, self.weight, self.bias, padding=1, mask=self.mask
         )
@@ -48,7 +48,7 @@ class AloneInputs:
 
 
 def alone_inputs() -> AloneInputs:
-    """The same tensors at every call."""
+    """Draws the same tensors at every call."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int, scale: float = 1.0) -> Tensor:
@@ -89,7 +89,7 @@ def alone_plan(path: Path, inputs: AloneInputs, *, device: torch.device) -> Tens
 
 
 def _describe(tensorrt: ModuleType, network: Any, inputs: AloneInputs) -> list[Any]:
-    """Cast, 1x1 identity, deformable convolution, 1x1 identity, cast; gives what must live on."""
+    """Adds cast, 1x1 identity, deformable convolution, 1x1 identity, cast; gives what must live."""
     from vqfr_deform_conv.tensorrt_plugin import PluginKey, plugin
 
     half, single = tensorrt.DataType.HALF, tensorrt.DataType.FLOAT
@@ -124,7 +124,7 @@ def _describe(tensorrt: ModuleType, network: Any, inputs: AloneInputs) -> list[A
 
 
 def layers_of(plan: TensorrtPlan) -> list[Mapping[str, Any]]:
-    """What TensorRT tells of each layer: its name alone, unless it was built to tell more."""
+    """Reads what TensorRT tells of each layer: its name alone, unless built to tell more."""
     tensorrt = import_tensorrt()
     inspector = plan.engine.create_engine_inspector()
     # Only with a context it names the formats in full.
@@ -133,13 +133,13 @@ def layers_of(plan: TensorrtPlan) -> list[Mapping[str, Any]]:
 
 
 def parsed_layers(text: str) -> list[Mapping[str, Any]]:
-    """The layers in the inspector's JSON; one that is only a name becomes `{"Name": name}`."""
+    """Reads the layers in the inspector's JSON; a mere name becomes `{"Name": name}`."""
     found = json.loads(text, strict=False)["Layers"]
     return [layer if isinstance(layer, dict) else {"Name": str(layer)} for layer in found]
 
 
 def num_reformats(layers: Sequence[Mapping[str, Any]]) -> int:
-    """How many layers only turn one memory layout into another."""
+    """Counts the layers that only turn one memory layout into another."""
     return sum(
         layer.get("LayerType") == "Reformat" or "reformatting copynode" in layer["Name"].lower()
         for layer in layers
@@ -160,12 +160,12 @@ def data_formats(layers: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
 
 
 def is_channels_last(data_format: str) -> bool:
-    """Whether TensorRT's name of a format means channels last, 8 together: HWC8."""
+    """Tells whether TensorRT's name of a format means channels last, 8 together: HWC8."""
     return "HWC8" in data_format or "channel % 8 == 0" in data_format
 
 
 def convolutions_of(graph: fx.Graph) -> list[Convolution]:
-    """The shapes of the deformable convolutions in an exported graph, each once, in its order."""
+    """Finds the shapes of the deformable convolutions in an exported graph, each once, in order."""
     found = []
     for node in graph.nodes:
         if "vqfr.deform_conv2d" in str(node.target):

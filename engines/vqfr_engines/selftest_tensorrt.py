@@ -64,7 +64,7 @@ class TensorrtChecks:
         self._model, self._weights = model, weights
 
     def points(self) -> Sequence[Point]:
-        """The points, numbered as in docs/tensorrt.md."""
+        """Lists the points, numbered as in docs/tensorrt.md."""
         return (
             ("the driver compiles the plugin's PTX", self.driver_takes_ptx),
             ("TensorRT runs the plugin on channels-last data", self.layout_is_kept),

@@ -43,7 +43,7 @@ DEFORM_CONV_TENSORRT = (
 
 
 def modules_of(backend: "BuiltBackend") -> tuple[str, ...]:
-    """The modules whose code decides what engines of `backend` compute."""
+    """Names the modules whose code decides what engines of `backend` compute."""
     match backend:
         case "openvino":
             return (*NETWORK, "vqfr_engines.openvino")
@@ -57,7 +57,7 @@ def modules_of(backend: "BuiltBackend") -> tuple[str, ...]:
 
 
 def code_sha256(modules: Sequence[str]) -> str:
-    """SHA-256, in hexadecimal, over the names and the code of `modules`, in their order.
+    """Hashes the names and the code of `modules`, in their order; SHA-256 in hexadecimal.
 
     Args:
         modules: dotted names; their packages are imported, they themselves are only read.
@@ -88,7 +88,7 @@ def _source(module: str) -> bytes:
 
 
 def _dumped(value: object) -> str:
-    """A syntax tree as text, without strings that stand alone and without positions.
+    """Writes a syntax tree as text, without strings that stand alone and without positions.
 
     Not `ast.dump`: what it leaves out differs between versions of Python, and engines would be
     built again with each of them.
@@ -108,7 +108,7 @@ def _dumped(value: object) -> str:
 
 
 def _is_docstring(node: object) -> bool:
-    """Of a module, a class, a function or a field: a string that is a statement of its own."""
+    """Recognises a docstring, of a field too: a string that is a statement of its own."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)

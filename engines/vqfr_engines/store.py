@@ -50,19 +50,19 @@ class EngineStatus:
 
 
 def engines_folder(*, environ: Mapping[str, str] | None = None) -> Path:
-    """The folder in which engines are kept: `VQFR_MEDIA_ENGINES`, or one in the user's cache."""
+    """Names the folder in which engines are kept: `VQFR_MEDIA_ENGINES`, or one in the cache."""
     named = (os.environ if environ is None else environ).get(VARIABLE, "")
     return Path(named).expanduser() if named else user_cache_path("vqfr-media") / "engines"
 
 
 def folder_name(identity: EngineIdentity) -> str:
-    """The name under which an engine is kept: readable, and different for each identity."""
+    """Names the folder of an engine: readable, and different for each identity."""
     kind = f"{identity.model}-{identity.backend}-{identity.precision}-b{identity.batch_size}"
     return f"{kind}-{identity.sha256[:12]}"
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of the engine in `folder` but its manifest, by name.
+    """Hashes every file of the engine in `folder` but its manifest; SHA-256 by name.
 
     Hidden files are passed over: file managers and network file systems leave some anywhere.
 
@@ -117,7 +117,7 @@ def check_current(folder: Path, manifest: Manifest, *, device: str) -> None:
 
 
 def named_manifest(folder: Path) -> Manifest:
-    """`read_manifest` for an engine that somebody names.
+    """Runs `read_manifest` for an engine that somebody names.
 
     Raises:
         EngineFileError: it cannot be used; the message ends with the command to build one.
@@ -129,7 +129,7 @@ def named_manifest(folder: Path) -> Manifest:
 
 
 def trusted(folder: Path, *, device: str | None = None) -> Manifest:
-    """The manifest of an engine that somebody names, which must be sound and fit this machine.
+    """Reads the manifest of an engine that somebody names; it must be sound and fit here.
 
     Args:
         folder: of the engine.
@@ -148,7 +148,7 @@ def trusted(folder: Path, *, device: str | None = None) -> Manifest:
 
 
 def rebuild_advice(folder: Path) -> str:
-    """What to do about a stale or damaged engine."""
+    """Says what to do about a stale or damaged engine."""
     try:
         manifest = read_manifest(folder)
     except EngineFileError:
@@ -162,7 +162,7 @@ def rebuild_advice(folder: Path) -> str:
 
 
 def examine(folder: Path) -> EngineStatus:
-    """What is to be said of the engine in `folder`; reads all its files."""
+    """Says what is to be said of the engine in `folder`; reads all its files."""
     try:
         manifest = check_files(folder)
     except EngineFileError as error:
@@ -181,12 +181,12 @@ def examine(folder: Path) -> EngineStatus:
 
 
 def list_engines() -> list[EngineStatus]:
-    """Every engine that is kept, by name; what is still being built is not."""
+    """Lists every engine that is kept, by name; what is still being built is not."""
     return [examine(folder) for folder in engine_folders()]
 
 
 def engine_folders() -> list[Path]:
-    """The directories of all engines that are kept, sound or not.
+    """Lists the directories of all engines that are kept, sound or not.
 
     Raises:
         EngineFileError: where they are kept is no folder that can be read.
@@ -205,7 +205,7 @@ def engine_folders() -> list[Path]:
 
 
 def is_kept(identity: EngineIdentity) -> bool:
-    """Whether the place of this engine is taken, by it or by what is left of it.
+    """Tells whether the place of this engine is taken, by it or by what is left of it.
 
     Raises:
         EngineFileError: where they are kept is no folder that can be read.
@@ -214,7 +214,7 @@ def is_kept(identity: EngineIdentity) -> bool:
 
 
 def kept_manifests(backend: BuiltBackend, model: str) -> list[Manifest]:
-    """Of what is kept of one backend and network, the newest first; files are not looked at.
+    """Lists what is kept of one backend and network, the newest first; reads no files.
 
     Raises:
         EngineFileError: where they are kept is no folder that can be read.
@@ -231,7 +231,7 @@ def kept_manifests(backend: BuiltBackend, model: str) -> list[Manifest]:
 
 
 def predecessors(identity: EngineIdentity) -> list[Manifest]:
-    """What is kept of the same network, backend and precision for other versions or machines."""
+    """Lists what is kept of the same network, backend, precision for other versions or machines."""
     found = []
     for manifest in kept_manifests(identity.backend, identity.model):
         here = replace(
@@ -259,7 +259,7 @@ def check_identity(folder: Path, wanted: EngineIdentity) -> Manifest:
 
 
 def locate_engine(name: str) -> Path:
-    """The directory of an engine that is named by its path, or as `list_engines` shows it.
+    """Finds the directory of an engine named by its path, or as `list_engines` shows it.
 
     Raises:
         OptionError: there is neither.

@@ -53,7 +53,7 @@ class BuilderOptions:
     """Whether later TensorRT versions can run the plan."""
 
     def compiler(self) -> dict[str, Any]:
-        """The same, in the words of torch_tensorrt's compiler."""
+        """Says the same in the words of torch_tensorrt's compiler."""
         return {
             "require_full_compilation": True,
             "min_block_size": 1,
@@ -69,7 +69,7 @@ class BuilderOptions:
 
 
 def check(device: str) -> None:
-    """See that an engine can be built here for `device` (cuda, cuda:N).
+    """Checks that an engine can be built here for `device` (cuda, cuda:N).
 
     Raises:
         BackendError: the libraries or a GPU that can run the engine are missing; says the way out.
@@ -79,7 +79,7 @@ def check(device: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """The libraries that build an engine and run it.
+    """Names the libraries that build an engine and run it.
 
     Raises:
         BackendError: one of them is absent.
@@ -88,7 +88,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: str) -> dict[str, str]:
-    """The GPU, its compute capability, and the driver's CUDA.
+    """Names the GPU, its compute capability, and the driver's CUDA.
 
     Raises:
         BackendError: `device` is no GPU of this machine.
@@ -97,7 +97,7 @@ def machine(device: str) -> dict[str, str]:
 
 
 def settings(precision: Precision) -> dict[str, Any]:
-    """What decides the outcome beside network, code and versions."""
+    """Returns what decides the outcome beside network, code and versions."""
     del precision  # the same for all
     return asdict(BuilderOptions())
 
@@ -138,7 +138,7 @@ def write_plans(
     options: BuilderOptions,
     check_float32: bool = True,
 ) -> None:
-    """`build` for a network of its final precision; `check_float32` as for `exported_modules`."""
+    """Builds from a network of its final precision; `check_float32` as for `exported_modules`."""
     modules = exported_modules(
         network, batch_size=batch_size, device=device, check_float32=check_float32
     )
@@ -156,7 +156,7 @@ def write_plans(
 def plan_of(
     module: ExportedModule, *, device: torch.device, options: BuilderOptions, timing_cache: Path
 ) -> bytes:
-    """The serialised engine of one module, the deformable convolution's kernels inside it.
+    """Builds the serialised engine of one module, the deformable convolution's kernels inside.
 
     Where a build with measured kernel times fails, they may be damaged: it is tried without them.
 
@@ -209,7 +209,7 @@ def _plan_of(
 
 @contextlib.contextmanager
 def logged_errors() -> Iterator[list[str]]:
-    """What TensorRT's own log has of level error while this lasts, oldest first.
+    """Collects what TensorRT's own log has of level error while this lasts, oldest first.
 
     TensorRT gives None on failure and says why in its log alone, and torch_tensorrt's error is
     then an empty one.
@@ -230,7 +230,7 @@ def logged_errors() -> Iterator[list[str]]:
 
 
 def build_failure(error: Exception, logged: Sequence[str]) -> str:
-    """One line of `error` and of the last that TensorRT `logged`."""
+    """Returns one line of `error` and of the last that TensorRT `logged`."""
     told = first_line(error)
     last = " ".join(logged[-1].split()) if logged else ""
     return told if last in told else f"{told.rstrip(': ')}: {last}"
@@ -238,7 +238,7 @@ def build_failure(error: Exception, logged: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def timing_cache(device: torch.device) -> Iterator[Path]:
-    """A working copy of the measured kernel times of this TensorRT on this GPU model.
+    """Gives a working copy of the measured kernel times of this TensorRT on this GPU model.
 
     The copy is put back after a build that went well, whole or not at all, so that two builds at
     once or a killed one cannot damage it. Where the user's cache cannot be written, the next build
@@ -264,5 +264,5 @@ def timing_cache(device: torch.device) -> Iterator[Path]:
 
 
 def timing_cache_name(version: str, gpu: str) -> str:
-    """The file name for a TensorRT version and a GPU's name: times of one are wrong for others."""
+    """Names the file for a TensorRT version and a GPU: times of one are wrong for others."""
     return f"timing-{version}-{re.sub('[^0-9A-Za-z]+', '-', gpu)}.cache"

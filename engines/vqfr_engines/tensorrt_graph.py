@@ -53,7 +53,7 @@ class ExportedModule:
 def exported_modules(
     network: VqfrV1 | VqfrV2, *, batch_size: int, device: torch.device, check_float32: bool = True
 ) -> Iterator[ExportedModule]:
-    """The encoder's graph, then the decoder's, with our operator for the deformable convolutions.
+    """Exports the encoder's graph, then the decoder's, with our deformable convolution.
 
     Args:
         network: moved to `device`, again for the decoder: a builder may have moved it away.
@@ -105,7 +105,7 @@ def check_float32_operators(graph: fx.Graph, *, name: str) -> None:
 
 
 def operators_not_in_float32(graph: fx.Graph) -> list[str]:
-    """Where `graph` leaves float32 though it should not; empty is good.
+    """Finds where `graph` leaves float32 though it should not; empty is good.
 
     Looked at are group and layer normalisation, softmax and attention; everything that a choice of
     codes depends on; the offsets and masks of deformable convolutions, and the graph's outputs,
@@ -130,7 +130,7 @@ def operators_not_in_float32(graph: fx.Graph) -> list[str]:
 
 
 def dry_run(exported: ExportedModule, settings: dict[str, Any]) -> list[fx.Graph]:
-    """What torch_tensorrt would hand to TensorRT: one graph per engine, nothing is built.
+    """Returns what torch_tensorrt would hand to TensorRT: one graph per engine, nothing is built.
 
     Args:
         exported: of a network on any device; without a GPU see docs/tensorrt.md.
@@ -164,12 +164,12 @@ def dry_run(exported: ExportedModule, settings: dict[str, Any]) -> list[fx.Graph
 
 
 def _operator(node: fx.Node) -> str:
-    """`aten.conv2d` of `aten.conv2d.default`; empty where no operator is called."""
+    """Returns `aten.conv2d` of `aten.conv2d.default`; empty where no operator is called."""
     return str(node.target).rpartition(".")[0] if node.op == "call_function" else ""
 
 
 def _before(node: fx.Node, *, stop: tuple[str, ...]) -> Iterator[fx.Node]:
-    """All that `node` depends on, through operators other than those of `stop`.
+    """Finds all that `node` depends on, through operators other than those of `stop`.
 
     A stopping operator's own inputs are still given, but not what lies before them.
     """

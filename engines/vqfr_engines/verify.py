@@ -63,7 +63,7 @@ def open_trusted(folder: Path, *, device: str | None = None) -> tuple[Manifest, 
 
 
 def network_of(manifest: Manifest) -> VqfrV1 | VqfrV2:
-    """The network that an engine was built from, in float32 on the CPU.
+    """Loads the network that an engine was built from, in float32 on the CPU.
 
     Raises:
         CheckpointError: its weights cannot be read.

@@ -129,7 +129,7 @@ def deform_conv_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _shared(source, there, real, share, CHANNEL_DIM: tl.constexpr):  # type: ignore[no-untyped-def]
-    """One neighbour's part of the samples: zero where the image or the group ends."""
+    """Loads one neighbour's part of the samples: zero where the image or the group ends."""
     known = tl.expand_dims(there, CHANNEL_DIM) & tl.expand_dims(real, 1 - CHANNEL_DIM)
     value = tl.load(source, mask=known, other=0.0).to(tl.float32)
     return value * tl.expand_dims(share, CHANNEL_DIM)

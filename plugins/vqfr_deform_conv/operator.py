@@ -27,7 +27,7 @@ def deform_conv2d(
     dilation: int,
     offset_groups: int,
 ) -> Tensor:
-    """Modulated deformable convolution, differentiable once (by torchvision's gradient).
+    """Computes a modulated deformable convolution, differentiable once (torchvision's gradient).
 
     A place outside the image contributes nothing, as in torchvision; one that is NaN makes its
     output pixel NaN.
@@ -64,7 +64,7 @@ def by_kernel(
     *,
     cut: Tile | None = None,
 ) -> Tensor:
-    """What `deform_conv2d` computes on CUDA, with the tile `cut` if one is given."""
+    """Computes what `deform_conv2d` does on CUDA, with the tile `cut` if one is given."""
     images, channels_last = x.shape[0], _is_channels_last(x)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     out = (images, convolution.out_channels, convolution.out_height, convolution.out_width)
@@ -91,7 +91,7 @@ def by_kernel(
 
 
 def constants(convolution: Convolution, cut: Tile, *, channels_last: bool) -> dict[str, Any]:
-    """The kernel's compile-time parameters by name."""
+    """Names the kernel's compile-time parameters."""
     return {
         "C": convolution.channels,
         "H": convolution.height,
@@ -115,7 +115,7 @@ def constants(convolution: Convolution, cut: Tile, *, channels_last: bool) -> di
 def _by_torchvision(
     x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, shape: Convolution
 ) -> Tensor:
-    """In float32 (float64 for such data), laid out as `by_kernel` does."""
+    """Computes in float32 (float64 for such data), laid out as `by_kernel` does."""
     exact = torch.promote_types(x.dtype, torch.float32)
     y: Tensor = torchvision_deform_conv2d(
         x.to(exact),
@@ -132,7 +132,7 @@ def _by_torchvision(
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    """Whether it is so and not plainly contiguous too, as one channel or one pixel is."""
+    """Tells whether it is so and not plainly contiguous too, as one channel or one pixel is."""
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 

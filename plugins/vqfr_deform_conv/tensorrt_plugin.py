@@ -46,7 +46,7 @@ class PluginKey:
 
 
 def plugin(key: PluginKey) -> Any:
-    """The plugin for `key`, registered with TensorRT if it is not yet.
+    """Returns the plugin for `key`, registered with TensorRT if it is not yet.
 
     Its inputs are x (N, C, H, W), offset and mask (float32), weight (KH, KW, C, CO) and bias; all
     sizes but N must be known when the engine is built.
@@ -143,7 +143,7 @@ def _register(key: PluginKey) -> None:
 
 
 def _channels_last(dtype: torch.dtype, *channels: int) -> list[str]:
-    """TensorRT's name of the layout that is NHWC for these numbers of channels, if it has one."""
+    """Returns TensorRT's layout that is NHWC for these numbers of channels, if it has one."""
     if dtype == torch.float32:
         return ["HWC"]
     return ["HWC8"] if all(count % 8 == 0 for count in channels) else []

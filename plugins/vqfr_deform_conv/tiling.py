@@ -74,7 +74,7 @@ class Convolution:
         dilation: int,
         offset_groups: int,
     ) -> "Convolution":
-        """The convolution of tensors of these shapes, laid out as torchvision's.
+        """Returns the convolution of tensors of these shapes, laid out as torchvision's.
 
         Args:
             x: `(N, C, H, W)`.
@@ -132,11 +132,11 @@ class Tile:
     """Of the software pipeline: with 3, offsets are read two steps and samples one step ahead."""
 
     def output_tiles(self, convolution: Convolution) -> int:
-        """How many programs share one set of pixels."""
+        """Counts the programs that share one set of pixels."""
         return -(-convolution.out_channels // self.outputs)
 
     def programs(self, convolution: Convolution, *, images: int) -> int:
-        """How many programs `images` images take."""
+        """Counts the programs that `images` images take."""
         pixels = images * convolution.out_height * convolution.out_width
         return -(-pixels // self.pixels) * self.output_tiles(convolution)
 
@@ -160,7 +160,7 @@ TACTICS = 5
 
 
 def tiles(convolution: Convolution, *, element_bytes: int) -> tuple[Tile, ...]:
-    """The `TACTICS` tiles worth trying, largest first; all fit into `MAX_SHARED_BYTES`.
+    """Lists the `TACTICS` tiles worth trying, largest first; all fit into `MAX_SHARED_BYTES`.
 
     Samples are taken again for every tile of outputs, so large tiles are as wide as the outputs;
     small ones are for images with too few pixels to occupy a GPU. A pipeline hides the time that
@@ -183,7 +183,7 @@ def tiles(convolution: Convolution, *, element_bytes: int) -> tuple[Tile, ...]:
 
 
 def tile(convolution: Convolution, *, images: int, element_bytes: int) -> Tile:
-    """The largest of the `tiles` that gives every multiprocessor a program, else the smallest."""
+    """Picks the largest of the `tiles` that fills every multiprocessor, else the smallest."""
     candidates = tiles(convolution, element_bytes=element_bytes)
     for candidate in candidates:
         if candidate.programs(convolution, images=images) >= MULTIPROCESSORS:
@@ -192,5 +192,5 @@ def tile(convolution: Convolution, *, images: int, element_bytes: int) -> Tile:
 
 
 def _fitting(count: int) -> int:
-    """The power of two that holds `count`, at least the 16 of a matrix instruction."""
+    """Returns the power of two that holds `count`, at least the 16 of a matrix instruction."""
     return max(16, 1 << (count - 1).bit_length())

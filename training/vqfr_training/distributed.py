@@ -79,7 +79,7 @@ class DistributedContext:
             gradient.copy_(part.view_as(gradient))
 
     def _sum(self, tensor: Tensor) -> Tensor:
-        """Over all ranks, in place; Fabric's own puts a barrier before it."""
+        """Averages over all ranks, in place; Fabric's own puts a barrier before it."""
         torch.distributed.all_reduce(tensor)
         return tensor
 
@@ -133,7 +133,7 @@ class DistributedContext:
 
 
 def single_process() -> DistributedContext:
-    """This process alone, on the GPU where there is one."""
+    """Returns this process alone, on the GPU where there is one."""
     return DistributedContext(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 

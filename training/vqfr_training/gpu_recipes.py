@@ -11,7 +11,7 @@ from vqfr_training.vqfr.perceptual import PerceptualConfig
 
 
 def lite_gpu_stage1() -> Recipe[VqfrV1Config]:
-    """The codebook: VGG-16's features from the first step on, a local discriminator from a half."""
+    """Trains the codebook: VGG-16's features from the start, a local discriminator from a half."""
     return replace(
         lite_people_stage1(),
         name="lite_gpu_stage1",
@@ -45,7 +45,7 @@ def lite_gpu_stage1() -> Recipe[VqfrV1Config]:
 
 
 def lite_gpu_stage2() -> Recipe[VqfrV1Config]:
-    """Restoration: features, identity and both discriminators; half an hour of an H100."""
+    """Trains the restoration: features, identity, both discriminators; half an hour of an H100."""
     local = DiscriminatorConfig(
         branch="main",
         kind="patch",
@@ -82,12 +82,12 @@ def lite_gpu_stage2() -> Recipe[VqfrV1Config]:
 
 
 def lite_gpu() -> RecipeSeries:
-    """Both stages, in calls of minutes: each goes on exactly where the last one stopped."""
+    """Returns both stages, in calls of minutes: each goes on exactly where the last one stopped."""
     return RecipeSeries(name="lite_gpu", recipes=(lite_gpu_stage1(), lite_gpu_stage2()))
 
 
 def rehearsed(series: RecipeSeries, *, steps: int, batch: int, size: int) -> RecipeSeries:
-    """`series` so small that a CPU does it: everything happens, a little of each.
+    """Makes `series` so small that a CPU does it: everything happens, a little of each.
 
     Networks keep their depth and lose their width, so that sizes down to 64 px work.
     """

@@ -145,7 +145,7 @@ def lite_adversarial() -> Recipe[VqfrV1Config]:
 
 
 def footage_degradation() -> Degradation:
-    """`video_degradation` with what real footage has beside: soft lenses, fields, running colours.
+    """Adds to `video_degradation` what real footage has: soft lenses, fields, running colours.
 
     A fifth of the faces is mildly blurred and little else, for such faces have to become crisp too.
     """
@@ -162,7 +162,7 @@ def footage_degradation() -> Degradation:
 
 
 def lite_people_stage1() -> Recipe[VqfrV1Config]:
-    """The third edition's codebook: on from the second's encoder and decoder.
+    """Trains the third edition's codebook: on from the second's encoder and decoder.
 
     The codes are learned anew, and there are more of them: those of the second edition had seen
     studio portraits alone, and could draw nobody else.
@@ -182,7 +182,7 @@ def lite_people_stage1() -> Recipe[VqfrV1Config]:
 
 
 def lite_people_stage2() -> Recipe[VqfrV1Config]:
-    """The third edition: the codes of `lite_people_stage1`, the main branch of the second edition.
+    """Trains the third edition: `lite_people_stage1`'s codes, the second's main branch.
 
     VGG-16's features of the middle of the face, whose channels weigh one each, and a weak identity
     term ask the main branch for detail.

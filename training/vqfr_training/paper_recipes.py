@@ -20,7 +20,7 @@ from vqfr_training.vqfr.perceptual import PerceptualConfig
 
 
 def vqgan_v1(*, patch: int = 32) -> Recipe[VqfrV1Config]:
-    """Stage 1 of v1: 800 000 steps of 16 faces of 512 px (paper, 4.1).
+    """Trains stage 1 of v1: 800 000 steps of 16 faces of 512 px (paper, 4.1).
 
     `patch` is the compression patch size f (figure 2): 8, 16, 32 or 64.
     """
@@ -29,7 +29,7 @@ def vqgan_v1(*, patch: int = 32) -> Recipe[VqfrV1Config]:
 
 
 def vqfr_v1() -> Recipe[VqfrV1Config]:
-    """Stage 2 of v1: 200 000 steps (paper, 3.3 and 4.1), from `vqgan_v1`."""
+    """Trains stage 2 of v1: 200 000 steps (paper, 3.3 and 4.1), from `vqgan_v1`."""
     return replace(
         vqgan_v1(),
         name="vqfr_v1",
@@ -54,12 +54,12 @@ def vqfr_v1() -> Recipe[VqfrV1Config]:
 
 
 def vqgan_v2() -> Recipe[VqfrV2Config]:
-    """Stage 1 of v2: as v1's, with StyleGAN2's discriminator, and codes from the first step on."""
+    """Trains stage 1 of v2: as v1's, with StyleGAN2's discriminator, and codes from the start."""
     return _stage1("vqgan_v2", vqfr_v2_config(), kind="stylegan2", unquantised_steps=0)
 
 
 def vqfr_v2() -> Recipe[VqfrV2Config]:
-    """Stage 2 of v2, from `vqgan_v2`: codes predicted, the texture decoder left as it is."""
+    """Trains stage 2 of v2, from `vqgan_v2`: codes predicted, the texture decoder as it is."""
     whole = DiscriminatorConfig(
         branch="main", kind="stylegan2", weight=1.0, learn_from=5_000, start=5_000
     )
@@ -105,7 +105,7 @@ def simvqfr(*, patch: int = 32) -> Recipe[VqfrV1Config]:
 
 
 def single_branch() -> Recipe[VqfrV1Config]:
-    """Variant 1 of table 7: one decoder, fed with features of the input at every level."""
+    """Trains variant 1 of table 7: one decoder, fed with features of the input at every level."""
     full = vqfr_v1()
     network = replace(full.network, input_pyramid=True)
     return replace(
@@ -114,7 +114,7 @@ def single_branch() -> Recipe[VqfrV1Config]:
 
 
 def no_warp() -> Recipe[VqfrV1Config]:
-    """Variant 2 of table 7: the parallel decoder fuses by concatenation and does not warp."""
+    """Trains variant 2 of table 7: the parallel decoder concatenates and does not warp."""
     full = vqfr_v1()
     plain = (0,) * len(full.network.channels)
     network = replace(full.network, offset_channels=plain, input_pyramid=True)
@@ -184,7 +184,7 @@ def _texture_only(stage: Stage1 | Stage2, variant: Literal["simple", "single"]) 
 
 
 def _with_patch(patch: int) -> VqfrV1Config:
-    """v1 with levels from full size down to `patch`, the coarsest as wide as v1's.
+    """Builds v1 with levels from full size down to `patch`, the coarsest as wide as v1's.
 
     The paper does not say how wide its other networks are.
     """

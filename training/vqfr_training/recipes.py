@@ -20,7 +20,7 @@ from vqfr_training.vqfr.perceptual import PerceptualConfig
 
 
 def smoke_stage1() -> Recipe[VqfrV1Config]:
-    """Stage 1 of a toy network in seconds: shows that everything runs and learns."""
+    """Trains stage 1 of a toy network in seconds: shows that everything runs and learns."""
     network = replace(
         lite_config(),
         image_size=64,
@@ -62,7 +62,7 @@ def smoke_stage1() -> Recipe[VqfrV1Config]:
 
 
 def smoke_stage2() -> Recipe[VqfrV1Config]:
-    """Stage 2 of the same toy network, with a local discriminator on each branch."""
+    """Trains stage 2 of the same toy network, with a local discriminator on each branch."""
     local = DiscriminatorConfig(
         branch="texture",
         kind="patch",

@@ -31,7 +31,7 @@ def describe_run(
     start_from: Path | None,
     content: Mapping[str, str | int | None],
 ) -> dict[str, Any]:
-    """Everything needed to know how a run came about, as JSON values.
+    """Returns everything needed to know how a run came about, as JSON values.
 
     `content` says what lay at these paths; resuming compares it, for paths may move.
     """
@@ -56,7 +56,7 @@ def describe_run(
 
 
 def append_log(out: Path, values: Mapping[str, float]) -> None:
-    """One line of JSON at the end of `out`/log.jsonl."""
+    """Writes one line of JSON at the end of `out`/log.jsonl."""
     with (out / "log.jsonl").open("a") as log:
         log.write(json.dumps(values) + "\n")
 
@@ -69,13 +69,13 @@ def truncate_log(out: Path, *, length: int) -> None:
 
 
 def log_length(out: Path) -> int:
-    """Bytes of `out`/log.jsonl so far."""
+    """Counts the bytes of `out`/log.jsonl so far."""
     log = out / "log.jsonl"
     return log.stat().st_size if log.is_file() else 0
 
 
 def save_samples(path: Path, columns: list[Tensor]) -> None:
-    """A grid, one column for each (N, 3, S, S) in [-1, 1], one row for each of N faces."""
+    """Writes a grid, one column for each (N, 3, S, S) in [-1, 1], one row for each of N faces."""
     strips = [torch.cat(list(column), dim=1) for column in columns]
     pixels = to_pixels(torch.cat(strips, dim=2))
     if not cv2.imwrite(str(path), np.ascontiguousarray(pixels[..., ::-1])):

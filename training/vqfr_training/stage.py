@@ -67,7 +67,7 @@ class TrainingStage[Batch](Protocol):
         learns."""
 
     def validate(self, picture: Path) -> dict[str, float]:
-        """Figures of the averaged network on other people; writes a picture to look at."""
+        """Measures the averaged network on other people; writes a picture to look at."""
 
     def export(self, path: Path) -> None:
         """Writes the averaged network as the package loads it, if it is one that is installed."""

@@ -105,7 +105,7 @@ def _set_rate(adam: torch.optim.Adam, rate: float) -> None:
 
 
 def learning_rate(recipe: RunConfig, number: int) -> float:
-    """Of step `number`: a linear warm-up, then a half cosine that ends at 0 after the last step, or
+    """Gives the rate at step `number`: a linear warm-up, then a half cosine to 0 at the end, or
     halved at the steps that the recipe names."""
     if number < recipe.warmup_steps:
         return recipe.learning_rate * (number + 1) / recipe.warmup_steps
@@ -117,7 +117,7 @@ def learning_rate(recipe: RunConfig, number: int) -> float:
 
 @torch.no_grad()
 def average(averaged: torch.nn.Module, network: torch.nn.Module, *, decay: float) -> None:
-    """averaged ← decay · averaged + (1 − decay) · network: parameters and batch statistics."""
+    """Sets averaged ← decay · averaged + (1 − decay) · network: parameters and statistics."""
     torch._foreach_lerp_(  # hundreds of small tensors: a launch for each would take longer
         list(averaged.parameters()), list(network.parameters()), 1 - decay
     )

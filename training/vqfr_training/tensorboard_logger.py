@@ -42,12 +42,12 @@ class TensorBoardLogger:
         self.close()
 
     def add_scalars(self, values: Mapping[str, float], step: int) -> None:
-        """One point for each curve; names with a slash share a group."""
+        """Adds one point to each curve; names with a slash share a group."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
     def add_picture(self, path: Path, step: int) -> None:
-        """The picture in `path`, as the run folder has it.
+        """Adds the picture in `path`, as the run folder has it.
 
         Raises:
             ValueError: it cannot be read.

@@ -13,7 +13,7 @@ from vqfr_media.values import EngineSpec
 
 
 def channels_last(crops: Tensor) -> Tensor:
-    """`crops` with channels last in memory: convolutions are faster in it, on CPUs and GPUs."""
+    """Lays `crops` out with channels last in memory, in which convolutions are faster."""
     return crops.contiguous(memory_format=torch.channels_last)
 
 
@@ -25,7 +25,7 @@ def full_batch(crops: Tensor, batch_size: int) -> Tensor:
 def spec_of(
     network: VqfrV1 | VqfrV2, *, model: str, batch_size: int, precision: str, device: str
 ) -> EngineSpec:
-    """What an engine that runs `network` says of itself."""
+    """Describes an engine that runs `network`."""
     return EngineSpec(
         model=model,
         size=network.config.image_size,

@@ -11,7 +11,7 @@ _ERROR_LOG_BUFFER, _ERROR_LOG_BUFFER_SIZE = 5, 6
 
 
 def driver_version() -> str:
-    """The newest CUDA that this machine's driver knows, such as `"CUDA 13.0"`.
+    """Returns the newest CUDA that this machine's driver knows, such as `"CUDA 13.0"`.
 
     Raises:
         BackendError: there is no driver.

@@ -90,7 +90,7 @@ def fitting_engine(engine: TorchEngine, crops: Tensor, *, may_halve: bool) -> To
 
 
 def gives_finite(engine: TorchEngine, crops: Tensor) -> bool:
-    """Whether latents and pictures of a full batch are finite; float16 ends at 65,504.
+    """Tells whether latents and pictures of a full batch are finite; float16 ends at 65,504.
 
     Args:
         engine: to try out.

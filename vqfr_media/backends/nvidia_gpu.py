@@ -10,7 +10,7 @@ _LEAST_CAPABILITY = (8, 0)
 
 
 def gpu_facts(gpu: torch.device) -> dict[str, str]:
-    """What an engine is bound to: the GPU's name and compute capability, and the driver's CUDA.
+    """Names what an engine is bound to: the GPU, its compute capability, the driver's CUDA.
 
     Raises:
         BackendError: there is no driver.
@@ -25,7 +25,7 @@ def gpu_facts(gpu: torch.device) -> dict[str, str]:
 
 
 def has_tensor_cores(name: str, capability: tuple[int, int]) -> bool:
-    """Whether a GPU multiplies float16 several times faster than float32.
+    """Tells whether a GPU multiplies float16 several times faster than float32.
 
     Volta (7.0) and later have tensor cores, the GTX 16 among them excepted.
 
@@ -37,7 +37,7 @@ def has_tensor_cores(name: str, capability: tuple[int, int]) -> bool:
 
 
 def check_capability(gpu: torch.device, *, engine: str, instead: str) -> None:
-    """See that our kernel runs on `gpu`.
+    """Checks that our kernel runs on `gpu`.
 
     Args:
         gpu: a CUDA device that is here.

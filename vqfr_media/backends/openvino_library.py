@@ -15,7 +15,7 @@ _TELEMETRY = "openvino_telemetry"
 
 
 def openvino() -> ModuleType:
-    """The library.
+    """Imports the library.
 
     Importing it sends events over the network unless `openvino_telemetry` is absent; from here on
     it is, as far as imports can see. Where a caller has imported that before, nothing is changed.
@@ -38,7 +38,7 @@ def openvino() -> ModuleType:
 
 
 def convert_model(model: Any, *, example: torch.Tensor | None = None) -> Any:
-    """The library's model of an exported program, or of a module traced with `example`.
+    """Converts an exported program, or a module traced with `example`, to the library's model.
 
     Raises:
         Exception: one of `failures()`.
@@ -54,12 +54,12 @@ def convert_model(model: Any, *, example: torch.Tensor | None = None) -> Any:
 
 
 def version() -> str:
-    """Of the installed library."""
+    """Returns the installed library's version."""
     return importlib.metadata.version("openvino")
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What its calls raise; the errors of its front ends derive from nothing but Exception."""
+    """Lists what its calls raise; its front ends' errors derive from nothing but Exception."""
     openvino()
     front_ends = vars(importlib.import_module("openvino.frontend")).values()
     own = (kind for kind in front_ends if isinstance(kind, type) and issubclass(kind, Exception))
@@ -68,7 +68,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def reason_of(error: Exception) -> str:
-    """What `error` says in one line, without the places in OpenVINO's source where it was raised.
+    """Says in one line what `error` says, without the places in OpenVINO's source.
 
     A conversion's summary names the operators; it is taken where there is one.
     """
@@ -80,14 +80,14 @@ def reason_of(error: Exception) -> str:
 
 
 def _is_place(line: str) -> bool:
-    """Whether a line of an error only says where in the source it comes from."""
+    """Tells whether a line of an error only says where in the source it comes from."""
     return line.startswith(("Exception from ", "FrontEnd API failed with ")) or (
         line.startswith("Check '") and " failed at " in line
     )
 
 
 def compile_settings(precision: str) -> dict[str, Any]:
-    """How the CPU plugin runs a model: one request at a time, its threads those of PyTorch.
+    """Says how the CPU plugin runs a model: one request at a time, with PyTorch's threads.
 
     Args:
         precision: arithmetic inside, float32 or bfloat16.

@@ -12,7 +12,7 @@ from vqfr_media.values import EngineSpec
 def rebuild_hint(
     folder: Path, spec: EngineSpec, *, backend: BuiltBackend, here: Mapping[str, str]
 ) -> str:
-    """One clause: what differs between the engine in `folder` and `here`, and the build command.
+    """Says what differs between the engine in `folder` and `here`, and the build command.
 
     Args:
         folder: of the engine; its manifest may be absent or damaged.

@@ -93,7 +93,7 @@ class PlanTensors:
 
 
 def plan_tensors(spec: EngineSpec) -> dict[str, PlanTensors]:
-    """What the encoder's and the decoder's plan of an engine read and write, by file name."""
+    """Lists what the encoder's and the decoder's plan read and write, by file name."""
     crops = (spec.batch_size, 3, spec.size, spec.size)
     latents = (spec.batch_size, *spec.latent_shape)
     fidelity_input: dict[str, tuple[int, ...]] = {"fidelity": (1,)} if spec.has_fidelity else {}
@@ -206,7 +206,7 @@ class TensorrtPlan:
             raise EngineError(f"TensorRT refused to run: {self._reason('it gives no reason')}")
 
     def _captured(self, name: str) -> torch.cuda.CUDAGraph | None:
-        """The run as a graph; None, and a warning, where this plan cannot be captured."""
+        """Captures the run as a graph; None, and a warning, where this plan cannot be captured."""
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             for _ in range(_WARM_UP_RUNS):

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def import_tensorrt() -> ModuleType:
-    """The `tensorrt` package, which runs engines.
+    """Imports the `tensorrt` package, which runs engines.
 
     Raises:
         BackendError: it is not installed, or its libraries do not load.
@@ -30,7 +30,7 @@ def import_tensorrt() -> ModuleType:
 
 
 def import_torch_tensorrt() -> ModuleType:
-    """The `torch_tensorrt` package, which builds engines.
+    """Imports the `torch_tensorrt` package, which builds engines.
 
     Raises:
         BackendError: it is not installed, or its libraries do not load.
@@ -39,7 +39,7 @@ def import_torch_tensorrt() -> ModuleType:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that build an engine and that run it.
+    """Returns the versions of the libraries that build an engine and that run it.
 
     Raises:
         BackendError: one of them is absent.
@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: str) -> dict[str, str]:
-    """What an engine is bound to: the GPU's name and compute capability, and the driver's CUDA.
+    """Names what an engine is bound to: the GPU, its compute capability, the driver's CUDA.
 
     Raises:
         BackendError: `device` is no NVIDIA GPU of this machine.
@@ -68,7 +68,7 @@ def machine(device: str) -> dict[str, str]:
 
 
 def cuda_device(name: str) -> torch.device:
-    """The GPU that `name` (cuda, cuda:N) stands for.
+    """Returns the GPU that `name` (cuda, cuda:N) stands for.
 
     Raises:
         BackendError: it is not an NVIDIA GPU, or not here.
@@ -95,7 +95,7 @@ def cuda_device(name: str) -> torch.device:
 
 
 def log_bridge(tensorrt: ModuleType) -> Any:
-    """A TensorRT logger that hands every message on to `logging`.
+    """Returns a TensorRT logger that hands every message on to `logging`.
 
     Its attribute `errors` lists the messages of level error, oldest first: TensorRT's calls
     return None or False on failure, and say why in the log alone.

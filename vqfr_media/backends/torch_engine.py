@@ -18,7 +18,7 @@ from vqfr_media.network.vqfr_v2 import VqfrV2
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `name` (auto, cpu, cuda, cuda:N) stands for on this machine.
+    """Returns the device that `name` (auto, cpu, cuda, cuda:N) stands for on this machine.
 
     Raises:
         BackendError: there is no such device here.
@@ -92,7 +92,7 @@ class TorchEngine:
         )
 
     def with_batch_size(self, batch_size: int) -> "TorchEngine":
-        """The same network, not copied, for runs of `batch_size` faces."""
+        """Returns the same network, not copied, for runs of `batch_size` faces."""
         other = copy.copy(self)
         other.spec = replace(self.spec, batch_size=batch_size)
         return other

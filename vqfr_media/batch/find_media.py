@@ -52,17 +52,17 @@ class FileFilter:
     """Patterns of files and folders that are not wanted."""
 
     def accepts(self, path: PurePath) -> bool:
-        """Whether the file with this relative path is wanted."""
+        """Tells whether the file with this relative path is wanted."""
         wanted = not self.include or any(_matches(path, pattern) for pattern in self.include)
         return wanted and not self.excludes(path)
 
     def excludes(self, path: PurePath) -> bool:
-        """Whether the file or folder with this relative path is excluded."""
+        """Tells whether the file or folder with this relative path is excluded."""
         return any(_matches(path, pattern) for pattern in self.exclude)
 
 
 def _matches(path: PurePath, pattern: str) -> bool:
-    """Whether a pattern matches a path, upper or lower case.
+    """Tells whether a pattern matches a path, upper or lower case.
 
     A pattern with a "/" is compared with the whole path, another one with each part of it. A `*`
     also matches "/", and `**/` may match nothing (docs/batch.md).

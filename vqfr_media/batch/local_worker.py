@@ -54,7 +54,7 @@ class LocalWorker:
         )
 
     def stops_batch(self, error: VqfrMediaError) -> bool:
-        """Whether the network failed, and now fails on a blank picture too."""
+        """Tells whether the network failed, and now fails on a blank picture too."""
         if not isinstance(error, EngineError) or isinstance(error, SkippedFaceError):
             return False
         return not still_runs(self._ready.engine)
@@ -64,7 +64,7 @@ class LocalWorker:
 
 
 def still_runs(engine: Engine) -> bool:
-    """Whether an engine that has failed can restore a batch of blank crops."""
+    """Tells whether an engine that has failed can restore a batch of blank crops."""
     spec = engine.spec
     try:
         crops = torch.zeros(spec.batch_size, 3, spec.size, spec.size, device=spec.device)

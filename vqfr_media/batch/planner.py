@@ -232,7 +232,7 @@ def identity_of_task(task: Task, settings: Mapping[str, str], content: str) -> d
 
 
 def _is_other_source(before: str, task: Task) -> bool:
-    """Whether the earlier source is another URL, or another file that still exists."""
+    """Tells whether the earlier source is another URL, or another file that still exists."""
     if "://" in before:
         return before != task.url
     path, source = Path(before), task.source

@@ -33,7 +33,7 @@ class FileState:
     """When it was last written, nanoseconds since 1970."""
 
     def matches(self, path: Path) -> bool:
-        """Whether the file at `path` has this size and this time."""
+        """Tells whether the file at `path` has this size and this time."""
         try:
             status = path.stat()
         except OSError:
@@ -245,12 +245,12 @@ def read_report(path: Path) -> list[Record]:
 
 
 def is_report(path: Path) -> bool:
-    """Whether `path` is there and begins as `batch.json` does."""
+    """Tells whether `path` is there and begins as `batch.json` does."""
     with suppress(OSError), path.open("rb") as file:
         return begins_as_report(file.read(REPORT_HEAD_BYTES))
     return False
 
 
 def begins_as_report(head: bytes) -> bool:
-    """Whether these first `REPORT_HEAD_BYTES` bytes of a file are those of a `batch.json`."""
+    """Tells whether these first `REPORT_HEAD_BYTES` bytes of a file are those of a `batch.json`."""
     return json_bytes(SCHEMA) in head

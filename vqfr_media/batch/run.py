@@ -124,7 +124,7 @@ def _left_behind(plan: BatchPlan, journal: Journal) -> tuple[str, ...]:
 
 
 def is_out_of_room(error: BaseException) -> bool:
-    """Whether an output could not be written because its disk is full or read-only."""
+    """Tells whether an output could not be written because its disk is full or read-only."""
     return isinstance(error, OutputError) and any(
         getattr(one, "errno", None) in _NO_ROOM for one in _chain(error)
     )

@@ -99,7 +99,7 @@ class FileWorker(Protocol):
         ...
 
     def stops_batch(self, error: VqfrMediaError) -> bool:
-        """Whether every file after this error would fail too, so that the batch ends."""
+        """Tells whether every file after this error would fail too, so that the batch ends."""
         ...
 
     def stop(self) -> None:

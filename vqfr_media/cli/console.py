@@ -38,7 +38,7 @@ class WarningHandler(logging.Handler):
 
 @contextmanager
 def quieted(quiet: bool) -> Iterator[None]:
-    """While open and if `quiet`, logs errors only."""
+    """Logs errors only, while open and if `quiet`."""
     levels = {logger: logger.level for logger in package_loggers()}
     if quiet:
         for logger in levels:

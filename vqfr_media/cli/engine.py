@@ -178,7 +178,7 @@ def list_kept() -> int:
 
 
 def status_lines(statuses: Sequence["EngineStatus"]) -> list[str]:
-    """A line for each engine, and one more for what is wrong with it."""
+    """Writes a line for each engine, and one more for what is wrong with it."""
     lines = []
     for status in statuses:
         manifest = status.manifest
@@ -219,7 +219,7 @@ def bench(command: EngineBench) -> int:
 
 
 def bench_lines(result: "BenchResult") -> list[str]:
-    """The figures as a table."""
+    """Writes the figures as a table."""
     identity, spec = result.manifest.identity, result.manifest.spec
     lines = [
         f"{identity.model} on {spec.device}, {identity.precision}, batch {identity.batch_size}: "
@@ -235,7 +235,7 @@ def bench_lines(result: "BenchResult") -> list[str]:
 
 
 def bench_json(result: "BenchResult") -> dict[str, Any]:
-    """The figures, and what they were taken with, as plain values."""
+    """Returns the figures, and what they were taken with, as plain values."""
     identity = result.manifest.identity
     return {
         "date": result.date,
@@ -294,7 +294,7 @@ def selftest(command: EngineSelftest) -> int:
 
 
 def selftest_line(result: "CheckResult") -> str:
-    """One point."""
+    """Writes one point."""
     head = f"{result.number:2}  {result.outcome:8} {result.name} ({result.seconds:.1f} s)"
     return f"{head}: {result.detail}" if result.detail else head
 

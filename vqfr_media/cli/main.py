@@ -67,7 +67,7 @@ def _let_python_exit_with_a_code() -> None:
 
 
 def exit_code(error: VqfrMediaError) -> int:
-    """2 where the input is at fault, 3 where the machine lacks something, 1 where we are."""
+    """Returns 2 where the input is at fault, 3 where the machine lacks something, else 1."""
     match error:
         case InputError():
             return 2

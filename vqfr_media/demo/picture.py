@@ -14,13 +14,13 @@ TILE = 240
 
 
 def side_by_side(before: Picture, after: Picture) -> Picture:
-    """Both pictures at twice their size, named."""
+    """Draws both pictures at twice their size, named."""
     size = (2 * before.shape[1], 2 * before.shape[0])
     return look.side_by_side(resized(before, size), resized(after, size), ("before", "after"))
 
 
 def face_tile(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
-    """(240, 240, 3): the square around a face, enlarged the same way whatever it shows."""
+    """Draws the square around a face, (240, 240, 3), enlarged the same way whatever it shows."""
     x0, y0, x1, y1 = box
     side = min(round(1.35 * max(x1 - x0, y1 - y0)), *picture.shape[:2])
     left = min(max((x0 + x1 - side) // 2, 0), picture.shape[1] - side)

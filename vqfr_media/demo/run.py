@@ -110,7 +110,7 @@ def demonstrate(
 
 
 def face_psnr(picture: Picture, truth: Picture, box: tuple[int, int, int, int]) -> float:
-    """PSNR within the box (left, top, right, bottom), dB, on 8-bit RGB."""
+    """Returns PSNR within the box (left, top, right, bottom), dB, on 8-bit RGB."""
     x0, y0, x1, y1 = box
     there, real = (p[y0:y1, x0:x1].astype(np.float64) for p in (picture, truth))
     error = max(float(np.mean((there - real) ** 2)), 1e-9)

@@ -29,7 +29,7 @@ _PUSH_SECONDS = 4.8
 
 @cache
 def photograph() -> Picture:
-    """(512, 512, 3) RGB, read-only: see `astronaut.md`."""
+    """Returns (512, 512, 3) RGB, read-only: see `astronaut.md`."""
     frame, _ = read_image(Path(__file__).with_name("astronaut.jpg"))
     picture = picture_of(frame)
     picture.flags.writeable = False
@@ -37,7 +37,7 @@ def photograph() -> Picture:
 
 
 def camera(seconds: float) -> npt.NDArray[np.float64]:
-    """(2, 3) affine matrix from pixel centres of the photograph to those of the frame at a time."""
+    """Returns the (2, 3) matrix from the photograph's pixel centres to those of a frame."""
     near = 0.5 - 0.5 * np.cos(np.pi * seconds / _PUSH_SECONDS)
     scale = 0.72 + 0.28 * near
     # The point of the photograph in the middle of the frame: a pan, and a hand that is not still.
@@ -51,7 +51,7 @@ def camera(seconds: float) -> npt.NDArray[np.float64]:
 
 
 def truth(index: int) -> Picture:
-    """(240, 320, 3) RGB: what a perfect camera sees in frame `index`."""
+    """Returns (240, 320, 3) RGB: what a perfect camera sees in frame `index`."""
     # Averaged from twice the size: plain interpolation would alias where the scale is below 1.
     double = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1.0]])
     seen = cv2.warpAffine(
@@ -66,7 +66,7 @@ def truth(index: int) -> Picture:
 
 
 def face_box(index: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the upright box around the face in frame `index`."""
+    """Returns left, top, right and bottom of the upright box around the face in frame `index`."""
     left, top, right, bottom = FACE
     corners = np.array([[left, top, 1], [right, top, 1], [left, bottom, 1], [right, bottom, 1]])
     seen = corners @ camera(float(index / FRAME_RATE)).T
@@ -76,7 +76,7 @@ def face_box(index: int) -> tuple[int, int, int, int]:
 
 
 def recorded(count: int) -> Iterator[Picture]:
-    """The first `count` frames as a bad camera hands them to its encoder: blurred and noisy."""
+    """Yields the first `count` frames as a bad camera encodes them: blurred and noisy."""
     for index in range(count):
         blurred = cv2.GaussianBlur(truth(index), (0, 0), BLUR_SIGMA).astype(np.float64)
         noise = np.random.default_rng(index).normal(0, NOISE_SIGMA, blurred.shape)

@@ -346,7 +346,7 @@ def as_own_error(error: BaseException) -> BaseException:
 
 
 def is_machine_fault(error: BaseException) -> bool:
-    """Whether another machine may do better: a broken GPU, for example, fails every file."""
+    """Tells whether another machine may do better: a broken GPU, for example, fails every file."""
     return isinstance(error, EngineError | MachineError) and not isinstance(error, SkippedFaceError)
 
 

@@ -134,7 +134,7 @@ class RayWorker:
         return replace(summary, seconds=time.monotonic() - started)
 
     def stops_batch(self, error: VqfrMediaError) -> bool:
-        """Whether no worker is left."""
+        """Tells whether no worker is left."""
         del error
         return self._pool.is_empty
 
@@ -176,7 +176,7 @@ class RayWorker:
         return self._summary(task, outcome.counts, outcome.warnings, sum(resumed))
 
     def _segments(self, task: Task, job: Job, numbers: range, folder: Path) -> Iterator[int]:
-        """A `resume.SegmentWorker`: each segment by any free worker, in any order."""
+        """Returns a `resume.SegmentWorker`: each segment by any free worker, in any order."""
         source_file = self._source_file(task.source)
 
         def restore_segment(number: int) -> int:

@@ -40,7 +40,7 @@ class RemoteFile:
 
 
 def is_url(text: str) -> bool:
-    """Whether this is a URL rather than a path."""
+    """Tells whether this is a URL rather than a path."""
     scheme, mark, _ = text.partition("://")
     return bool(mark) and scheme.replace("+", "").replace("-", "").replace("::", "").isalnum()
 

@@ -121,7 +121,7 @@ def _gaps(
     previous: Sequence[tuple[int | None, ...]],
     max_gap: int,
 ) -> list[Gap]:
-    """The shortest gaps first; of equally long ones each is decided by itself."""
+    """Yields the shortest gaps first; of equally long ones each is decided by itself."""
     ends = [
         {
             position
@@ -193,7 +193,7 @@ def corners_and_landmarks(face: Face) -> npt.NDArray[np.float64]:
 def _linked(
     previous: Sequence[tuple[int | None, ...]], at: int, position: int, to: int
 ) -> int | None:
-    """Position in frame `to`, one before or after `at`, of the same face; None without a link."""
+    """Finds the same face's position in frame `to`, one before or after `at`, or None."""
     if to < at:
         return previous[at][position]
     if to < len(previous) and position in previous[to]:
@@ -211,7 +211,7 @@ def _carried(
     by: int,
     until: int,
 ) -> npt.NDArray[np.float64]:
-    """(N, 5, 2) landmarks of frame `at`, moved on as between it and frame `by` to time `until`.
+    """Moves landmarks (N, 5, 2) of frame `at` on as between it and frame `by` to time `until`.
 
     nan where no motion is known.
     """
@@ -231,7 +231,7 @@ def _forward(
     known: npt.NDArray[np.float64],
     speed: float,
 ) -> npt.NDArray[np.float64]:
-    """(middle, last) distances of each last face from where a middle one was going.
+    """Measures (middle, last) distances of each last face from where a middle one was going.
 
     The best over the first faces within `_FAST` of the middle one (`known`); inf where none is.
     """
@@ -246,7 +246,7 @@ def _forward(
 def _best(
     by_motion: npt.NDArray[np.float64], by_place: npt.NDArray[np.float64], gap: int
 ) -> tuple[int | None, ...]:
-    """For each later face the earlier one that its motion leads to; of what is left, the nearest.
+    """Finds for each later face the earlier one that its motion leads to, else the nearest.
 
     A camera that shakes, and a head at its turning point, do not go on as they went.
     """
@@ -261,7 +261,7 @@ def _best(
 
 
 def _mutual(cost: npt.NDArray[np.float64], gap: int) -> tuple[int | None, ...]:
-    """For each column the row that it fits best, where that row fits it best and well enough."""
+    """Finds for each column the row that fits best, where both fit best and well enough."""
     move = min(_MOVE + _MOVE_PER_FRAME * (gap - 1), _MOVE_LIMIT)
     nearest, chosen = cost.argmin(0), cost.argmin(1)
     return tuple(
@@ -270,12 +270,12 @@ def _mutual(cost: npt.NDArray[np.float64], gap: int) -> tuple[int | None, ...]:
 
 
 def _marks(faces: Sequence[Face]) -> npt.NDArray[np.float64]:
-    """(N, 5, 2) landmarks."""
+    """Stacks the landmarks, (N, 5, 2)."""
     return np.stack([f.landmarks for f in faces]) if faces else np.zeros((0, 5, 2))
 
 
 def _scale(earlier: Sequence[Face], later: Sequence[Face], gap: int) -> npt.NDArray[np.float64]:
-    """(earlier, later) sizes to measure distances by; 0 where no head grows like that."""
+    """Returns (earlier, later) sizes to measure distances by; 0 where no head grows like that."""
     sizes = [np.array([max(face.size, 1e-6) for face in faces]) for faces in (earlier, later)]
     growth = np.abs(np.log(sizes[0][:, None] / sizes[1][None]))
     grow = min(_GROW + _GROW_PER_FRAME * (gap - 1), _GROW_LIMIT)
@@ -297,5 +297,5 @@ def _distance(
     later: npt.NDArray[np.float64],
     scale: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """(earlier, later) mean distances of the landmarks, as shares of the faces' size."""
+    """Measures (earlier, later) mean distances of the landmarks, as shares of the faces' size."""
     return _relative(np.linalg.norm(earlier[:, None] - later[None], axis=3).mean(2), scale)

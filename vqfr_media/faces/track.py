@@ -222,7 +222,7 @@ class _Found:
 
 
 def _shot(items: Sequence[Detected], centre: int, radius: int, known: CutMemo) -> tuple[int, int]:
-    """First and last item within `radius` that belong to the centre's shot."""
+    """Finds the first and last item within `radius` that belong to the centre's shot."""
 
     def begins(at: int) -> bool:
         before, here = items[at - 1], items[at]
@@ -245,7 +245,7 @@ def _complete(
     score: float,
     max_gap: int,
 ) -> list[_Found]:
-    """The faces of frame `at` that count, those of gaps included, by place."""
+    """Returns the faces of frame `at` that count, those of gaps included, by place."""
     own = frames[at]
     found = [
         _Found(face, (at, position), _key_before(links, at, position))
@@ -277,7 +277,7 @@ def _counts(
     score: float,
     max_gap: int,
 ) -> bool:
-    """Whether a track has a strong face within `max_gap` frames of `centre`.
+    """Tells whether a track has a strong face within `max_gap` frames of `centre`.
 
     It is followed back from the first of `ends` and on from the second.
     """
@@ -293,7 +293,7 @@ def _counts(
 def _between(
     frames: Sequence[Sequence[Face]], pts: Sequence[int], links: Links, gap: Gap, at: int
 ) -> Face:
-    """The face in the gap at frame `at`: on the smooth path through its ends and their motions.
+    """Places the gap's face at frame `at`: on the smooth path through its ends and motions.
 
     A cubic (Hermite) in time, not in frames: at a variable rate these differ. Where no motion is
     known at either end it is the straight line.

@@ -59,7 +59,7 @@ def find_cut(path: Path, index: FrameIndex, info: VideoInfo, part: TimeRange) ->
         length = max(length, Fraction(info.duration_seconds_from_header))
 
     def first_at(seconds: Fraction) -> int:
-        """The first frame at this time or later."""
+        """Finds the first frame at this time or later."""
         pts = math.ceil((seconds + zero - _TICK) / base)
         return int(np.searchsorted(index.times, pts))
 

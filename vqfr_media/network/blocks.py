@@ -18,7 +18,7 @@ class Branches(NamedTuple):
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """A context in which autocast leaves float32 arithmetic on `tensor`'s device alone."""
+    """Returns a context in which autocast leaves float32 arithmetic on `tensor`'s device alone."""
     device = tensor.device.type
     # Entering autocast only where it is on keeps exported graphs free of autocast regions; the meta
     # device, used to count without computing, has none.
@@ -28,17 +28,17 @@ def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
 
 
 def group_norm(channels: int, *, groups: int) -> nn.GroupNorm:
-    """Group normalisation with the published epsilon (1e-6, not PyTorch's 1e-5)."""
+    """Makes a group normalisation with the published epsilon (1e-6, not PyTorch's 1e-5)."""
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 def double(feature: Tensor) -> Tensor:
-    """`(N, C, h, w)` -> `(N, C, 2h, 2w)`, bilinear, pixel centres kept (not corners)."""
+    """Doubles `(N, C, h, w)` to `(N, C, 2h, 2w)`, bilinear, pixel centres kept (not corners)."""
     return F.interpolate(feature, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 def shrink(feature: Tensor, *, factor: int) -> Tensor:
-    """`(N, C, h, w)` -> `(N, C, h/factor, w/factor)`, bilinear without antialiasing.
+    """Shrinks `(N, C, h, w)` to `(N, C, h/factor, w/factor)`, bilinear without antialiasing.
 
     For an even factor that is the mean of the four pixels around each new centre.
     """
@@ -62,7 +62,7 @@ class ResidualBlock(nn.Module):
             self.shortcut_conv = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, in_channels, h, w)` -> `(N, out_channels, h, w)`."""
+        """Maps `(N, in_channels, h, w)` to `(N, out_channels, h, w)`."""
         inner = self.conv1(F.silu(self.norm1(x)))
         inner = self.conv2(F.silu(self.norm2(inner)))
         summed: Tensor = self.shortcut_conv(x) + inner
@@ -77,7 +77,7 @@ class BilinearUp(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, in_channels, h, w)` -> `(N, out_channels, 2h, 2w)`."""
+        """Maps `(N, in_channels, h, w)` to `(N, out_channels, 2h, 2w)`."""
         return double(self.conv(x))
 
 
@@ -90,7 +90,7 @@ class BilinearDown(nn.Module):
         self._factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, in_channels, h, w)` -> `(N, out_channels, h/factor, w/factor)`."""
+        """Maps `(N, in_channels, h, w)` to `(N, out_channels, h/factor, w/factor)`."""
         smaller: Tensor = self.conv(shrink(x, factor=self._factor))
         return smaller
 
@@ -107,7 +107,7 @@ class Attention(nn.Module):
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, channels, h, w)` -> the same shape."""
+        """Maps `(N, channels, h, w)` to the same shape."""
         normed = self.norm(x)
         # (N, heads, places, channels): exporters know no attention without the heads.
         query, key, value = (
@@ -127,7 +127,7 @@ class StridedDown(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, channels, h, w)` -> `(N, channels, h/2, w/2)`."""
+        """Maps `(N, channels, h, w)` to `(N, channels, h/2, w/2)`."""
         smaller: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
         return smaller
 
@@ -140,6 +140,6 @@ class NearestUp(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, in_channels, h, w)` -> `(N, out_channels, 2h, 2w)`."""
+        """Maps `(N, in_channels, h, w)` to `(N, out_channels, 2h, 2w)`."""
         larger: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return larger

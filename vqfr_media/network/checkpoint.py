@@ -129,7 +129,7 @@ def load_model(path: str | os.PathLike[str], *, model: str) -> VqfrV1 | VqfrV2:
 
 
 def read_config(path: str | os.PathLike[str], *, model: str) -> VqfrV1Config | VqfrV2Config:
-    """The configuration of the network that `load_model` would build, without building it.
+    """Reads the configuration of the network that `load_model` would build.
 
     Raises:
         CheckpointError: the file is absent, damaged or does not say what it holds.
@@ -208,7 +208,7 @@ def _open(path: Path) -> object:
 
 
 def _state_of(path: Path, loaded: object) -> dict[str, Tensor]:
-    """The state dict within what a file holds."""
+    """Finds the state dict within what a file holds."""
     state = loaded
     for wrapper in ("params", "params_ema"):
         if isinstance(loaded, Mapping) and wrapper in loaded:

@@ -14,13 +14,13 @@ class _JsonConfig:
     """Conversion to and from a plain dict of JSON values."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values (tuples become lists)."""
+        """Returns the fields as JSON values (tuples become lists)."""
         values = asdict(self)  # type: ignore[call-overload]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The reverse of `to_dict`.
+        """Reads what `to_dict` wrote.
 
         Raises:
             ValueError: a field is missing, unknown or out of range.
@@ -187,7 +187,7 @@ class VqfrV2Config(_JsonConfig):
 
 
 def vqfr_v1_config() -> VqfrV1Config:
-    """The published v1: 512 px, f = 32, 76.6 M parameters."""
+    """Describes the published v1: 512 px, f = 32, 76.6 M parameters."""
     channels = (128, 128, 256, 256, 256, 512)
     return VqfrV1Config(
         image_size=512,
@@ -206,7 +206,7 @@ def vqfr_v1_config() -> VqfrV1Config:
 
 
 def vqfr_v2_config() -> VqfrV2Config:
-    """The published v2: 512 px, f = 32, 83.5 M parameters."""
+    """Describes the published v2: 512 px, f = 32, 83.5 M parameters."""
     return VqfrV2Config(
         image_size=512,
         channels=(64, 128, 128, 256, 256, 512),
@@ -222,7 +222,7 @@ def vqfr_v2_config() -> VqfrV2Config:
 
 
 def lite_config() -> VqfrV1Config:
-    """Our light edition for CPUs: 256 px, f = 16."""
+    """Describes our light edition for CPUs: 256 px, f = 16."""
     return VqfrV1Config(
         image_size=256,
         channels=(16, 32, 64, 128, 192),

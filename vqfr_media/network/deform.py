@@ -26,7 +26,7 @@ def torchvision_operator(
     dilation: int,
     offset_groups: int,
 ) -> Tensor:
-    """torchvision's operator, in float32 whatever the types of the data.
+    """Runs torchvision's operator, in float32 whatever the types of the data.
 
     It takes coordinates in the data's type, where half precision is wrong by up to 13.5 % at
     512 px, and on the CPU it knows no bfloat16. On a GPU it runs `image_by_image`.
@@ -84,7 +84,7 @@ def image_by_image(
 
 
 def use_operator(network: nn.Module, operator: Operator) -> None:
-    """Let every deformable convolution of `network` compute by `operator`.
+    """Lets every deformable convolution of `network` compute by `operator`.
 
     The operator gets data, weight and bias in the types they have, offset and mask in float32.
     """
@@ -116,7 +116,7 @@ class ModulatedDeformConv(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
-        """Sample `x` `(N, C, h, w)` as `guide` `(N, G, h, w)` says -> `(N, C, h, w)`."""
+        """Samples `x` `(N, C, h, w)` as `guide` `(N, G, h, w)` says; the result has `x`'s shape."""
         bias = cast(Tensor, self.conv_offset.bias)
         with full_precision(x):
             sampling = F.conv2d(

@@ -49,7 +49,7 @@ class ScaledConv(nn.Module):
         self.shift = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, in_channels, H, W)` -> `(N, out_channels, h, w)`."""
+        """Maps `(N, in_channels, H, W)` to `(N, out_channels, h, w)`."""
         scaled: Tensor = self.conv(x) * self.scale[:, None, None] + self.shift[:, None, None]
         return scaled
 
@@ -65,7 +65,7 @@ class DlibResidualBlock(nn.Module):
         self._down = down
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(N, in_channels, H, W)` -> `(N, out_channels, H, W)` or about half that size."""
+        """Maps `(N, in_channels, H, W)` to `(N, out_channels, H, W)` or about half that size."""
         inner = self.conv2(F.relu(self.conv1(x)))
         if not self._down:
             return F.relu(inner + x)
@@ -99,7 +99,7 @@ class DlibIdentity(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """`(N, 3, 150, 150)` RGB in [0, 1], aligned to `LANDMARKS` -> `(N, 128)`."""
+        """Maps `(N, 3, 150, 150)` RGB in [0, 1], aligned to `LANDMARKS`, to `(N, 128)`."""
         x = F.relu(self.first((image * 255 - self.mean) / 256))
         x = F.max_pool2d(x, 3, stride=2)
         for block in self.blocks.values():

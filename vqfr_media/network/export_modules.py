@@ -19,7 +19,7 @@ class EncoderModule(nn.Module):
         self.network = network
 
     def forward(self, crops: Tensor) -> Tensor:
-        """`(N, 3, S, S)` RGB in [0, 1] float32 -> latents `(N, C, h, w)` float32."""
+        """Maps `(N, 3, S, S)` RGB in [0, 1] float32 to latents `(N, C, h, w)` float32."""
         latents: Tensor = self.network.encode(crops * 2 - 1)
         return latents.float()
 
@@ -32,7 +32,7 @@ class DecoderModule(nn.Module):
         self.network = network
 
     def forward(self, crops: Tensor, latents: Tensor, fidelity: Tensor | None = None) -> Tensor:
-        """Decode.
+        """Decodes.
 
         Args:
             crops: `(N, 3, S, S)` RGB in [0, 1] float32.

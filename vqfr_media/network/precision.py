@@ -75,7 +75,7 @@ def _to_half_precision(network: VqfrV1 | VqfrV2, dtype: torch.dtype) -> None:
 
 
 def _kept_in_float32(network: VqfrV1 | VqfrV2) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Layers kept in float32: those whose result is a feature, then those whose result stays so."""
+    """Lists the layers kept in float32: results are features, then results that stay float32."""
     if isinstance(network, VqfrV2):
         attention = [module for module in network.modules() if isinstance(module, Attention)]
         return (
@@ -99,7 +99,7 @@ def _kept_in_float32(network: VqfrV1 | VqfrV2) -> tuple[list[nn.Module], list[nn
 
 
 def _convert(module: nn.Module, dtype: torch.dtype) -> None:
-    """The module's own parameters, not those of its children."""
+    """Converts the module's own parameters, not those of its children."""
     for parameter in module.parameters(recurse=False):
         parameter.data = parameter.data.to(dtype)
 

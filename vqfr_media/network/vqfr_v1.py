@@ -21,7 +21,7 @@ class InputFeature(nn.Module):
         self.conv = nn.Conv2d(3, channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """`(N, 3, S, S)` -> `(N, channels, S, S)`."""
+        """Maps `(N, 3, S, S)` to `(N, channels, S, S)`."""
         feature: Tensor = self.conv(image)
         return feature
 
@@ -42,7 +42,7 @@ class InputPyramid(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """`(N, 3, S, S)` -> each level's feature, full size first."""
+        """Maps `(N, 3, S, S)` to each level's feature, full size first."""
         features = [self.conv_in(image)]
         for level in self.levels:
             features.append(level(features[-1]))
@@ -95,7 +95,7 @@ class MainDecoder(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, textures: list[Tensor], given: list[Tensor], image: Tensor) -> Tensor:
-        """Fuse.
+        """Fuses.
 
         Args:
             textures: the texture decoder's features, coarsest first.
@@ -149,7 +149,7 @@ class VqfrV1(NearestCoder):
         return Branches(texture, self.main_decoder(features, given, image))
 
     def decode(self, image: Tensor, latent: Tensor) -> Branches:
-        """`decode_quantized` after the look-up of `latent` `(N, C, h, w)`."""
+        """Runs `decode_quantized` after the look-up of `latent` `(N, C, h, w)`."""
         return self.decode_quantized(image, self.quantize(latent))
 
     def forward(self, image: Tensor) -> Branches:

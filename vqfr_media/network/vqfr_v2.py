@@ -43,7 +43,7 @@ class MainBranch(nn.Module):
                 self.decoder_dict[name] = ResidualBlock(2 * count, count, groups=config.norm_groups)
 
     def forward(self, textures: list[Tensor], given: Tensor) -> Tensor:
-        """Fuse.
+        """Fuses.
 
         Args:
             textures: the texture decoder's features, coarsest first.
@@ -83,12 +83,12 @@ class VqfrV2(nn.Module):
         self.quantizer = Codebook(config)
 
     def encode(self, image: Tensor) -> Tensor:
-        """`(N, 3, S, S)` RGB in [-1, 1] -> latent before the look-up `(N, C, S/f, S/f)`."""
+        """Maps `(N, 3, S, S)` RGB in [-1, 1] to latents before the look-up, `(N, C, S/f, S/f)`."""
         latent: Tensor = self.encoder(image)
         return latent
 
     def logits(self, latent: Tensor) -> Tensor:
-        """The classifier's scores of a latent `(N, C, h, w)`: `(N, h * w, K)` float32.
+        """Returns the classifier's scores of a latent `(N, C, h, w)`: `(N, h * w, K)` float32.
 
         Raises:
             ValueError: the network looks codes up by distance and has no classifier.
@@ -104,14 +104,14 @@ class VqfrV2(nn.Module):
             return F.linear(normed, linear.weight.float(), linear.bias.float())
 
     def codes(self, latent: Tensor) -> Tensor:
-        """Codes `(N, h, w)` int64 of a latent `(N, C, h, w)`; lowest index of equals."""
+        """Chooses codes `(N, h, w)` int64 of a latent `(N, C, h, w)`; lowest index of equals."""
         if self.config.look_up == "predict":
             batch, _, height, width = latent.shape
             return self.logits(latent).argmax(dim=-1).view(batch, height, width)
         return nearest_codes(latent, self.quantizer.codebook)
 
     def quantize(self, latent: Tensor) -> Tensor:
-        """Code vectors `(N, C, h, w)`, without straight-through gradients."""
+        """Returns code vectors `(N, C, h, w)`, without straight-through gradients."""
         return embed(self.codes(latent), self.quantizer.codebook)
 
     def decode_quantized(
@@ -138,7 +138,7 @@ class VqfrV2(nn.Module):
         )
 
     def decode(self, image: Tensor, latent: Tensor, *, fidelity: float | Tensor) -> Branches:
-        """`decode_quantized` after the look-up of `latent` `(N, C, h, w)`."""
+        """Runs `decode_quantized` after the look-up of `latent` `(N, C, h, w)`."""
         return self.decode_quantized(image, self.quantize(latent), fidelity=fidelity)
 
     def forward(self, image: Tensor, *, fidelity: float | Tensor) -> Branches:

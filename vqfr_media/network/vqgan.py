@@ -20,7 +20,7 @@ from vqfr_media.network.config import VqfrV1Config
 
 
 def nearest_codes(latent: Tensor, codebook: Tensor) -> Tensor:
-    """The nearest code of each position (equation 1), lowest index first where two are as near.
+    """Finds the nearest code of each position (equation 1), the lowest index of equally near ones.
 
     Distances are computed in float32, whatever the types given and whether or not autocast is on.
 
@@ -48,7 +48,7 @@ def nearest_codes(latent: Tensor, codebook: Tensor) -> Tensor:
 
 
 def embed(codes: Tensor, codebook: Tensor) -> Tensor:
-    """The code vectors `(N, C, h, w)` of `codes` `(N, h, w)` int64 in [0, K).
+    """Looks up the code vectors `(N, C, h, w)` of `codes` `(N, h, w)` int64 in [0, K).
 
     Gradients reach `codebook` `(K, C)`.
     """
@@ -90,12 +90,12 @@ class Quantizer(nn.Module):
         return cast(nn.Parameter, self.layers.embedding.weight)
 
     def before(self, feature: Tensor) -> Tensor:
-        """Encoder feature `(N, channels, h, w)` -> latent `(N, C, h, w)`."""
+        """Maps the encoder's feature `(N, channels, h, w)` to the latent `(N, C, h, w)`."""
         latent: Tensor = self.layers.quant_conv(feature)
         return latent
 
     def after(self, quantized: Tensor) -> Tensor:
-        """Code vectors `(N, C, h, w)` -> texture decoder's input `(N, channels, h, w)`."""
+        """Maps code vectors `(N, C, h, w)` to the texture decoder's input `(N, channels, h, w)`."""
         feature: Tensor = self.layers.post_quant_conv(quantized)
         return feature
 
@@ -128,7 +128,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """`(N, 3, S, S)` in [-1, 1] -> `(N, channels[-1], S/f, S/f)`."""
+        """Maps `(N, 3, S, S)` in [-1, 1] to `(N, channels[-1], S/f, S/f)`."""
         feature: Tensor = self.conv_in(image)
         for name, blocks in self.encoder_dict.items():
             if name in self.pre_downsample_dict:
@@ -186,15 +186,15 @@ class NearestCoder(nn.Module):
     quantizer: Quantizer
 
     def encode(self, image: Tensor) -> Tensor:
-        """`(N, 3, S, S)` RGB in [-1, 1] -> latent before the look-up `(N, C, S/f, S/f)`."""
+        """Maps `(N, 3, S, S)` RGB in [-1, 1] to latents before the look-up, `(N, C, S/f, S/f)`."""
         return self.quantizer.before(self.encoder(image))
 
     def codes(self, latent: Tensor) -> Tensor:
-        """Nearest codes `(N, h, w)` int64 of a latent `(N, C, h, w)` (equation 1)."""
+        """Finds the nearest codes `(N, h, w)` int64 of a latent `(N, C, h, w)` (equation 1)."""
         return nearest_codes(latent, self.quantizer.codebook)
 
     def quantize(self, latent: Tensor) -> Tensor:
-        """Nearest code vectors `(N, C, h, w)`, without straight-through gradients."""
+        """Finds the nearest code vectors `(N, C, h, w)`, without straight-through gradients."""
         return embed(self.codes(latent), self.quantizer.codebook)
 
 
@@ -209,11 +209,11 @@ class Vqgan(NearestCoder):
         self.quantizer = Quantizer(config)
 
     def decode_quantized(self, quantized: Tensor) -> Tensor:
-        """Code vectors `(N, C, h, w)` -> image `(N, 3, S, S)`, about [-1, 1]."""
+        """Maps code vectors `(N, C, h, w)` to an image `(N, 3, S, S)`, about [-1, 1]."""
         image: Tensor
         image, _ = self.decoder(self.quantizer.after(quantized))
         return image
 
     def forward(self, image: Tensor) -> Tensor:
-        """Reconstruct `(N, 3, S, S)` in [-1, 1] through the codebook."""
+        """Reconstructs `(N, 3, S, S)` in [-1, 1] through the codebook."""
         return self.decode_quantized(self.quantize(self.encode(image)))

@@ -28,7 +28,7 @@ def _level(
     attention: bool,
     groups: int,
 ) -> nn.Sequential:
-    """A resampling layer if any, then residual blocks, each followed by attention if asked for."""
+    """Stacks a resampling layer if any, then residual blocks, each with attention if asked for."""
     layers: list[nn.Module] = [] if first is None else [first]
     for index in range(blocks):
         before = in_channels if index == 0 else out_channels
@@ -79,7 +79,7 @@ class EncoderV2(nn.Module):
         self.conv_out = _finish(channels[-1], config.code_channels, groups=groups)
 
     def forward(self, image: Tensor) -> Tensor:
-        """`(N, 3, S, S)` in [-1, 1] -> latent `(N, C, S/f, S/f)`."""
+        """Maps `(N, 3, S, S)` in [-1, 1] to latent `(N, C, S/f, S/f)`."""
         latent: Tensor = self.conv_out(self.mid_blocks(self.blocks(self.conv_in(image))))
         return latent
 
@@ -109,7 +109,7 @@ class TextureDecoderV2(nn.Module):
         self.conv_out = _finish(channels[0], 3, groups=groups)
 
     def forward(self, quantized: Tensor) -> list[Tensor]:
-        """Code vectors `(N, C, h, w)` -> each level's feature, coarsest first."""
+        """Maps code vectors `(N, C, h, w)` to each level's feature, coarsest first."""
         feature: Tensor = self.mid_blocks(self.conv_in(quantized))
         features = []
         for level in self.blocks:
@@ -118,7 +118,7 @@ class TextureDecoderV2(nn.Module):
         return features
 
     def to_image(self, feature: Tensor) -> Tensor:
-        """Full-size feature `(N, channels[0], S, S)` -> image `(N, 3, S, S)`, about [-1, 1]."""
+        """Maps the full-size feature `(N, channels[0], S, S)` to an image `(N, 3, S, S)`."""
         image: Tensor = self.conv_out(feature)
         return image
 
@@ -149,22 +149,22 @@ class VqganV2(nn.Module):
         self.quantizer = Codebook(config)
 
     def encode(self, image: Tensor) -> Tensor:
-        """`(N, 3, S, S)` RGB in [-1, 1] -> latent before the look-up `(N, C, S/f, S/f)`."""
+        """Maps `(N, 3, S, S)` RGB in [-1, 1] to latents before the look-up, `(N, C, S/f, S/f)`."""
         latent: Tensor = self.encoder(image)
         return latent
 
     def codes(self, latent: Tensor) -> Tensor:
-        """Nearest codes `(N, h, w)` int64 of a latent `(N, C, h, w)`."""
+        """Finds the nearest codes `(N, h, w)` int64 of a latent `(N, C, h, w)`."""
         return nearest_codes(latent, self.quantizer.codebook)
 
     def quantize(self, latent: Tensor) -> Tensor:
-        """Nearest code vectors `(N, C, h, w)`, without straight-through gradients."""
+        """Finds the nearest code vectors `(N, C, h, w)`, without straight-through gradients."""
         return embed(self.codes(latent), self.quantizer.codebook)
 
     def decode_quantized(self, quantized: Tensor) -> Tensor:
-        """Code vectors `(N, C, h, w)` -> image `(N, 3, S, S)`, about [-1, 1]."""
+        """Maps code vectors `(N, C, h, w)` to an image `(N, 3, S, S)`, about [-1, 1]."""
         return self.decoder.to_image(self.decoder(quantized)[-1])
 
     def forward(self, image: Tensor) -> Tensor:
-        """Reconstruct `(N, 3, S, S)` in [-1, 1] through the codebook."""
+        """Reconstructs `(N, 3, S, S)` in [-1, 1] through the codebook."""
         return self.decode_quantized(self.quantize(self.encode(image)))

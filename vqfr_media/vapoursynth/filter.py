@@ -200,7 +200,7 @@ def _check_clips(clip: vs.VideoNode, background: vs.VideoNode | None, upscale: i
 
 
 def _read_tracks(clip: vs.VideoNode, path: Path | None) -> Tracks | None:
-    """The tracks, which must be this clip's."""
+    """Reads the tracks, which must be this clip's."""
     if path is None:
         return None
     tracks = read_tracks(path)

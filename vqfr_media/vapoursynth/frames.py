@@ -35,7 +35,7 @@ class FrameTiming:
     """Whether times are the frames' own `_AbsoluteTime` rather than their numbers."""
 
     def pts(self, index: int, props: Mapping[str, Any]) -> int:
-        """The time of a frame, from its number and its own properties alone.
+        """Returns the time of a frame, from its number and its own properties alone.
 
         Adding up `_DurationNum` and `_DurationDen` would need every frame before it.
 
@@ -54,7 +54,7 @@ class FrameTiming:
 
 
 def timing_of(clip: "vs.VideoNode") -> FrameTiming:
-    """A clip's timing; looks at its first and last frame where the rate is variable.
+    """Reads a clip's timing; looks at its first and last frame where the rate is variable.
 
     Raises:
         InputError: the rate is variable, and the frames do not say when they are shown.
@@ -92,13 +92,13 @@ def check_format(clip: "vs.VideoNode", name: str) -> None:
 
 
 def display_of(props: Mapping[str, Any]) -> Display:
-    """How a frame is shown; a rotation is the script's affair."""
+    """Reads how a frame is shown; a rotation is the script's affair."""
     width, height = _integer(props, "_SARNum", 0), _integer(props, "_SARDen", 0)
     return Display(Fraction(width, height) if width > 0 < height else Fraction(1))
 
 
 def format_of(kind: "vs.VideoFormat", height: int, props: Mapping[str, Any]) -> PixelFormat:
-    """What a frame's samples mean.
+    """Reads what a frame's samples mean.
 
     Raises:
         MediaError: its colour matrix cannot be undone by a linear map.
@@ -121,7 +121,7 @@ def format_of(kind: "vs.VideoFormat", height: int, props: Mapping[str, Any]) -> 
 
 
 def _integer(props: Mapping[str, Any], name: str, default: int) -> int:
-    """A property that is one whole number, `default` where it is absent.
+    """Reads a property that is one whole number, `default` where it is absent.
 
     Raises:
         InputError: it is something else, such as a list.
@@ -133,7 +133,7 @@ def _integer(props: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def cuts_of(props: Mapping[str, Any]) -> tuple[bool | None, bool | None]:
-    """What a scene detector has said of a frame; see `Frame.cuts`."""
+    """Reads what a scene detector has said of a frame; see `Frame.cuts`."""
     names = ("_SceneChangePrev", "_SceneChangeNext")
     begins, ends = (bool(_integer(props, name, 0)) if name in props else None for name in names)
     return begins, ends
@@ -147,7 +147,7 @@ def to_frame(
     props: Mapping[str, Any] | None = None,
     height: int | None = None,
 ) -> Frame:
-    """A frame of a script; its planes are views of VapourSynth's memory, which they keep.
+    """Wraps a frame of a script; its planes are views of VapourSynth's memory, which they keep.
 
     Args:
         frame: VapourSynth's.

@@ -35,7 +35,7 @@ def filtered(
     timing: FrameTiming,
     num_streams: int,
 ) -> vs.VideoNode:
-    """The clip that calls the restorer."""
+    """Returns the clip that calls the restorer."""
     core = vs.core
     access = RandomAccess(restorer, clip.num_frames, requests=num_streams)
     radius = min(access.radius, clip.num_frames - 1)
@@ -68,7 +68,7 @@ def filtered(
 
 
 def _shifted(clip: vs.VideoNode, by: int) -> vs.VideoNode:
-    """A clip whose frame n is frame n + by of `clip`; beyond its ends, some frame nobody reads."""
+    """Shifts a clip: frame n is frame n + by of `clip`; beyond its ends, one that nobody reads."""
     if by < 0:
         return clip.std.DuplicateFrames(frames=[0] * -by)
     return clip.std.Trim(first=by) if by else clip
@@ -77,7 +77,7 @@ def _shifted(clip: vs.VideoNode, by: int) -> vs.VideoNode:
 def _selector(
     access: RandomAccess, timing: FrameTiming, radius: int, *, has_background: bool
 ) -> Callable[..., vs.VideoFrame]:
-    """What VapourSynth calls with a frame's number and its window, and then the canvas."""
+    """Returns what VapourSynth calls with a frame's number and its window, and then the canvas."""
 
     def restored(n: int, frames: Sequence[vs.VideoFrame]) -> vs.VideoFrame:
         own = frames[radius]
@@ -122,7 +122,7 @@ def _write_props(target: vs.VideoFrame, frame_faces: FrameFaces[RestoredFace]) -
 
 
 def _trimmer() -> Callable[[], object]:
-    """What hands freed memory back to the system.
+    """Returns what hands freed memory back to the system.
 
     VapourSynth's frames are aligned blocks, and glibc before 2.38 does not fill the holes that they
     leave with the next ones: any graph with a window grows, by a frame in every few. With it the

@@ -113,7 +113,7 @@ def occlude(face: Image, generator: np.random.Generator) -> Image:
 
 
 def recolour(face: Image, generator: np.random.Generator, config: Augmentation) -> Image:
-    """Light, colour temperature, gamma, contrast and saturation; RGB in [0, 1].
+    """Changes light, colour temperature, gamma, contrast and saturation; RGB in [0, 1].
 
     What a recipe has switched off draws its numbers all the same, and costs no more than that.
     """

@@ -171,7 +171,7 @@ def degrade(image: Image, generator: np.random.Generator, config: Degradation) -
 
 
 def softened(config: Degradation) -> Degradation:
-    """The damage of a mildly blurred image: hardly reduced, hardly noisy, well compressed."""
+    """Describes the damage of a mildly blurred image: hardly reduced or noisy, well compressed."""
     return replace(
         config,
         blur_sigma=config.soft_sigma,
@@ -191,14 +191,14 @@ def softened(config: Degradation) -> Degradation:
 
 
 def _happens(share: float, generator: np.random.Generator) -> bool:
-    """Whether something with this share happens; draws nothing where it never does."""
+    """Tells whether something with this share happens; draws nothing where it never does."""
     return share > 0 and generator.random() < share
 
 
 def _filmed(
     image: Image, generator: np.random.Generator, config: Degradation, *, strength: float
 ) -> Image:
-    """Sharpening, one field, running colours and grain, at the reduced size."""
+    """Adds sharpening, one field, running colours and grain, at the reduced size."""
     if _happens(config.halos, generator):
         sigma, amount = generator.uniform(0.6, 1.8), generator.uniform(0.2, 1.2) * strength
         image = halo(image, sigma=sigma, amount=amount)

@@ -12,7 +12,7 @@ type Image = NDArray[np.float32]
 
 
 def defocus(image: Image, radius: float) -> Image:
-    """Out of focus: the mean over a disk of `radius`, its rim soft."""
+    """Puts out of focus: the mean over a disk of `radius`, its rim soft."""
     half = max(1, int(np.ceil(radius + 0.5)))
     axis = np.arange(-half, half + 1, dtype=np.float32)
     distance = np.hypot(axis[:, None], axis[None])
@@ -22,7 +22,7 @@ def defocus(image: Image, radius: float) -> Image:
 
 
 def halo(image: Image, *, sigma: float, amount: float) -> Image:
-    """Sharpened as cameras do it: bright and dark lines along every edge."""
+    """Sharpens as cameras do it: bright and dark lines along every edge."""
     soft = cv2.GaussianBlur(image, (0, 0), sigma)
     return np.asarray(np.clip(image + np.float32(amount) * (image - soft), 0, 1), np.float32)
 
@@ -38,7 +38,7 @@ def bleed(image: Image, *, width: float, shift: float) -> Image:
 
 
 def one_field(image: Image, *, first: int) -> Image:
-    """Every other line, from line `first` (0 or 1) on, enlarged to all: deinterlaced softly."""
+    """Enlarges every other line, from `first` (0 or 1) on, to all: deinterlaces softly."""
     rows, columns = image.shape[:2]
     half = image[first::2]
     # Line i of the field is line 2 i + first of the picture.
@@ -51,7 +51,7 @@ def one_field(image: Image, *, first: int) -> Image:
 
 
 def grain(image: Image, generator: np.random.Generator, *, deviation: float, size: float) -> Image:
-    """Film grain: grey noise of `deviation`, `size` wide, strongest in the middle tones."""
+    """Adds film grain: grey noise of `deviation`, `size` wide, strongest in the middle tones."""
     noise = generator.standard_normal(image.shape[:2], dtype=np.float32)
     if size > 0.1:
         noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), size), np.float32)
@@ -62,5 +62,5 @@ def grain(image: Image, generator: np.random.Generator, *, deviation: float, siz
 
 
 def _luma(image: Image) -> Image:
-    """(H, W, 1): Rec. 601."""
+    """Computes luma, (H, W, 1), by Rec. 601."""
     return np.asarray(image @ np.array([[0.299], [0.587], [0.114]], np.float32), np.float32)

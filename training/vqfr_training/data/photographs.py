@@ -85,7 +85,7 @@ class Photographs:
         return len(self._locations)
 
     def image(self, number: int) -> Photograph:
-        """Photograph `number`, reduced; from any thread."""
+        """Returns photograph `number`, reduced; from any thread."""
         return self._load(number) if self._kept is None else self._kept[number]
 
     def draw(self, generator: np.random.Generator) -> Photograph:
@@ -96,7 +96,7 @@ class Photographs:
         return self.image(min(number, len(self) - 1))
 
     def _load(self, number: int) -> Photograph:
-        """RGB of a picture, reduced by areas."""
+        """Returns RGB of a picture, reduced by areas."""
         location, side = self._locations[number], self._sides[number]
         image = decode(location)
         if image.shape != (side, side, 3):
@@ -109,7 +109,7 @@ class Photographs:
         return np.ascontiguousarray(image[..., ::-1])
 
     def plain(self, number: int) -> Image:
-        """Photograph `number` cut to the template, untouched otherwise."""
+        """Returns photograph `number` cut to the template, untouched otherwise."""
         return np.asarray(self._cut(self.image(number), np.eye(3)) / np.float32(255))
 
     def sample(self, generator: np.random.Generator, config: Augmentation) -> Image:
@@ -333,6 +333,6 @@ def _warp(
     *,
     border: int = cv2.BORDER_REFLECT_101,
 ) -> Image:
-    """`image` warped to (size, size), levels 0..255 as float32."""
+    """Returns `image` warped to (size, size), levels 0..255 as float32."""
     cut = cv2.warpPerspective(image, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=border)
     return np.asarray(cut, np.float32)

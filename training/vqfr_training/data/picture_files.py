@@ -14,7 +14,7 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def match_files(restored: Path, truth: Path | None) -> dict[str, tuple[Path, Path | None]]:
-    """By the path inside the folder without its suffix: the restored file and the true one.
+    """Pairs the restored file and the true one by their path without its suffix.
 
     Raises:
         ValueError: a folder has no pictures, or two of one name, or one lacks its counterpart.
@@ -68,5 +68,5 @@ def read_picture(path: Path) -> Picture:
 
 
 def size_of(picture: Picture) -> str:
-    """Width and height, as people write them."""
+    """Returns width and height, as people write them."""
     return f"{picture.shape[1]}x{picture.shape[0]}"

@@ -34,7 +34,7 @@ _OFTEN = (
 
 
 def sample_photographs() -> list[Picture]:
-    """RGB pictures without faces that come with scikit-image and scikit-learn."""
+    """Loads RGB pictures without faces that come with scikit-image and scikit-learn."""
     import skimage
     import sklearn
 
@@ -156,7 +156,7 @@ def _view(picture: Picture, generator: np.random.Generator, side: int) -> Pictur
 
 
 def _shape(image: Picture, generator: np.random.Generator) -> None:
-    """An oval, a polygon or a line in one colour: bodies, furniture, signs, balls."""
+    """Draws an oval, a polygon or a line in one colour: bodies, furniture, signs, balls."""
     side = image.shape[0]
     level = generator.uniform(0, 255)
     colour = tuple(int(v) for v in np.clip(level + generator.standard_normal(3) * 40, 0, 255))
@@ -191,7 +191,7 @@ _PIECES = (
 
 
 def _piece(image: Picture, generator: np.random.Generator, portraits: Portraits) -> None:
-    """A torn-off piece of a portrait at any angle, as an oval or a rectangle, hard or soft."""
+    """Pastes a piece of a portrait at any angle, as an oval or a rectangle, hard or soft."""
     reach = float(np.exp(generator.uniform(np.log(6), np.log(70))))
     portrait = portraits.at(int(generator.integers(len(portraits))), 1 if reach > 30 else 2)
     x, y, part = _PIECES[int(generator.integers(len(_PIECES)))]
@@ -213,7 +213,7 @@ def _piece(image: Picture, generator: np.random.Generator, portraits: Portraits)
 
 
 def _shuffled(image: Picture, generator: np.random.Generator, portraits: Portraits) -> None:
-    """A face whose squares have changed places: everything of a face but its order."""
+    """Shuffles a face's squares: everything of a face but its order."""
     level = int(generator.integers(1, 4))
     portrait = portraits.at(int(generator.integers(len(portraits))), level)
     cells = int(generator.integers(2, 5))

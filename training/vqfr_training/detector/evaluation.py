@@ -89,7 +89,7 @@ def measure(
 
 
 def threshold_for(truths: FaceMatches, *, false_a_scene: float) -> float:
-    """The lowest score at which at most so many false faces are found in a scene on average."""
+    """Finds the lowest score at which a scene has at most so many false faces on average."""
     allowed = int(false_a_scene * truths.scenes)
     if len(truths.false_scores) <= allowed:
         return 0.0

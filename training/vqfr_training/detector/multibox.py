@@ -103,7 +103,7 @@ def encode(scene: Scene, config: MultiBox) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def targets(scenes: list[Scene], config: MultiBox) -> Targets:
-    """Of a batch of equally large scenes."""
+    """Computes the loss of a batch of equally large scenes."""
     encoded = [encode(scene, config) for scene in scenes]
     classes = torch.from_numpy(np.stack([one for one, _ in encoded]))
     wanted = torch.from_numpy(np.stack([two for _, two in encoded]))

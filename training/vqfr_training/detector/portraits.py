@@ -74,7 +74,7 @@ class Portraits:
         return len(self.levels)
 
     def at(self, number: int, level: int) -> Portrait:
-        """Person `number` as photographed; the image is not a copy."""
+        """Returns person `number` as photographed; the image is not a copy."""
         label, scale = self.labels[number], LEVELS[level] / _PHOTOGRAPH
         return Portrait(
             self.levels[number][level],
@@ -133,7 +133,7 @@ def _load(path: Path) -> list[Picture]:
 
 
 def person_matte(photograph: Picture) -> Picture:
-    """(192, 192) opacity of the person in a studio photograph, by graph cuts from the template."""
+    """Finds the person's opacity (192, 192) in a studio photograph, by graph cuts."""
     small = cv2.resize(photograph, (_MATTE, _MATTE), interpolation=cv2.INTER_AREA)
     guess = np.full((_MATTE, _MATTE), cv2.GC_PR_BGD, np.uint8)
     cv2.ellipse(guess, (96, 104), (58, 80), 0, 0, 360, cv2.GC_PR_FGD, -1)

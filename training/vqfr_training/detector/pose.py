@@ -38,11 +38,11 @@ class Pose:
         return bool(np.linalg.det(self.matrix) < 0)
 
     def place(self, points: Points) -> Points:
-        """Scene pixels of `points` in face coordinates."""
+        """Returns scene pixels of `points` in face coordinates."""
         return _project(self.matrix, self._bend(points))
 
     def unplace(self, pixels: Points) -> Points:
-        """Face coordinates of scene `pixels`: the inverse of `place`, by iteration."""
+        """Returns face coordinates of scene `pixels`: the inverse of `place`, by iteration."""
         wanted = _project(np.linalg.inv(self.matrix), pixels)
         if not self._is_bent:
             return wanted

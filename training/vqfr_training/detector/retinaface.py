@@ -51,7 +51,7 @@ class RetinaFace(nn.Module):
 
 
 def initialise(network: RetinaFace, *, face_share: float = 0.01) -> None:
-    """Weights that keep the signal's variance; at first every anchor says "no face"."""
+    """Draws weights that keep the signal's variance; at first every anchor says "no face"."""
     for module in network.modules():
         if not isinstance(module, nn.Conv2d):
             continue

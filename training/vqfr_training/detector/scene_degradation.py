@@ -7,7 +7,7 @@ from vqfr_training.data.picture_files import Picture
 
 
 def relight(patch: Picture, generator: np.random.Generator) -> Picture:
-    """Other skin tone, tint, exposure, contrast and light from a side."""
+    """Changes skin tone, tint, exposure, contrast and light from a side."""
     levels = np.arange(256, dtype=np.float32) / 255
     gamma = np.exp(np.clip(generator.standard_normal() * 0.35, -0.7, 0.9))
     gains = np.exp(generator.standard_normal(3) * generator.choice([0.04, 0.15]))
@@ -33,7 +33,7 @@ def relight(patch: Picture, generator: np.random.Generator) -> Picture:
 
 
 def degrade_scene(image: Picture, generator: np.random.Generator) -> tuple[Picture, float]:
-    """Tint, darkness, grey, blur, low resolution, noise and compression of a whole picture.
+    """Adds tint, darkness, grey, blur, low resolution, noise and compression to a picture.
 
     Returns the picture and how many of its pixels now make one that can be told from the next.
     """
@@ -113,7 +113,7 @@ def _sharpen(image: Picture, generator: np.random.Generator) -> Picture:
 
 
 def _compress(image: Picture, generator: np.random.Generator) -> Picture:
-    """JPEG; half of the hard ones have their block edges smoothed, as H.264's loop filter does."""
+    """Compresses as JPEG; smooths the block edges of half of the hard ones, as H.264 does."""
     quality = int(100 - 85 * generator.random() ** 0.7)
     _, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR), np.uint8)

@@ -88,7 +88,7 @@ def make_scene(
     portraits: Portraits,
     photographs: list[Picture],
 ) -> Scene:
-    """Scene number `index` of the run with `seed`."""
+    """Returns scene number `index` of the run with `seed`."""
     generator = np.random.default_rng([seed, index])
     image = background(generator, config.side, photographs, portraits)
     boxes: list[NDArray[np.float64]] = []

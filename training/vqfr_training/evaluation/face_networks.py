@@ -53,7 +53,7 @@ def load_resnet18(path: Path, device: torch.device) -> Embedder:
 
 
 def load_ir_se50(path: Path, device: torch.device) -> Embedder:
-    """facexlib's recogniser, on the part of the picture that it was trained on.
+    """Runs facexlib's recogniser, on the part of the picture that it was trained on.
 
     Raises:
         CheckpointError: the file does not fit the network.
@@ -113,7 +113,7 @@ def arcface_crop(picture: Picture) -> NDArray[np.float32]:
 
 
 def decode_heat_maps(maps: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, 2) places of the peaks of (N, H, W) maps, x before y, in cells, 0.5 the first's middle.
+    """Finds the peaks of (N, H, W) maps: (N, 2), x before y, in cells, 0.5 the first's middle.
 
     A quarter of a cell is added towards the larger neighbour on either axis, as AWing has it; none
     at a border, where there is one neighbour only.
@@ -137,7 +137,7 @@ def angle(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def _load[Network: nn.Module](path: Path, network: Network, device: torch.device) -> Network:
-    """`network` with the weights in `path`, ready to be used."""
+    """Returns `network` with the weights in `path`, ready to be used."""
     from pickle import UnpicklingError
 
     from vqfr_media.errors import CheckpointError

@@ -36,7 +36,7 @@ class WarpingError:
         *,
         cut: bool,
     ) -> None:
-        """The next frame, (H, W, 3) RGB, and its faces' boxes; after a cut a shot begins again."""
+        """Takes the next frame, (H, W, 3) RGB, and its faces' boxes; a cut begins another shot."""
         if self._before is not None and not cut:
             flow, visible = motion(true, self._before[1])
             faces = visible & _inside(boxes, true.shape[:2])

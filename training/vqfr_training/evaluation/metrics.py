@@ -52,7 +52,7 @@ def ssim(restored: Pixels, truth: Pixels) -> float:
 
 
 def match_colours(restored: Pixels, truth: Pixels) -> NDArray[np.float64]:
-    """`restored` with each channel's mean and deviation brought to the truth's.
+    """Returns `restored` with each channel's mean and deviation brought to the truth's.
 
     The paper's script does so, twice, before PSNR and SSIM; a flat channel keeps its deviation.
     """
@@ -118,7 +118,7 @@ class Fid:
     """
 
     def __init__(self, inception: Path | torch.nn.Module, device: torch.device) -> None:
-        """The network's weights as torch-fidelity has them, or another network (uint8 → (N, C))."""
+        """Returns the weights as torch-fidelity has them, or another network (uint8 → (N, C))."""
         from torchmetrics.image.fid import FrechetInceptionDistance
 
         self._device = device

@@ -142,7 +142,7 @@ def _block_features(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _fit(blocks: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Shape, left and right scale, (N,) each, of asymmetric generalised Gaussians.
+    """Returns shape, left and right scale, (N,) each, of asymmetric generalised Gaussians.
 
     By moments (Lasmar, Stitou, Berthoumieu, 2009) with the shape on a grid of 0.001.
     """

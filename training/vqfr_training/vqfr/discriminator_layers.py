@@ -35,7 +35,7 @@ def strengthen(image: Tensor, *, contrast: float, size: int = 8) -> Tensor:
 
 
 def minibatch_deviation(feature: Tensor, *, group: int = 4) -> Tensor:
-    """`feature` (N, C, H, W) and one more channel: how much a group's images differ.
+    """Adds to `feature` (N, C, H, W) one more channel: how much a group's images differ.
 
     The mean over all elements of the standard deviation within groups of the largest size up to
     `group` that divides N (StyleGAN2; images that are all alike give themselves away).
@@ -51,7 +51,7 @@ def minibatch_deviation(feature: Tensor, *, group: int = 4) -> Tensor:
 
 
 def blur_down(image: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, H/2, W/2) through the kernel (1, 3, 3, 1)/8 in both directions."""
+    """Halves (N, C, H, W) through the kernel (1, 3, 3, 1)/8 in both directions."""
     row = torch.tensor([1.0, 3.0, 3.0, 1.0], device=image.device, dtype=image.dtype) / 8
     kernel = (row[:, None] * row).expand(image.shape[1], 1, 4, 4)
     return F.conv2d(image, kernel, stride=2, padding=1, groups=image.shape[1])
@@ -103,7 +103,7 @@ class GlobalConv(nn.Module):
 
 
 def _blur(x: Tensor) -> Tensor:
-    """The kernel (1, 3, 3, 1)/8 with a rim such that a 3×3 convolution of stride 2 halves x."""
+    """Applies the kernel (1, 3, 3, 1)/8 with a rim, so that a 3×3 of stride 2 halves x."""
     row = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x.device, dtype=x.dtype) / 8
     kernel = (row[:, None] * row).expand(x.shape[1], 1, 4, 4)
     return F.conv2d(x, kernel, padding=2, groups=x.shape[1])

@@ -21,7 +21,7 @@ def gradient_l1(
     *,
     scales: tuple[int, ...] = (1, 2, 4),
 ) -> Tensor:
-    """L1 between horizontal and vertical differences, mean over means of s × s pixels.
+    """Returns L1 between horizontal and vertical differences, mean over means of s × s pixels.
 
     Not in the paper: it stands in for the perceptual loss where no VGG is at hand, and keeps
     edges sharp at several sizes.
@@ -64,7 +64,7 @@ def code_cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
 
 
 def straight_through(latent: Tensor, quantized: Tensor) -> Tensor:
-    """`quantized` going forward, the identity to `latent` going backward (paper, 3.1)."""
+    """Returns `quantized` going forward, the identity to `latent` going backward (paper, 3.1)."""
     return latent + (quantized - latent).detach()
 
 

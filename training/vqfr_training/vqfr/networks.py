@@ -31,7 +31,7 @@ _MAIN_PARTS = ("main_decoder", "main_branch", "inpfeat_extraction", "input_pyram
 
 
 def codebook_network(config: VqfrV1Config | VqfrV2Config) -> CodebookNetwork:
-    """Stage 1's network, with PyTorch's weights."""
+    """Returns stage 1's network, with PyTorch's weights."""
     return Vqgan(config) if isinstance(config, VqfrV1Config) else VqganV2(config)
 
 

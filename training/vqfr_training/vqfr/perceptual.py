@@ -193,7 +193,7 @@ class Vgg16(nn.Module):
 
 
 def lpips_weights() -> list[Tensor]:
-    """LPIPS's learned weights of VGG-16's channels, (C) a level, from torchmetrics.
+    """Loads LPIPS's learned weights of VGG-16's channels, (C) a level, from torchmetrics.
 
     Raises:
         ValueError: torchmetrics is not installed.

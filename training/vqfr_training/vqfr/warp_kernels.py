@@ -17,7 +17,7 @@ type Array = NDArray[Any]
 
 
 def sample_columns(x: Array, offset: Array, mask: Array, columns: Array) -> None:
-    """Fill `columns` with what each tap sees, bilinear, times its mask; outside lie zeros."""
+    """Fills `columns` with what each tap sees, bilinear, times its mask; outside lie zeros."""
     count, height, width, channels = x.shape
     groups = mask.shape[3]
     each = channels // groups
@@ -61,7 +61,7 @@ def gradients(
     of_offset: Array,
     of_mask: Array,
 ) -> None:
-    """Add to `of_x`, and fill `of_offset` and `of_mask` with, the gradients of `of_columns`."""
+    """Adds to `of_x`, and fills `of_offset` and `of_mask` with, the gradients of `of_columns`."""
     count, height, width, channels = x.shape
     groups = mask.shape[3]
     each = channels // groups
@@ -130,7 +130,7 @@ def gradients(
 
 @cache
 def compiled() -> tuple[Callable[..., None], Callable[..., None]]:
-    """`sample_columns` and `gradients` as machine code; the first call takes seconds."""
+    """Compiles `sample_columns` and `gradients`; the first call takes seconds."""
     import numba
 
     # Sums of a few channels may be reordered: that is what lets them go eight at a time.
