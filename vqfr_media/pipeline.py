@@ -12,7 +12,12 @@ from vqfr_media.faces.tracks import Tracks
 from vqfr_media.files import refuse_same, write_bytes
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.jobs.identity import identity_of_settings
-from vqfr_media.jobs.resume import RestoredVideo, may_be_long, restore_in_segments
+from vqfr_media.jobs.resume import (
+    RestoredVideo,
+    may_be_long,
+    may_stay_untouched,
+    restore_in_segments,
+)
 from vqfr_media.jobs.segments import Job, restore_segments, segment_length
 from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
 from vqfr_media.media.cut import Cut, find_cut
@@ -28,6 +33,7 @@ from vqfr_media.media.index import (
     without_false_keys,
 )
 from vqfr_media.media.read import open_video
+from vqfr_media.media.untouched import copy_untouched
 from vqfr_media.media.write import open_writer, try_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import Prepared, load_tracks, prepare
@@ -36,7 +42,7 @@ from vqfr_media.restoration.find_tracks import refuse_range_of_image
 from vqfr_media.restoration.radii import FrameRadii
 from vqfr_media.restoration.restore import Restorer, refuse_skipped
 from vqfr_media.restoration.stream import num_faces, restore_frames
-from vqfr_media.summary import DamagedFrame, RunCounts, Summary
+from vqfr_media.summary import RunCounts, Summary
 from vqfr_media.weights import Progress
 from vqfr_media.windows import READ_AHEAD, prefetch, widened
 
@@ -122,10 +128,16 @@ def restore_video(
                 source, output, info=info, frames=frames, cut=None, options=options, ready=ready,
                 tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
-            restored = replace(restored, warnings=(*restored.warnings, *reader.notes))
+            restored = replace(restored, notes=tuple(reader.notes))
+    warnings = (*said, *restored.warnings)
+    if may_stay_untouched(restored, options):
+        untouched = copy_untouched(source, output, info, options.encode)
+        if untouched is not None:
+            warnings = untouched.said
+            restored = replace(restored, read_back=untouched.read_back)
     return summarise(
-        restored.counts, ready, source, output, started, (*said, *restored.warnings),
-        resumed=restored.resumed, time_base=info.time_base,
+        restored.counts, ready, source, output, started, (*warnings, *restored.notes),
+        resumed=restored.resumed, time_base=info.time_base, read_back=restored.read_back,
     )  # fmt: skip
 
 
@@ -190,7 +202,7 @@ def _restore_part(
                 source, output, info=info, frames=read_frames(source, index, read), cut=cut,
                 options=options, ready=ready, tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
-            return replace(restored, warnings=(*restored.warnings, *index.notes))
+            return replace(restored, notes=index.notes)
         except IndexMismatchError:
             better = corrected_index(source, index)
             if better is None:
@@ -247,7 +259,7 @@ def _restore_in_one_go(
     if work_folder_of(output).is_dir():  # of an earlier run in segments, which this one replaces
         with open_work_folder(output) as folder:
             folder.remove()
-    return RestoredVideo(counts=counts, warnings=tuple(writer.warnings))
+    return RestoredVideo(counts=counts, warnings=tuple(writer.warnings), read_back=writer.read_back)
 
 
 def restore_image(
@@ -295,6 +307,7 @@ def summarise(
     *,
     resumed: int = 0,
     time_base: Fraction = Fraction(1),
+    read_back: tuple[str, ...] = (),
 ) -> Summary:
     """Returns what a restoration that began at `started` (`time.monotonic`) came to."""
     return Summary(
@@ -317,9 +330,7 @@ def summarise(
         skipped=dict(counts.skipped),
         shots=tuple(counts.shots),
         tracks=tuple(counts.tracks),
-        damaged=tuple(
-            DamagedFrame(index=index, seconds=float(pts * time_base))
-            for index, pts in counts.damaged
-        ),
+        damaged=counts.damaged_frames(time_base),
+        read_back=read_back,
         warnings=warnings,
     )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,9 @@ class Summary:
     """Every track of restored faces."""
     damaged: tuple[DamagedFrame, ...] = ()
     """Frames that were damaged in the source, and were kept as they could be decoded."""
+    read_back: tuple[str, ...] = ()
+    """What was found in the finished file when it was read back, all of which was put into it;
+    empty where the container does not return packets as they were given, and for images."""
     warnings: tuple[str, ...] = ()
     """What the reader or the writer could not keep exactly, and why."""
 
@@ -121,6 +125,8 @@ class Summary:
                 f"{counted(len(self.damaged), 'damaged frame')} kept as they are: "
                 f"{', '.join(shown)}{f' and {more} more' if more else ''}"
             )
+        if self.read_back:
+            lines.append(f"output read back, and all there: {', '.join(self.read_back)}")
         return [*lines, *(f"note: {warning}" for warning in self.warnings)]
 
     def to_json(self) -> dict[str, Any]:
@@ -192,6 +198,12 @@ class RunCounts:
     """Of the last frame."""
     _numbers: list[int] = field(default_factory=list)
     """Numbers of the tracks of the last frame's faces."""
+
+    def damaged_frames(self, time_base: Fraction) -> tuple[DamagedFrame, ...]:
+        """Returns the frames that were damaged; `time_base` is seconds per unit of their pts."""
+        return tuple(
+            DamagedFrame(index=index, seconds=float(pts * time_base)) for index, pts in self.damaged
+        )
 
     def add(self, frame_faces: FrameFaces[RestoredFace]) -> None:
         """Counts one frame."""

@@ -115,6 +115,7 @@ def test_each_field_s_face_is_restored_at_its_own_place(tmp_path: Path, order: s
     options = RestoreOptions(encode=LOSSLESS)
     summary = restored(source, tmp_path / "b.mkv", options)
     assert (summary.frames, summary.restored, len(summary.tracks)) == (6, 12, 1)
+    assert summary.read_back == ("6 packets of the restored video",)
     first = "top" if order == "tff" else "bottom"
     assert any(
         f"interlaced, {first} field first: its fields were restored one by one" in said

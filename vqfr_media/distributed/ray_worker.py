@@ -17,15 +17,22 @@ from vqfr_media.distributed.staging import RemoteFile, cache_folder
 from vqfr_media.distributed.worker import PreparedFactory, SourceFile, make_prepared
 from vqfr_media.errors import MediaError, VqfrMediaError
 from vqfr_media.files import atomic_output, check_place, check_source, output_error, refuse_same
+from vqfr_media.frames import VideoInfo
 from vqfr_media.jobs.identity import content_of
-from vqfr_media.jobs.resume import may_be_long, restore_in_segments
+from vqfr_media.jobs.resume import (
+    RestoredVideo,
+    may_be_long,
+    may_stay_untouched,
+    restore_in_segments,
+)
 from vqfr_media.jobs.segments import Job, segment_length, segment_name
 from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
 from vqfr_media.media.read import open_video
 from vqfr_media.media.segment_file import read_segment
+from vqfr_media.media.untouched import copy_untouched
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import load_tracks
-from vqfr_media.summary import RunCounts, Summary
+from vqfr_media.summary import Summary
 
 # Files in progress beyond the number of workers, so that no worker waits while another file is cut
 # into segments or joined, which is done in this process.
@@ -173,7 +180,11 @@ class RayWorker:
         )
         if outcome is None:
             return None
-        return self._summary(task, outcome.counts, outcome.warnings, sum(resumed))
+        if may_stay_untouched(outcome, options):
+            untouched = copy_untouched(source, task.output, info, options.encode)
+            if untouched is not None:
+                outcome = replace(outcome, warnings=untouched.said, read_back=untouched.read_back)
+        return self._summary(task, outcome, info, sum(resumed))
 
     def _segments(self, task: Task, job: Job, numbers: range, folder: Path) -> Iterator[int]:
         """Returns a `resume.SegmentWorker`: each segment by any free worker, in any order."""
@@ -235,8 +246,9 @@ class RayWorker:
         )
 
     def _summary(
-        self, task: Task, counts: RunCounts, warnings: tuple[str, ...], resumed: int
+        self, task: Task, outcome: RestoredVideo, info: VideoInfo, resumed: int
     ) -> Summary:
+        counts = outcome.counts
         return replace(
             self._pool.info.summary,
             source=task.source,
@@ -247,5 +259,7 @@ class RayWorker:
             skipped=dict(counts.skipped),
             shots=tuple(counts.shots),
             tracks=tuple(counts.tracks),
-            warnings=warnings,
+            damaged=counts.damaged_frames(info.time_base),
+            read_back=outcome.read_back,
+            warnings=(*outcome.warnings, *outcome.notes),
         )

@@ -46,6 +46,10 @@ class RestoredVideo:
     """What was done to its frames; the same in segments and in one go."""
     warnings: tuple[str, ...]
     """What the output cannot hold exactly."""
+    read_back: tuple[str, ...] = ()
+    """What was found in the finished file."""
+    notes: tuple[str, ...] = ()
+    """What a user must know of the source."""
     resumed: int = 0
     """Frames that an earlier, interrupted run had finished."""
 
@@ -64,6 +68,18 @@ def may_be_long(info: VideoInfo, length: int, part: TimeRange) -> bool:
     if count is None and info.duration_seconds_from_header is not None:
         count = round(info.duration_seconds_from_header * info.frame_rate)
     return count is None or count >= 2 * length
+
+
+def may_stay_untouched(restored: RestoredVideo, options: RestoreOptions) -> bool:
+    """Returns whether the film may be written as it was, because nothing in it was restored."""
+    counts = restored.counts
+    return (
+        not counts.restored
+        and not counts.damaged
+        and options.upscale == 1
+        and options.part.is_whole
+        and options.fields != "deinterlace"
+    )
 
 
 def restore_in_segments(
@@ -243,8 +259,14 @@ def _join(job: Job, folder: WorkFolder, resumed: int) -> RestoredVideo:
     ) as writer:  # fmt: skip
         check_encoder(job, writer.extradata)
         writer.join(join_segments(counted(), delay=delay, time_base=base))
-    warnings = (*writer.warnings, *job.index.notes)
-    return RestoredVideo(counts=counts, warnings=warnings, resumed=resumed)
+    warnings = tuple(writer.warnings)
+    return RestoredVideo(
+        counts=counts,
+        warnings=warnings,
+        read_back=writer.read_back,
+        notes=job.index.notes,
+        resumed=resumed,
+    )
 
 
 def _counts(values: dict[str, object]) -> FrameCounts:

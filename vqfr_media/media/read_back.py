@@ -29,10 +29,15 @@ class Promise:
     """Attached files and covers."""
 
 
-def check_output(temporary: Path, path: Path, format_name: str, promise: Promise) -> None:
+def check_output(
+    temporary: Path, path: Path, format_name: str, promise: Promise
+) -> tuple[str, ...]:
     """Reads all packets of a finished file, and compares.
 
     Of containers that do not return packets as they were given, such as MPEG-TS, nothing is asked.
+
+    Returns:
+        What is in the file, as it was promised; empty where nothing was asked.
 
     Args:
         temporary: where the file is.
@@ -44,7 +49,7 @@ def check_output(temporary: Path, path: Path, format_name: str, promise: Promise
         CodecError: something is missing, or the file cannot be read.
     """
     if format_name not in READABLE:
-        return
+        return ()
     try:
         with av.open(f"file:{temporary}", options=_options(format_name)) as back:
             missing = _missing(back, promise)
@@ -55,6 +60,11 @@ def check_output(temporary: Path, path: Path, format_name: str, promise: Promise
             f"{path}: does not come back from {format_name} as it was written: {missing}; use "
             "another container, such as .mkv, or leave such streams out with ffmpeg first"
         )
+    found = [(written, "packet", f" of {name}") for _, name, written in promise.streams]
+    found += [(promise.chapters, "chapter", ""), (promise.attachments, "attached file", "")]
+    return tuple(
+        f"{number} {noun}{'s' * (number != 1)}{of}" for number, noun, of in found if number
+    )
 
 
 def _options(format_name: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from vqfr_media.errors import VqfrMediaError
 from vqfr_media.files import atomic_output, is_medium_error, output_error, refuse_same
@@ -45,6 +46,9 @@ class VideoWriter:
 
     warnings: list[str]
     """What the output cannot hold exactly, in sentences for the user."""
+    read_back: tuple[str, ...] = ()
+    """What was found in the finished file, as it was put into it; known when the block is left,
+    and empty for containers that do not return packets as they were given."""
     codec: str
     """FFmpeg's name of the encoder."""
     time_base: Fraction
@@ -62,9 +66,10 @@ class VideoWriter:
         folder: Path | None,
         cut: Cut | None,
         keep_damaged: bool,
+        copies_pictures: bool = False,
     ) -> None:
         self.warnings = []
-        self._cut = cut
+        self._cut, self._copies_pictures = cut, copies_pictures
         self.codec = options.codec  # until it is known
         self._path = output
         self._info, self._upscale = info, upscale
@@ -93,14 +98,16 @@ class VideoWriter:
             packets = first_packets(source, others)
             try:
                 for stream in inputs.streams:
-                    if stream.index == video.index:
+                    if stream in others:
+                        made = self._add_copy(stream, source, options, others, packets)
+                        if stream.index == video.index and isinstance(made, VideoStream):
+                            self._stream = made
+                    elif stream.index == video.index:
                         self._stream = add_encoder(
                             self._output, video, info, options,
                             upscale=upscale, threads=threads, warnings=self.warnings,
                         )  # fmt: skip
                         self.codec = self._stream.codec_context.name
-                    elif stream in others:
-                        self._add_copy(stream, source, options, others, packets)
                 if self._name == "mov":  # whose muxer makes a track of it
                     for stream in filter(stream_copy.is_timecode, inputs.streams):
                         self._stream.metadata.setdefault("timecode", stream.metadata["timecode"])
@@ -121,6 +128,8 @@ class VideoWriter:
                 raise self._failure(error, self.codec) from error
             self.time_base = fraction(self._stream.time_base)
             self._encoder = FrameEncoder(output, self._stream, info, self._offset, upscale=upscale)
+            if copies_pictures:
+                self._encoder.abandon()
             self._temporary = temporary
             self._stack = stack.pop_all()
 
@@ -174,12 +183,13 @@ class VideoWriter:
             self._output.close()  # writes the index, so it fails when the disk is full
         except (av.FFmpegError, OSError, ValueError) as failure:
             raise self._failure(failure, self.codec) from failure
+        encoded = (("video", "the restored video", self._num_packets),)
         promise = Promise(
-            streams=(("video", "the restored video", self._num_packets), *self._copier.written()),
+            streams=(*encoded[self._copies_pictures :], *self._copier.written()),
             chapters=self._num_chapters,
             attachments=self._num_attached,
         )
-        check_output(self._temporary, self._path, self._name, promise)
+        self.read_back = check_output(self._temporary, self._path, self._name, promise)
 
     def write(self, frame: Frame) -> None:
         """Encodes a frame; its pts must be later than that of the frame before.
@@ -260,7 +270,7 @@ class VideoWriter:
                     "no other file; it was left out"
                 )
             elif not (
-                stream.index == video.index
+                (stream.index == video.index and not self._copies_pictures)
                 or stream_copy.is_chapter_text(stream)
                 or (self._name == "mov" and stream_copy.is_timecode(stream))
             ):
@@ -274,7 +284,8 @@ class VideoWriter:
         options: EncodeOptions,
         others: list[Stream],
         packets: Packets,
-    ) -> None:
+    ) -> Stream | None:
+        """Adds a stream to the copier; returns its copy, or None if it becomes something else."""
         name, attached = self._name, stream.type == "attachment" or stream_copy.is_cover(stream)
         if stream_copy.is_cover(stream) and name == "matroska":
             # Matroska keeps covers as attached files.
@@ -286,7 +297,7 @@ class VideoWriter:
                 stream_copy.cover_bytes(source, stream.index),
             )
             self._num_attached += 1
-            return
+            return None
         verdict = try_stream(stream, name, packets[stream.index])
         if verdict.refusal is None:
             target = stream_copy.add_copy(self._output, stream, layout=verdict.layout)
@@ -300,10 +311,11 @@ class VideoWriter:
                     f"{stream_copy.label(stream)} does not say which loudspeakers its channels are "
                     f"for, as {name} must: written as {verdict.layout}"
                 )
-        elif options.drop_unsupported_streams:
-            self.warnings.append(f"{name} cannot hold {stream_copy.label(stream)}; it was left out")
-        else:
+            return target
+        if not options.drop_unsupported_streams:
             raise cannot_hold(stream, name, verdict.refusal, others, packets)
+        self.warnings.append(f"{name} cannot hold {stream_copy.label(stream)}; it was left out")
+        return None
 
 
 def open_writer(

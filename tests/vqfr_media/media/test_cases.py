@@ -223,7 +223,11 @@ VIDEO = ("video", "the restored video", 6)
 def test_a_broken_promise(tmp_path: Path, promise: Promise, match: str) -> None:
     path = tmp_path / "a.mkv"
     write_clip(path, chapters=[(0, 100, "One")], attachments=[("f.ttf", "font/ttf", b"1")])
-    check_output(path, path, "matroska", Promise(streams=(VIDEO,), chapters=1, attachments=1))
+    whole = Promise(streams=(VIDEO,), chapters=1, attachments=1)
+    assert check_output(path, path, "matroska", whole) == (
+        "6 packets of the restored video", "1 chapter", "1 attached file"
+    )  # fmt: skip
+    assert check_output(path, path, "mpegts", whole) == ()
     with pytest.raises(CodecError, match=f"a.mkv: does not come back from matroska.*{match}"):
         check_output(path, path, "matroska", promise)
     path.write_bytes(path.read_bytes()[:40])
