@@ -171,10 +171,7 @@ class StreamCopier:
             for dated in self._date(packet):
                 self._write(dated, output)
             self._waiting = self._next()
-        for packets in self._undated.values():
-            for dated in _date_by_order(packets):
-                self._write(dated, output)
-        self._undated = {}
+        self._write_undated(output)
 
     def copy_first(self, count: int, num_bytes: int, output: OutputContainer) -> None:
         """Writes up to `count` packets of each stream, of about the first `num_bytes` of them.
@@ -191,8 +188,15 @@ class StreamCopier:
                 for dated in self._date(packet):
                     self._write(dated, output)
             if all(self.num_written[index] >= count for index in self._targets):
-                return
+                break
             self._waiting = self._next()
+        self._write_undated(output)  # such as a cover, which is one packet without any time
+
+    def _write_undated(self, output: OutputContainer) -> None:
+        for packets in self._undated.values():
+            for dated in _date_by_order(packets):
+                self._write(dated, output)
+        self._undated = {}
 
     def written(self) -> list[tuple[str, str, int]]:
         """Returns type, name and packets written of each stream that is no picture or file."""

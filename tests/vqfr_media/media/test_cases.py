@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.clips import packets, picture, write_clip
+from tests.clips import packets, picture, small_jpeg, write_clip
 from tests.paths import SHARED
 from vqfr_media.errors import CodecError, MediaError
 from vqfr_media.media.decoder import BestTimes
@@ -156,6 +156,17 @@ def test_chapters_and_a_title_alone(tmp_path: Path) -> None:
         with av.open(str(tmp_path / f"b{suffix}")) as container:
             titles = [chapter["metadata"]["title"] for chapter in container.chapters()]
         assert titles == ["One", "Two"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("audio", [None, "aac"])
+def test_a_cover_passes_the_trial(tmp_path: Path, suffix: str, audio: str | None) -> None:
+    """It is one packet without a time, for which the copier waited in vain."""
+    write_clip(tmp_path / "a.mp4", codec="libx264", audio=audio, cover=small_jpeg())
+    copied(tmp_path / "a.mp4", tmp_path / f"b{suffix}")
+    with av.open(str(tmp_path / f"b{suffix}")) as container:
+        cover = next(stream for stream in container.streams if stream.disposition & 1024)
+        assert next(bytes(p) for p in container.demux(cover) if p.size) == small_jpeg()
 
 
 def test_the_menus_of_a_dvd(tmp_path: Path) -> None:
