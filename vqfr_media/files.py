@@ -15,6 +15,9 @@ from filelock import FileLock, Timeout
 
 from vqfr_media.errors import InputError, MediaError, OutputError
 
+# Bytes of a file's name, on nearly every file system.
+_LONGEST_NAME = 255
+
 logger = logging.getLogger(__name__)
 
 # What the operating system says when the medium, not the content, is at fault.
@@ -218,7 +221,8 @@ def remove_leftovers(path: Path) -> None:
     """
     target = target_of(path)
     ours = re.compile(
-        rf"\.{re.escape(target.stem)}\.part-[0-9a-f]{{8}}{re.escape(target.suffix)}", re.DOTALL
+        rf"\.{re.escape(_temporary_stem(target))}\.part-[0-9a-f]{{8}}{re.escape(target.suffix)}",
+        re.DOTALL,
     )
     try:
         for beside in target.parent.iterdir():
@@ -228,13 +232,26 @@ def remove_leftovers(path: Path) -> None:
         raise output_error(path, error) from error
 
 
+def _temporary_stem(target: Path) -> str:
+    """Returns as much of the target's name as leaves room for what temporary names add to it."""
+    stem = os.fsencode(target.stem)
+    room = _LONGEST_NAME - len(os.fsencode(f"..part-01234567{target.suffix}"))
+    if len(stem) > room:
+        # A name that is cut may end amid a character, of which nothing is kept.
+        return stem[: max(room, 0)].decode(errors="ignore")
+    return target.stem
+
+
 def _make_temporary(path: Path, folder: Path | None = None) -> tuple[Path, Path]:
     """Makes an empty file; returns it and the file whose name it is to take, links resolved."""
     target = target_of(path)
-    temporary = target.with_name(f".{target.stem}.part-{secrets.token_hex(4)}{target.suffix}")
+    end = f".part-{secrets.token_hex(4)}{target.suffix}"
+    temporary = target.with_name(f".{_temporary_stem(target)}{end}")
     if folder is not None:
         temporary = folder / temporary.name
     try:
+        with suppress(FileNotFoundError):
+            target.lstat()  # to be told now if the final name is too long
         # Not tempfile: its files are readable by their owner only, and keep that when renamed.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
@@ -328,6 +345,10 @@ def check_source(path: Path, *, kind: str) -> None:
         raise MediaError(f"{str(path)!r}: a file name cannot hold a NUL byte; give another name")
     try:
         if not path.exists():
+            if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+                raise MediaError(
+                    f"{path}: is a URL; download it, or give the URL of its folder to batch"
+                )
             raise MediaError(f"{path}: no such file")
         if path.is_dir():
             raise MediaError(f"{path}: is a folder, not {kind}; give the files in it")

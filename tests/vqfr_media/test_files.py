@@ -105,6 +105,30 @@ def test_checking_a_place_leaves_it_alone(tmp_path: Path) -> None:
             check_place(path)
 
 
+def test_a_name_of_any_length_that_a_file_can_have(tmp_path: Path) -> None:
+    for name in ("x" * 251 + ".mkv", "é" * 125 + ".mkv", "." + "y" * 250):
+        assert len(os.fsencode(name)) >= 251
+        check_place(tmp_path / name)
+        write_text(tmp_path / name, "whole")
+        with atomic_output(tmp_path / name) as left:
+            left.write_bytes(b"")
+            (tmp_path / "kept").hardlink_to(left)
+            left_name = left.name
+        (tmp_path / "kept").rename(tmp_path / left_name)  # as a killed process leaves it
+        remove_leftovers(tmp_path / name)
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        (tmp_path / name).unlink()
+    # What is too long is told before the work, not when the name is to be given.
+    with pytest.raises(OutputError, match="File name too long"):
+        check_place(tmp_path / ("z" * 252 + ".mkv"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_url_is_no_file() -> None:
+    with pytest.raises(MediaError, match="is a URL; download it, or give the URL of its folder to"):
+        open_video("https://example.org/films/a.mp4")
+
+
 def test_names_with_nul(tmp_path: Path) -> None:
     path, source = tmp_path / "a\0b.png", tmp_path / "a.mkv"
     write_clip(source, frames=1)

@@ -1,7 +1,7 @@
 """Everything in a file but the restored video stream, copied packet by packet."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -83,6 +83,17 @@ def is_menu(stream: Stream) -> bool:
 def is_cover(stream: Stream) -> bool:
     """Returns whether the stream is a single picture attached to the file."""
     return bool(stream.disposition & Disposition.attached_pic)
+
+
+def several_films(restored: Stream, copied: Sequence[Stream]) -> list[str]:
+    """Says which of several video streams is restored; nothing where there is one."""
+    others = [s for s in copied if s.type == "video" and not is_cover(s) and s != restored]
+    if not others or restored in copied:
+        return []
+    return [
+        f"of {len(others) + 1} video streams, {label(restored)} was restored; copied: "
+        f"{', '.join(map(label, others))}"
+    ]
 
 
 def is_chapter_text(stream: Stream) -> bool:

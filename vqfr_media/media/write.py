@@ -275,6 +275,7 @@ class VideoWriter:
                 or (self._name == "mov" and stream_copy.is_timecode(stream))
             ):
                 streams.append(stream)
+        self.warnings += stream_copy.several_films(video, streams)
         return streams
 
     def _add_copy(
