@@ -94,9 +94,13 @@ class BlendOptions:
     strength: float = 1.0
     """How much of a restored face shows: 0 leaves the picture as it is, 1 shows the face in full.
     A track of the tracks file can have its own."""
+    grain: float = 1.0
+    """How much of the film's own grain a restored face gets back, 0 to 1; where the film has none,
+    none is added."""
 
     def __post_init__(self) -> None:
         _within("strength", self.strength, 0, 1)
+        _within("grain", self.grain, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

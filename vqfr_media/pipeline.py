@@ -187,10 +187,14 @@ def _restore_part(
     on_frame: Callable[[Frame], None] | None,
 ) -> RestoredVideo:
     """Restores a part of a video in one go; the windows at its ends see the frames around it."""
-    known = tracks is not None
     per_frame = 2 if info.tags.field_order else 1
-    rate = per_frame * info.frame_rate
-    radius = -(-FrameRadii.of(options.temporal, rate, faces_known=known).total // per_frame)
+    radii = FrameRadii.of(
+        options.temporal,
+        per_frame * info.frame_rate,
+        faces_known=tracks is not None,
+        grain=options.blend.grain > 0,
+    )
+    radius = -(-radii.total // per_frame)
     while True:
         cut = find_cut(source, index, info, options.part)
         if tracks is not None:

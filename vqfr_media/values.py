@@ -131,6 +131,36 @@ class EncodedFace:
 
 
 @dataclass(frozen=True, eq=False)
+class PlaneGrain:
+    """Grain of the planes that share a grid: luma; both chroma planes; or all of them."""
+
+    planes: tuple[int, ...]
+    """Numbers of the planes."""
+    covariance: npt.NDArray[np.float64]
+    """(k, k) of the k planes' noise, in code values squared: its strength and its colour."""
+    correlation: tuple[float, float]
+    """Correlation of a sample's noise with the next one's in its row and in its column: its size,
+    0 where every sample has a grain of its own."""
+
+    def __post_init__(self) -> None:
+        count = len(self.planes)
+        if self.covariance.shape != (count, count):
+            raise ValueError(f"{self.covariance.shape = } does not fit {self.planes = }")
+        if not all(-1 <= value < 1 for value in self.correlation):
+            raise ValueError(f"{self.correlation = } must be from -1 to below 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Grain:
+    """The noise of a film at one face in one frame."""
+
+    groups: tuple[PlaneGrain, ...]
+    """One for each grid of the frame's planes."""
+    enlarged: int = 1
+    """How many times the frame has been enlarged since the noise was measured."""
+
+
+@dataclass(frozen=True, eq=False)
 class RestoredFace:
     """An aligned face and what the network made of it."""
 
@@ -138,6 +168,8 @@ class RestoredFace:
     """The network's input and its place in the frame."""
     image: npt.NDArray[np.float32]
     """(S, S, 3) RGB in 0 to 1."""
+    grain: Grain | None = None
+    """The film's grain here, which the image has lost; None where there is none."""
 
     def __post_init__(self) -> None:
         if self.image.shape != self.aligned.crop.shape:

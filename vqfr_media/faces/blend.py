@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqfr_media.faces.affine import Interpolation, Matrix23, bounds, compose, invert, warp
+from vqfr_media.faces.grain import added_share, grain_noise
 from vqfr_media.frames import Frame, Plane
 from vqfr_media.media.colour import from_rgb
 from vqfr_media.values import RestoredFace
@@ -83,11 +84,14 @@ def _shrink(picture: Picture, grid: tuple[int, int]) -> Picture:
     return small.astype(np.float32, copy=False)
 
 
-def blend(frame: Frame, faces: Sequence[RestoredFace], *, strength: float = 1.0) -> Frame:
+def blend(
+    frame: Frame, faces: Sequence[RestoredFace], *, strength: float = 1.0, grain: float = 1.0
+) -> Frame:
     """Mixes the restored faces into the frame.
 
-    Every sample is round(sample + mask · (restored - sample)), clipped to what the depth can hold
-    (floats are neither rounded nor clipped): where the mask is 0 it is the decoder's, bit for bit.
+    Every sample is round(sample + mask · (restored - sample) + noise), clipped to what the depth
+    can hold (floats are neither rounded nor clipped): where the mask is 0 it is the decoder's, bit
+    for bit. Only a face with a `grain` has noise, as much as the mask takes away of the film's.
     Larger faces are laid over smaller ones (they are nearer to the camera); equal ones in the order
     given.
 
@@ -97,12 +101,14 @@ def blend(frame: Frame, faces: Sequence[RestoredFace], *, strength: float = 1.0)
         faces: Restored faces of this frame; they may reach over its edge.
         strength: 0 leaves the frame alone, 1 shows the restored faces in full; of faces whose
             track has no strength of its own.
+        grain: How much of the film's grain the restored faces get back, 0 to 1.
 
     Raises:
-        ValueError: strength is not within 0 to 1.
+        ValueError: strength or grain is not within 0 to 1.
     """
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength must be between 0 and 1, got {strength}")
+    for name, value in (("strength", strength), ("grain", grain)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be between 0 and 1, got {value}")
     planes = list(frame.planes)
     for face in sorted(faces, key=_footprint):
         share = strength_of(face, strength)
@@ -119,7 +125,12 @@ def blend(frame: Frame, faces: Sequence[RestoredFace], *, strength: float = 1.0)
             )
             if planes[number] is frame.planes[number]:
                 planes[number] = frame.planes[number].copy()
-            _mix(planes[number][patch.area], restored, patch.mask, share, frame.format.peak)
+            noise = None
+            if face.grain is not None and grain > 0:
+                noise = grain_noise(
+                    face.grain, number, area=patch.area, frame_index=frame.index
+                ) * (np.float32(grain) * added_share(np.float32(share) * patch.mask))
+            _mix(planes[number][patch.area], restored, patch.mask, share, noise, frame.format.peak)
     if all(new is old for new, old in zip(planes, frame.planes, strict=True)):
         return frame
     return replace(frame, planes=tuple(planes))
@@ -131,10 +142,19 @@ def strength_of(face: RestoredFace, strength: float) -> float:
     return strength if own is None else own
 
 
-def _mix(samples: Plane, restored: Picture, mask: Picture, strength: float, peak: int) -> None:
+def _mix(
+    samples: Plane,
+    restored: Picture,
+    mask: Picture,
+    strength: float,
+    noise: Picture | None,
+    peak: int,
+) -> None:
     """Moves `samples` towards `restored` in place, rounded to the nearest, ties to even."""
     change = cv2.subtract(restored, samples, dtype=cv2.CV_32F)
     change = cv2.multiply(change, mask, scale=strength)
+    if noise is not None:
+        change = cv2.add(change, noise)
     # Adds in float32, rounds once, and stops at the limits of the array's type.
     depth = {1: cv2.CV_8U, 2: cv2.CV_16U, 4: cv2.CV_32F}[samples.dtype.itemsize]
     samples[...] = cv2.add(change, samples, dtype=depth)

@@ -92,7 +92,8 @@ def segment_length(options: RestoreOptions, info: VideoInfo) -> int:
         return 0  # its fields are worked in one go
     if options.segment_seconds is not None:
         return math.ceil(options.segment_seconds * info.frame_rate)
-    radius = FrameRadii.of(options.temporal, info.frame_rate).after_align
+    measured = options.blend.grain > 0
+    radius = FrameRadii.of(options.temporal, info.frame_rate, grain=measured).after_align
     return max(math.ceil(DEFAULT_SECONDS * info.frame_rate), math.ceil(2 * radius / OVERLAP_SHARE))
 
 

@@ -8,6 +8,9 @@ from typing import Self
 from vqfr_media.faces.track import track_radius
 from vqfr_media.options import TemporalOptions
 
+# Frames to each side whose differences tell the film's grain. In a film shown at another rate some
+# frames come twice, and two neighbours that are the same picture say nothing of it.
+GRAIN_RADIUS = 3
 # Seconds to each side over which a face's size is averaged before it is compared with a bound.
 CHOICE_RADIUS = 0.2
 
@@ -39,19 +42,33 @@ class FrameRadii:
     latents: int
     """Of `smooth_latents`."""
     pixels: int
-    """Of `smooth_pixels`."""
+    """Of `smooth_pixels`, which measures the grain too."""
 
     @classmethod
     def of(
-        cls, options: TemporalOptions, frame_rate: Fraction, *, faces_known: bool = False
+        cls,
+        options: TemporalOptions,
+        frame_rate: Fraction,
+        *,
+        faces_known: bool = False,
+        grain: bool = True,
     ) -> Self:
-        """Returns the radii of a restoration at `frame_rate` frames per second."""
+        """Returns the radii of a restoration at `frame_rate` frames per second.
+
+        Args:
+            options: Radii in seconds.
+            frame_rate: Frames per second.
+            faces_known: Whether the faces come from a tracks file.
+            grain: Whether the film's grain is measured.
+        """
         return cls(
             track=0 if faces_known else track_radius(frames_in_gap(options.max_gap, frame_rate)),
             choose=frames_within(CHOICE_RADIUS, frame_rate),
             align=max(1, frames_within(options.landmarks_radius, frame_rate)),
             latents=frames_within(options.latent_radius, frame_rate),
-            pixels=frames_within(options.pixel_radius, frame_rate),
+            pixels=max(
+                frames_within(options.pixel_radius, frame_rate), GRAIN_RADIUS if grain else 0
+            ),
         )
 
     @property

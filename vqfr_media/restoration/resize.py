@@ -63,6 +63,7 @@ def enlarged(faces: Sequence[RestoredFace], factor: int) -> tuple[RestoredFace, 
                 landmarks=(face.aligned.landmarks + 0.5) * factor - 0.5,
             ),
             face.image,
+            None if face.grain is None else replace(face.grain, enlarged=factor),
         )
         for face in faces
     )

@@ -22,6 +22,7 @@ from vqfr_media.faces.track import CutMemo, choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
 from vqfr_media.options import DEFAULT_FIDELITY, RestoreOptions
+from vqfr_media.restoration.grain import GrainMeter
 from vqfr_media.restoration.likeness import Likeness
 from vqfr_media.restoration.radii import FrameRadii, frames_in_gap
 from vqfr_media.restoration.resize import enlarged, upscale
@@ -31,6 +32,7 @@ from vqfr_media.values import (
     Detected,
     EncodedFace,
     FrameFaces,
+    Grain,
     RestoredFace,
     Skipped,
     TrackedFace,
@@ -59,6 +61,8 @@ class Restorer:
     """Faces found before; `tracks.frame_faces` takes the place of `detect` and `track`."""
     likeness: Likeness = field(default_factory=Likeness, compare=False, repr=False)
     """Compares the inputs of faces, each pair once for all windows."""
+    grain_meter: GrainMeter = field(default_factory=GrainMeter, compare=False, repr=False)
+    """Measures the film's grain, each pair of neighbours once for all windows."""
     known_cuts: CutMemo = field(default_factory=CutMemo, compare=False, repr=False)
     """Which neighbouring frames were compared, once for all windows."""
 
@@ -73,7 +77,10 @@ class Restorer:
     def radii(self) -> FrameRadii:
         """Frames to each side that each stage looks at."""
         return FrameRadii.of(
-            self.options.temporal, self.frame_rate, faces_known=self.tracks is not None
+            self.options.temporal,
+            self.frame_rate,
+            faces_known=self.tracks is not None,
+            grain=self.options.blend.grain > 0,
         )
 
     def detect(self, frame: Frame) -> Detected:
@@ -197,7 +204,10 @@ class Restorer:
         ]
 
     def smooth_pixels(self, window: Window[FrameFaces[RestoredFace]]) -> FrameFaces[RestoredFace]:
-        """Averages the restored pixels over the window where the input did not move."""
+        """Averages the restored pixels over the window where the input did not move.
+
+        Measures the film's grain there, too, which `blend` gives back.
+        """
         frame_faces = window.items[window.centre]
         images = smooth_pixels(
             window,
@@ -205,9 +215,12 @@ class Restorer:
             time_base=self.time_base,
             likeness=self.likeness,
         )
+        grains: Sequence[Grain | None] = [None] * len(images)
+        if self.options.blend.grain > 0:
+            grains = self.grain_meter.measure(window)
         faces = tuple(
-            RestoredFace(face.aligned, image)
-            for face, image in zip(frame_faces.faces, images, strict=True)
+            RestoredFace(face.aligned, image, grain)
+            for face, image, grain in zip(frame_faces.faces, images, grains, strict=True)
         )
         return FrameFaces(frame_faces.frame, faces, frame_faces.new_shot, frame_faces.skipped)
 
@@ -229,7 +242,8 @@ class Restorer:
         if background is None:
             background = upscale(frame, factor)
         placed = faces if factor == 1 else enlarged(faces, factor)
-        return blend(background, placed, strength=self.options.blend.strength)
+        mixing = self.options.blend
+        return blend(background, placed, strength=mixing.strength, grain=mixing.grain)
 
     def _fidelity(self, face: EncodedFace) -> float:
         for fidelity in (face.aligned.tracked.fidelity, self.options.model.fidelity):

@@ -59,6 +59,7 @@ def vqfr(
     pixel_radius: float = TemporalOptions.pixel_radius,
     max_gap: float = TemporalOptions.max_gap,
     strength: float = BlendOptions.strength,
+    grain: float = BlendOptions.grain,
     upscale: int = RestoreOptions.upscale,
     bg_clip: vs.VideoNode | None = None,
     tracks: str | Path | None = None,
@@ -93,6 +94,7 @@ def vqfr(
         pixel_radius: seconds.
         max_gap: seconds.
         strength: how much of the restored faces shows, 0 to 1.
+        grain: how much of the film's grain the restored faces get back, 0 to 1.
         upscale: enlarges the picture, 1 to 4.
         bg_clip: the same clip, enlarged `upscale` times by other means: the background.
         tracks: file of faces to restore, made by `vqfr-media tracks`.
@@ -133,7 +135,7 @@ def vqfr(
                 pixel_radius=pixel_radius,
                 max_gap=max_gap,
             ),
-            blend=BlendOptions(strength=strength),
+            blend=BlendOptions(strength=strength, grain=grain),
             tracks=_path(tracks),
             upscale=upscale,
             strict=strict,

@@ -38,5 +38,7 @@ def test_faces_that_are_known_need_no_tracking() -> None:
 
 def test_links_need_a_neighbour_though_nothing_is_smoothed() -> None:
     still = TemporalOptions(landmarks_radius=0, latent_radius=0, pixel_radius=0, max_gap=0)
-    radii = FrameRadii.of(still, Fraction(25))
+    radii = FrameRadii.of(still, Fraction(25), grain=False)
     assert (radii.track, radii.align, radii.latents, radii.pixels) == (3, 1, 0, 0)
+    # The film's grain is told by three frames to each side.
+    assert FrameRadii.of(still, Fraction(25)).pixels == 3
