@@ -74,12 +74,12 @@ def make(clip: Path, film: Film, count: int, target: Path) -> None:
             stream.options = {"crf": str(film.crf)}
         for number, frame in enumerate(islice(source.decode(video=0), count)):
             planes = frame.reformat(format="yuv420p").to_ndarray()
-            noise = rng.standard_normal(planes.shape).astype(np.float32)
+            noise = np.asarray(rng.standard_normal(planes.shape), np.float32)
             if film.size:
-                noise = cv2.GaussianBlur(noise, (0, 0), film.size)
+                noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), film.size), np.float32)
                 noise /= noise.std()
             noise[frame.height :] *= 0.5
-            grainy = np.clip(np.rint(planes + film.sigma * noise), 0, 255).astype(np.uint8)
+            grainy = np.asarray(np.clip(np.rint(planes + film.sigma * noise), 0, 255), np.uint8)
             picture = av.VideoFrame.from_ndarray(grainy, format="yuv420p")
             picture.pts, picture.time_base = number, 1 / rate
             output.mux(stream.encode(picture))
@@ -130,7 +130,7 @@ def main() -> None:
         model=ModelOptions(model="lite", device="cpu"), face=FaceOptions(detector="bundled")
     )
     ready = prepare(chosen, None, None)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for film in FILMS:
             path = Path(folder) / "film.mkv"
@@ -145,7 +145,7 @@ def main() -> None:
     print(f"{'film':<15}{'grain':>6}" + "".join(f"{n:>8}" for n in (*ZONES, "around", "ms")))
     for row in rows:
         figures = "".join(f"{row[name]:8.2f}" for name in (*ZONES, "around"))
-        print(f"{row['film']:<15}{row['grain']:>6}{figures}{1000 * float(row['seconds']):8.0f}")
+        print(f"{row['film']:<15}{row['grain']:>6}{figures}{1000 * row['seconds']:8.0f}")
     print(record.write("grain", {"clip": arguments.clip.name, "rows": rows}))
 
 

@@ -191,7 +191,7 @@ def test_the_strength_of_a_track_goes_before_the_option() -> None:
     faces[1] = replace(faces[1], aligned=replace(faces[1].aligned, tracked=tracked))
     for strength, left in ((1.0, 200), (0.25, 125), (0.0, 100)):
         (plane,) = blend(frame, faces, strength=strength).planes
-        assert (plane[:, :160].max(), plane[:, 160:].max()) == (left, 150)
+        assert (int(plane[:, :160].max()), int(plane[:, 160:].max())) == (left, 150)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 16])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.stand_ins import IdentityEngine
-from tests.vqfr_media.faces.pictures import landmarks_at
+from tests.vqfr_media.faces.pictures import as_plane, landmarks_at
 from vqfr_media.errors import OptionError
 from vqfr_media.faces.blend import blend, masks
 from vqfr_media.faces.tracks import Appearance, FaceTrack, Tracks, TracksSource
@@ -69,12 +69,12 @@ def film(
         rng = np.random.default_rng(picture)
         planes: list[Plane] = []
         for wave, sigma in zip(clean(pixel_format, picture, speed=speed), sigmas, strict=True):
-            noise = rng.standard_normal(wave.shape)
+            noise: npt.NDArray[np.float64] = rng.standard_normal(wave.shape)
             if size:
-                noise = cv2.GaussianBlur(noise, (0, 0), size)
+                noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), size), np.float64)
                 noise /= noise.std()
             codes = np.clip(np.rint(wave + sigma * noise), 0, pixel_format.peak)
-            planes.append(codes.astype(pixel_format.dtype))
+            planes.append(as_plane(codes, pixel_format))
         frames.append(Frame(index, index, tuple(planes), pixel_format))
     return frames
 
