@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 
 from benchmarks.clip_quality import pictures
+from vqfr_media.choices import choose_detector
 from vqfr_media.faces.detect import Detector
 from vqfr_media.media.read import open_video
 from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.options import FaceOptions
-from vqfr_media.prepare import choose_detector, load_detector
+from vqfr_media.prepare import load_detector
 
 SIDE = 320
 

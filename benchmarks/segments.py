@@ -21,7 +21,8 @@ from torch import Tensor
 
 from benchmarks import record
 from vqfr_media.frames import Frame, PixelFormat
-from vqfr_media.jobs.segments import DEFAULT_SECONDS, Job, restore_segments, segment_name
+from vqfr_media.jobs.segments import DEFAULT_SECONDS, Job, restore_segments
+from vqfr_media.jobs.work_folder import segment_name
 from vqfr_media.media.index import index_packets
 from vqfr_media.media.read import open_video
 from vqfr_media.media.rgb_clip import write_clip

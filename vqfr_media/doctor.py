@@ -10,16 +10,18 @@ from typing import Literal, get_args
 import torch
 
 from vqfr_media import weights
-from vqfr_media.engine import ChosenModel, choose_model
+from vqfr_media.choices import ChosenDetector, ChosenModel, choose_detector, choose_model
 from vqfr_media.errors import BackendError, EngineFileError, VqfrMediaError
 from vqfr_media.manifest import BuiltBackend
 from vqfr_media.media.write import can_encode
 from vqfr_media.options import FaceOptions, ModelOptions
-from vqfr_media.prepare import ChosenDetector, choose_detector
 
 LIBRARIES = ("torch", "torchvision", "av", "numpy", "facexlib", "safetensors")
 HASH_DIGITS = 16  # shown of a SHA-256: enough to tell files apart
 ENCODERS = ("libx264", "libx264rgb", "libx265", "ffv1", "libsvtav1", "prores_ks")
+
+# Networks that need a GPU in practice.
+_FOR_GPUS = ("v1", "v2")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class DoctorCheck:
     topic: str
     """What was looked at."""
     verdict: Literal["ok", "missing", "info"]
-    """`missing` is something that a user may want and can get."""
+    """`missing` is something that can be had, and that this machine could use."""
     detail: str
     """What was found, and the remedy where something is missing."""
 
@@ -84,8 +86,10 @@ def _backend(backend: BuiltBackend) -> DoctorCheck:
     from vqfr_engines.request import builder_of
 
     topic = f"backend {backend}"
+    if backend == "tensorrt" and not torch.cuda.is_available():
+        return DoctorCheck(topic, "info", "for NVIDIA GPUs, and there is none here")
     builder = builder_of(backend)
-    on_gpu = backend != "openvino" and (torch.cuda.is_available() or backend == "tensorrt")
+    on_gpu = backend != "openvino" and torch.cuda.is_available()
     try:
         device = "cuda:0" if on_gpu else "cpu"
         builder.check(device)
@@ -117,7 +121,7 @@ def _encoders() -> list[DoctorCheck]:
     checks = [DoctorCheck("encoders", "ok", ", ".join(here))]
     if missing:
         detail = f"{', '.join(missing)} (not in this build of PyAV)"
-        checks.append(DoctorCheck("encoders", "missing", detail))
+        checks.append(DoctorCheck("encoders", "info", f"without {detail}"))
     return checks
 
 
@@ -145,4 +149,6 @@ def _weight(state: weights.WeightStatus) -> DoctorCheck:
     remedy = f"`vqfr-media weights fetch {state.name}` gets it"
     if state.file.url is None:
         remedy = "install vqfr-media again"
+    if state.name in _FOR_GPUS and state.state == "missing" and not torch.cuda.is_available():
+        return DoctorCheck(topic, "info", f"{text}; {remedy}, but it takes seconds a face here")
     return DoctorCheck(topic, "missing", f"{text}; {remedy}")

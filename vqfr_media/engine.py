@@ -1,7 +1,7 @@
 """The seam between the pipeline and whatever runs the network."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, assert_never
 
@@ -12,7 +12,8 @@ from vqfr_media import weights
 from vqfr_media.backends.gpu_memory import batch_that_fits, fitting_engine, gives_finite
 from vqfr_media.backends.nvidia_gpu import has_tensor_cores
 from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
-from vqfr_media.errors import BackendError, EngineError, OptionError, WeightsError
+from vqfr_media.choices import ChosenModel, check_fidelity, choose_model
+from vqfr_media.errors import BackendError, EngineError, OptionError
 from vqfr_media.manifest import BuiltBackend, Precision
 from vqfr_media.network.checkpoint import load_model
 from vqfr_media.options import ModelOptions
@@ -49,71 +50,6 @@ class Engine(Protocol):
             EngineError: the network failed.
         """
         ...
-
-
-@dataclass(frozen=True)
-class ChosenModel:
-    """The outcome of `--model auto`, or of an explicit choice."""
-
-    name: str
-    """v1, v2 or lite."""
-    weights: Path
-    """File that holds its weights."""
-    why: str
-    """One clause for the summary."""
-    backend: str = ""
-    """What runs it: torch, openvino, tensorrt or inductor; empty while that is open."""
-    backend_why: str = ""
-    """One clause for the summary."""
-    engine: Path | None = None
-    """Directory of the engine that runs it, where there is one."""
-    identity: str = ""
-    """Identity of that engine, SHA-256 (`manifest.EngineIdentity`)."""
-
-
-def choose_model(
-    options: ModelOptions,
-    *,
-    has_gpu: bool,
-    offline: bool,
-    progress: weights.Progress | None = None,
-) -> ChosenModel:
-    """Chooses which network runs and where its weights are; fetches them where allowed.
-
-    Raises:
-        OptionError: `weights` without a model they belong to, or fidelity for a network without it.
-        WeightsError: the chosen model's weights cannot be had.
-    """
-    if options.model == "auto":
-        if options.weights is not None:
-            raise OptionError("--weights needs to know the network: add --model v1, v2 or lite")
-        chosen = _choose_automatically(has_gpu=has_gpu, offline=offline, progress=progress)
-        _check_fidelity(options, chosen.name, why=chosen.why)
-        return chosen
-    _check_fidelity(options, options.model, why="asked for")  # before anything is fetched
-    path = weights.find(options.model, explicit=options.weights, offline=offline, progress=progress)
-    return ChosenModel(options.model, path, "asked for")
-
-
-def _check_fidelity(options: ModelOptions, model: str, *, why: str) -> None:
-    if options.fidelity is not None and model != "v2":
-        raise OptionError(
-            f"--fidelity {options.fidelity:g} has no effect on {model} ({why}): "
-            "only v2 has this setting; add --model v2 or leave it out"
-        )
-
-
-def _choose_automatically(
-    *, has_gpu: bool, offline: bool, progress: weights.Progress | None
-) -> ChosenModel:
-    lite = weights.find("lite", offline=True)
-    if not has_gpu:
-        return ChosenModel("lite", lite, "no GPU here, and v2 takes seconds per face on a CPU")
-    try:
-        path = weights.find("v2", offline=offline, progress=progress)
-    except WeightsError as error:  # told to the user in the summary: the other model does the work
-        return ChosenModel("lite", lite, f"v2 is not to be had: {error}")
-    return ChosenModel("v2", path, "a GPU is here and so are v2's weights")
 
 
 def load_engine(
@@ -342,7 +278,7 @@ def _load_directory(options: ModelOptions, folder: Path) -> tuple[Engine, Chosen
         raise OptionError(
             f"--model {options.model} is not what the engine in {folder} holds: {identity.model}"
         )
-    _check_fidelity(options, identity.model, why=f"the engine in {folder}")
+    check_fidelity(options, identity.model, why=f"the engine in {folder}")
     device = resolve_device(
         "cpu" if options.device == "auto" and manifest.spec.device == "cpu" else options.device
     )

@@ -42,14 +42,16 @@ class FaceOptions:
     max_face: float = 100_000.0
     """Largest face that is restored, in display pixels."""
     score: float = 0.8
-    """Lowest detector score of a face; weaker ones count if a neighbouring frame confirms them."""
+    """How sure the detector must be of a face, 0.05 to 1: less finds more faces, and more that are
+    none. A weaker find counts where a neighbouring frame confirms it."""
     detector: DetectorChoice = "auto"
     """RetinaFace with the weights in this package (bundled), or with facexlib's: mobilenet is as
     fast, resnet50 finds more. auto takes mobilenet where its weights are here, else bundled."""
     detector_weights: Path | None = None
     """File with the weights for detector mobilenet or resnet50 (auto: mobilenet)."""
     proxy: int = 640
-    """Longer side, in pixels, of the small picture that the detector sees."""
+    """Faces are looked for in a reduced picture whose longer side has so many pixels: more finds
+    smaller faces, and takes longer."""
 
     def __post_init__(self) -> None:
         _among("faces", self.faces, get_args(FaceChoice))
@@ -74,13 +76,16 @@ class TemporalOptions:
     """How steady the result is; radii in seconds, 0 switches a rule off."""
 
     landmarks_radius: float = 0.1
-    """Landmarks are averaged over this radius (the Gaussian's sigma is a third of it)."""
+    """Keeps a face's place steady: eyes, nose and mouth are averaged over so many seconds before
+    and after (a Gaussian, whose sigma is a third of it)."""
     latent_radius: float = 0.0
-    """The encoder's latents are averaged over this radius before the codebook look-up."""
+    """Keeps the choice of detail steady: what the encoder says is averaged over so many seconds
+    before and after, ahead of the look-up in the codebook."""
     pixel_radius: float = 0.12
-    """Restored pixels are averaged over this radius where the input did not move."""
+    """Keeps the restored face steady: averaged over so many seconds before and after, where the
+    input did not move."""
     max_gap: float = 0.2
-    """Longest time for which a lost face is filled in between two detections."""
+    """Longest time, in seconds, for which a lost face is filled in between two detections."""
 
     def __post_init__(self) -> None:
         for name in ("landmarks_radius", "latent_radius", "pixel_radius", "max_gap"):

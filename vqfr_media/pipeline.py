@@ -36,9 +36,9 @@ from vqfr_media.media.read import open_video
 from vqfr_media.media.untouched import copy_untouched
 from vqfr_media.media.write import open_writer, try_writer
 from vqfr_media.options import RestoreOptions
+from vqfr_media.preflight import refuse_range_of_image
 from vqfr_media.prepare import Prepared, load_tracks, prepare
 from vqfr_media.restoration.fields import restore_pictures
-from vqfr_media.restoration.find_tracks import refuse_range_of_image
 from vqfr_media.restoration.radii import FrameRadii
 from vqfr_media.restoration.restore import Restorer, refuse_skipped
 from vqfr_media.restoration.stream import num_faces, restore_frames
@@ -298,7 +298,8 @@ def restore_image(
             warnings = ("the output is the input, byte for byte",)
         else:
             write_image(output, restored, extras, options.encode)
-    return summarise(counts, ready, source, output, started, warnings)
+    summary = summarise(counts, ready, source, output, started, warnings)
+    return replace(summary, kind="image")
 
 
 def summarise(

@@ -2,32 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from vqfr_media import weights
-from vqfr_media.engine import ChosenModel, Engine, load_engine
+from vqfr_media.choices import ChosenDetector, ChosenModel, choose_detector
+from vqfr_media.engine import Engine, load_engine
 from vqfr_media.faces.detect import Detector, RetinaFaceDetector
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.faces.tracks_file import read_tracks
 from vqfr_media.frames import Display
-from vqfr_media.options import FaceOptions, RestoreOptions
-
-
-@dataclass(frozen=True)
-class ChosenDetector:
-    """The outcome of `--detector auto`, or of an explicit choice."""
-
-    name: str
-    """bundled, mobilenet or resnet50; else the kind that the caller gave, or none."""
-    weights: Path
-    """File that holds its weights."""
-    why: str
-    """One clause for the summary."""
-
-    @property
-    def backbone(self) -> Literal["mobilenet", "resnet50"]:
-        """What its weights were trained with."""
-        return "resnet50" if self.name == "resnet50" else "mobilenet"
+from vqfr_media.options import RestoreOptions
 
 
 @dataclass(frozen=True)
@@ -64,31 +47,11 @@ def prepare(
     if detector is not None:
         finder = ChosenDetector(type(detector).__name__, Path(), "given by the caller")
     elif options.tracks is not None:
-        finder = ChosenDetector("none", Path(), f"the faces are those of {options.tracks}")
+        finder = ChosenDetector.none(options.tracks)
     else:
         finder = choose_detector(options.face, offline=options.offline, progress=on_fetch)
         detector = load_detector(finder, device=engine.spec.device, score=options.face.score)
     return Prepared(engine, detector, chosen, finder)
-
-
-def choose_detector(
-    face: FaceOptions, *, offline: bool, progress: weights.Progress | None = None
-) -> ChosenDetector:
-    """Chooses which detector runs and where its weights are; `auto` fetches nothing.
-
-    Raises:
-        InputError: `face.detector_weights` does not exist.
-        WeightsError: the chosen detector's weights cannot be had.
-    """
-    given = face.detector_weights
-    if face.detector == "auto" and given is None:
-        if (here := weights.locate("mobilenet")) is not None:
-            return ChosenDetector("mobilenet", here, f"its weights are on this machine: {here}")
-        bundled = weights.find("bundled", offline=True)
-        return ChosenDetector("bundled", bundled, "facexlib's mobilenet is not on this machine")
-    name = "mobilenet" if face.detector == "auto" else face.detector
-    path = weights.find(name, explicit=given, offline=offline, progress=progress)
-    return ChosenDetector(name, path, "asked for" if given is None else f"weights of {given}")
 
 
 def load_detector(chosen: ChosenDetector, *, device: str, score: float) -> RetinaFaceDetector:

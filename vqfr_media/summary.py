@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vqfr_media.values import FrameFaces, RestoredFace, SkipReason, number_tracks
 
@@ -86,6 +86,8 @@ class Summary:
     """Index of each shot's first frame, in the whole film; the first is that of the first frame."""
     tracks: tuple[TrackRecord, ...]
     """Every track of restored faces."""
+    kind: Literal["video", "image"] = "video"
+    """What the source is."""
     damaged: tuple[DamagedFrame, ...] = ()
     """Frames that were damaged in the source, and were kept as they could be decoded."""
     read_back: tuple[str, ...] = ()
@@ -101,9 +103,12 @@ class Summary:
         frames = counted(self.frames, "frame")
         if self.resumed:
             frames += f", {self.resumed} of them before,"
+        shots = f", {counted(len(self.shots), 'shot')}"
+        tracks = f" in {counted(len(self.tracks), 'track')}"
+        if self.kind == "image":
+            frames, shots, tracks = "1 photo", "", ""
         lines = [
-            f"{self.output}: {frames} in {self.seconds:.1f} s{speed}, "
-            f"{counted(len(self.shots), 'shot')}",
+            f"{self.output}: {frames} in {self.seconds:.1f} s{speed}{shots}",
             f"model {self.model} on {self.device} ({self.why})",
             *(
                 [f"backend {self.backend}, {self.precision} ({self.backend_why})"]
@@ -111,7 +116,7 @@ class Summary:
                 else []
             ),
             f"detector {self.detector} ({self.detector_why})",
-            f"{counted(self.restored, 'face')} restored in {counted(len(self.tracks), 'track')}",
+            f"{counted(self.restored, 'face')} restored{tracks}",
         ]
         if self.skipped:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())

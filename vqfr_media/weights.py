@@ -225,6 +225,20 @@ def locate(
     return None
 
 
+def check_here(name: str | WeightFile, *, explicit: Path | None, offline: bool) -> None:
+    """Refuses at once, reading nothing, what `find` would refuse for want of a file.
+
+    Raises:
+        InputError: `explicit` does not exist.
+        OptionError: there are no weights of this name.
+        WeightsError: they are nowhere on this machine, and `offline` forbids to fetch them.
+    """
+    if explicit is not None:
+        locate(name, explicit=explicit)
+    elif offline and not any(_places(_lookup(name), None, None)):
+        find(name, offline=True)
+
+
 def verify(
     name: str | WeightFile, *, environ: Mapping[str, str] | None = None, cache: Path | None = None
 ) -> WeightStatus:

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 
 from vqfr_media import weights
 from vqfr_media.doctor import DoctorCheck, examine
@@ -29,6 +30,8 @@ def test_every_model_file_is_listed_with_its_hash_and_licence(cache: Path) -> No
         check = found[f"weights {name}"]
         is_ours = file.url is None
         state, verdict = ("bundled", "ok") if is_ours else ("missing", "missing")
+        if name in ("v1", "v2") and not torch.cuda.is_available():
+            verdict = "info"  # this machine could not make use of it
         assert check.verdict == verdict
         assert check.detail.startswith(f"{state}, sha256 {(file.sha256 or 'not known')[:16]}")
         assert file.licence in check.detail
@@ -37,6 +40,18 @@ def test_every_model_file_is_listed_with_its_hash_and_licence(cache: Path) -> No
         "--detector auto", "ok", "bundled: facexlib's mobilenet is not on this machine"
     )
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="TensorRT may be of use here")
+@pytest.mark.usefixtures("cache")
+def test_what_this_machine_could_not_use_is_not_called_missing() -> None:
+    checks = examine()
+    assert (
+        DoctorCheck("backend tensorrt", "info", "for NVIDIA GPUs, and there is none here") in checks
+    )
+    assert {c.topic for c in checks if c.verdict == "missing"} <= {
+        "weights mobilenet", "weights resnet50", "backend inductor", "backend openvino",
+    }  # fmt: skip
 
 
 def test_cached_damaged_and_provided_files_are_told_apart(

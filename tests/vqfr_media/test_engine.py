@@ -9,9 +9,8 @@ from vqfr_training.recipes import smoke_stage1
 
 from vqfr_media import weights
 from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
+from vqfr_media.choices import ChosenModel, choose_model
 from vqfr_media.engine import (
-    ChosenModel,
-    choose_model,
     load_engine,
     request_engine,
     request_for,

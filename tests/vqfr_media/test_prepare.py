@@ -10,11 +10,12 @@ import pytest
 from tests.scenes import write_scene
 from tests.stand_ins import IdentityEngine, MarkerDetector
 from vqfr_media import cli, weights
+from vqfr_media.choices import ChosenDetector, choose_detector
 from vqfr_media.errors import CheckpointError, InputError, OptionError, WeightsError
 from vqfr_media.faces.tracks_file import write_tracks
 from vqfr_media.options import FaceOptions, RestoreOptions
 from vqfr_media.pipeline import restore_video
-from vqfr_media.prepare import ChosenDetector, choose_detector, load_detector
+from vqfr_media.prepare import load_detector
 from vqfr_media.restoration.find_tracks import find_tracks
 
 MODELS = Path(weights.__file__).parent / "models"

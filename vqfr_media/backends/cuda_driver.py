@@ -10,6 +10,15 @@ _ERROR_LOG_BYTES = 8192
 _ERROR_LOG_BUFFER, _ERROR_LOG_BUFFER_SIZE = 5, 6
 
 
+def has_driver() -> bool:
+    """Tells whether NVIDIA's driver is here; without it there is no CUDA device."""
+    try:
+        _library()
+    except BackendError:
+        return False
+    return True
+
+
 def driver_version() -> str:
     """Returns the newest CUDA that this machine's driver knows, such as `"CUDA 13.0"`.
 

@@ -5,11 +5,11 @@ from functools import partial
 
 import torch
 
+from vqfr_media.batch.settled import content_of_task
 from vqfr_media.batch.task import ProgressListener, Task
 from vqfr_media.engine import Engine
 from vqfr_media.errors import EngineError, SkippedFaceError, VqfrMediaError
-from vqfr_media.files import check_source
-from vqfr_media.jobs.identity import content_of, identity_of_settings
+from vqfr_media.jobs.identity import identity_of_settings
 from vqfr_media.options import DEFAULT_FIDELITY, RestoreOptions
 from vqfr_media.pipeline import restore_image, restore_video
 from vqfr_media.prepare import Prepared
@@ -34,9 +34,7 @@ class LocalWorker:
         Raises:
             MediaError: it is missing, empty, no ordinary file, or cannot be read.
         """
-        # First, because reading a pipe would wait for ever.
-        check_source(task.source, kind="an image" if task.kind == "image" else "a video")
-        return content_of(task.source)
+        return content_of_task(task)
 
     def work(self, task: Task) -> Summary:
         """Restores one file; raises what `restore_video` does."""

@@ -81,7 +81,9 @@ class BatchCommand:
 def batch(command: BatchCommand) -> int:
     """Restores a folder of videos and images."""
     from vqfr_media.batch.planner import RerunPolicy
+    from vqfr_media.choices import check_available
 
+    check_available(command.options)
     plan, remote = _plan(command)
     policy = RerunPolicy(
         redo=command.redo,
@@ -92,7 +94,7 @@ def batch(command: BatchCommand) -> int:
     quiet = command.quiet
     with (
         BatchProgress(len(plan.tasks), quiet=quiet or command.dry_run) as progress,
-        _open_worker(command, plan, remote, progress.listener()) as worker,
+        _open_worker(command, plan, policy, remote, progress.listener()) as worker,
     ):
         if command.dry_run:
             return _show_plan(plan, worker, policy)
@@ -106,15 +108,17 @@ def restore_many(
     from vqfr_media.batch.find_media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
     from vqfr_media.batch.plan import plan_files
     from vqfr_media.batch.planner import RerunPolicy
+    from vqfr_media.choices import check_available
 
     if not folder.is_dir() and folder.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES):
         raise OptionError(f"{len(sources)} inputs need a folder for their outputs, not {folder}")
-    plan = plan_files(sources, folder, options)
+    check_available(options)
+    plan, policy = plan_files(sources, folder, options), RerunPolicy(overwrite=True)
     with (
         BatchProgress(len(plan.tasks), quiet=quiet) as progress,
-        _open_local_worker(options, progress.listener(), quiet=quiet) as worker,
+        _open_local_worker(plan, policy, options, progress.listener(), quiet=quiet) as worker,
     ):
-        return _run_plan(plan, worker, RerunPolicy(overwrite=True), progress, quiet=quiet)
+        return _run_plan(plan, worker, policy, progress, quiet=quiet)
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,11 @@ def _plan(command: BatchCommand) -> "tuple[BatchPlan, _RemoteFolders]":
 
 @contextmanager
 def _open_worker(
-    command: BatchCommand, plan: "BatchPlan", remote: _RemoteFolders, listener: "ProgressListener"
+    command: BatchCommand,
+    plan: "BatchPlan",
+    policy: "RerunPolicy",
+    remote: _RemoteFolders,
+    listener: "ProgressListener",
 ) -> "Iterator[FileWorker]":
     """Yields a worker for the plan; URLs are dealt with around it."""
     from vqfr_media.distributed.remote import StagingWorker
@@ -178,7 +186,9 @@ def _open_worker(
     with ExitStack() as stack:
         if remote.output is not None:
             stack.enter_context(remote.output.locked())
-        worker = stack.enter_context(_open_process_or_cluster(command, remote, listener))
+        worker = stack.enter_context(
+            _open_process_or_cluster(command, plan, policy, remote, listener)
+        )
         if remote.output is None and not remote.files:
             yield worker
             return
@@ -207,14 +217,19 @@ def _report_uploaded(output: "RemoteOutput") -> Iterator[None]:
 
 @contextmanager
 def _open_process_or_cluster(
-    command: BatchCommand, remote: _RemoteFolders, listener: "ProgressListener"
+    command: BatchCommand,
+    plan: "BatchPlan",
+    policy: "RerunPolicy",
+    remote: _RemoteFolders,
+    listener: "ProgressListener",
 ) -> "Iterator[FileWorker]":
     """Yields this process's worker, or with --ray that of a cluster."""
     if command.ray is None:
         for name in ("ray_workers", "cpus_per_worker", "gpus_per_worker"):
             if getattr(command, name) is not None:
                 raise OptionError(f"--{name.replace('_', '-')} is for --ray; add it or leave both")
-        with _open_local_worker(command.options, listener, quiet=command.quiet) as local:
+        options, quiet = command.options, command.quiet
+        with _open_local_worker(plan, policy, options, listener, quiet=quiet) as local:
             yield local
         return
     from vqfr_media.distributed.options import RayOptions
@@ -234,15 +249,28 @@ def _open_process_or_cluster(
 
 @contextmanager
 def _open_local_worker(
-    options: RestoreOptions, listener: "ProgressListener", *, quiet: bool
+    plan: "BatchPlan",
+    policy: "RerunPolicy",
+    options: RestoreOptions,
+    listener: "ProgressListener",
+    *,
+    quiet: bool,
 ) -> "Iterator[FileWorker]":
-    """Yields this process's worker: one engine and one detector for all files."""
-    from vqfr_media.batch.local_worker import LocalWorker
-    from vqfr_media.prepare import prepare
+    """Yields this process's worker: one engine and one detector for all files.
 
-    with fetch_progress(quiet) as fetch:
-        ready = prepare(options, None, None, on_fetch=fetch)
-    yield LocalWorker(ready, listener=listener)
+    Where nothing seems to be left to do, they are not loaded.
+    """
+    from vqfr_media.batch.settled import settled_worker
+
+    def open_worker() -> "FileWorker":
+        from vqfr_media.batch.local_worker import LocalWorker
+        from vqfr_media.prepare import prepare
+
+        with fetch_progress(quiet) as fetch:
+            ready = prepare(options, None, None, on_fetch=fetch)
+        return LocalWorker(ready, listener=listener)
+
+    yield settled_worker(plan, policy, options, open_worker) or open_worker()
 
 
 def _run_plan(

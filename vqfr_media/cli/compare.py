@@ -1,6 +1,6 @@
 """`vqfr-media compare`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -52,6 +52,14 @@ class CompareCommand:
 
 def compare(command: CompareCommand) -> int:
     """Draws two clips or images into one."""
+    from vqfr_media.choices import check_available
+    from vqfr_media.files import check_source
+
+    found = replace(command.detection.options(), tracks=command.tracks)
+    for source in (command.before, command.after):
+        check_source(source, kind="a video or an image")
+    check_available(found)
+    # Only now what takes seconds to import.
     from vqfr_media.review.compare import CompareOptions
     from vqfr_media.review.compare import compare as draw
 
@@ -63,7 +71,6 @@ def compare(command: CompareCommand) -> int:
         moments=command.moments,
         rows=command.rows,
     )
-    found = command.detection.options()
     with frame_progress(command.quiet) as (start, step):
         done = draw(
             command.before,

@@ -305,7 +305,7 @@ def export(command: EngineExport) -> int:
     from vqfr_engines.request import sha256_of
 
     from vqfr_media.backends.torch_engine import resolve_device
-    from vqfr_media.engine import choose_model
+    from vqfr_media.choices import choose_model
     from vqfr_media.files import output_error
     from vqfr_media.network.checkpoint import load_model
     from vqfr_media.weights import WEIGHTS

@@ -9,9 +9,12 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from vqfr_media.cli.batch import BatchCommand
 from vqfr_media.cli.compare import CompareCommand
+from vqfr_media.cli.console import echo
 from vqfr_media.cli.demo import DemoCommand
 from vqfr_media.cli.doctor import DoctorCommand
 from vqfr_media.cli.engine import EngineCommand
+from vqfr_media.cli.help import help_lines
+from vqfr_media.cli.help_groups import COMMANDS
 from vqfr_media.cli.report import ReportCommand
 from vqfr_media.cli.restore import RestoreCommand
 from vqfr_media.cli.tracks import TracksCommand
@@ -41,6 +44,15 @@ _Named = (
     | Annotated[DoctorCommand, tyro.conf.subcommand("doctor")]
 )
 
+# Those whose help is shown by groups: they have many options.
+_GROUPED: Mapping[str, type] = {
+    "restore": RestoreCommand,
+    "batch": BatchCommand,
+    "tracks": TracksCommand,
+    "compare": CompareCommand,
+    "report": ReportCommand,
+}
+
 
 def parse(arguments: Sequence[str]) -> AnyCommand:
     """Returns the command that `arguments` name.
@@ -49,6 +61,10 @@ def parse(arguments: Sequence[str]) -> AnyCommand:
         OptionError: an option is out of its range, or two contradict each other.
         SystemExit: help was asked for, or the arguments are no command; the parser has printed why.
     """
+    if arguments and arguments[0] in _GROUPED and _asks_for_help(arguments[1:]):
+        name, command = arguments[0], _GROUPED[arguments[0]]
+        echo(*help_lines(command, COMMANDS[name], everything="--help-all" in arguments))
+        raise SystemExit(0)
     with _unchecked_constructors():
         parsed: object = tyro.cli(
             _Named,
@@ -60,6 +76,10 @@ def parse(arguments: Sequence[str]) -> AnyCommand:
         )
     assert isinstance(parsed, _Unchecked)  # noqa: S101 - by the registry
     return cast(AnyCommand, parsed.build())
+
+
+def _asks_for_help(words: Sequence[str]) -> bool:
+    return not {"-h", "--help", "--help-all"}.isdisjoint(words)
 
 
 @dataclass(frozen=True)

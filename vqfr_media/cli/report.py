@@ -1,6 +1,6 @@
 """`vqfr-media report`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +40,14 @@ class ReportCommand:
 
 def report(command: ReportCommand) -> int:
     """Measures a restoration and writes the page."""
+    from vqfr_media.choices import check_available
+    from vqfr_media.files import check_source
+
+    detection = command.detection.options()
+    for source in (command.source, command.restored):
+        check_source(source, kind="a video or an image")
+    check_available(replace(detection, tracks=command.tracks))
+    # Only now what takes seconds to import.
     from vqfr_media.review.report import write_report
     from vqfr_media.summary import counted
 
@@ -48,7 +56,7 @@ def report(command: ReportCommand) -> int:
             command.source,
             command.restored,
             command.output,
-            command.detection.options(),
+            detection,
             restore_report=command.restore_report,
             tracks=command.tracks,
             figures=command.json,

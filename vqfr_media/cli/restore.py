@@ -49,6 +49,7 @@ def restore(command: RestoreCommand) -> int:
 
 def restore_one(source: Path, command: RestoreCommand) -> int:
     """Restores one video or image."""
+    from vqfr_media.choices import check_available
     from vqfr_media.files import check_place, check_source, refuse_same, write_text
 
     output, report = command.output, command.report
@@ -62,6 +63,10 @@ def restore_one(source: Path, command: RestoreCommand) -> int:
             raise OutputError(f"the report {report} needs a file name in a folder that exists")
         check_place(report)
     check_source(source, kind="a video or an image")
+    check_available(command.options)
+    from vqfr_media.preflight import check_files
+
+    check_files(source, output, command.options)
     # Only now what takes seconds to import: who mistyped a name is told at once.
     from vqfr_media.jobs.identity import library_versions
     from vqfr_media.media.image import is_image

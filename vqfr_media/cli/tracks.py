@@ -1,6 +1,6 @@
 """`vqfr-media tracks`, and how `tracks`, `compare` and `report` find faces."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,16 +23,18 @@ class DetectionOptions:
     """How faces are found."""
 
     score: float = FaceOptions.score
-    """Lowest detector score of a face; weaker ones count if a neighbouring frame confirms them."""
+    """How sure the detector must be of a face, 0.05 to 1: less finds more faces, and more that are
+    none. A weaker find counts where a neighbouring frame confirms it."""
     detector: DetectorChoice = FaceOptions.detector
     """RetinaFace with the weights in this package (bundled), or with facexlib's: mobilenet is as
     fast, resnet50 finds more. auto takes mobilenet where its weights are here, else bundled."""
     detector_weights: Path | None = None
     """File with the weights for detector mobilenet or resnet50 (auto: mobilenet)."""
     proxy: int = FaceOptions.proxy
-    """Longer side, in pixels, of the small picture that the detector sees."""
+    """Faces are looked for in a reduced picture whose longer side has so many pixels: more finds
+    smaller faces, and takes longer."""
     max_gap: float = TemporalOptions.max_gap
-    """Longest time for which a lost face is filled in between two detections."""
+    """Longest time, in seconds, for which a lost face is filled in between two detections."""
     device: str = ModelOptions.device
     """Where the detector runs: auto, cpu, cuda or cuda:N."""
     offline: bool = False
@@ -84,11 +86,8 @@ class TracksCommand:
 
 def find_tracks(command: TracksCommand) -> int:
     """Writes a video's faces to a file, draws them, or both."""
-    from vqfr_media.faces.tracks_file import read_tracks, write_tracks
-    from vqfr_media.files import check_place, refuse_same
-    from vqfr_media.prepare import ChosenDetector
-    from vqfr_media.restoration.find_tracks import find_tracks as find
-    from vqfr_media.review.preview import check_preview, write_preview
+    from vqfr_media.choices import ChosenDetector, check_available
+    from vqfr_media.files import check_place, check_source, refuse_same
 
     options, source = command.detection.options(command.part), command.source
     output, preview = command.output, command.preview
@@ -107,6 +106,13 @@ def find_tracks(command: TracksCommand) -> int:
         refuse_same(path, source)
         if not path.parent.is_dir():  # said before the work, not after it
             raise OutputError(f"{path}: there is no folder {path.parent}")
+    check_source(source, kind="a video or an image")
+    check_available(replace(options, tracks=command.tracks))
+    # Only now what takes seconds to import.
+    from vqfr_media.faces.tracks_file import read_tracks, write_tracks
+    from vqfr_media.restoration.find_tracks import find_tracks as find
+    from vqfr_media.review.preview import check_preview, write_preview
+
     if preview is not None:
         for other in filter(None, (output, command.tracks)):
             if preview.resolve() == other.resolve():

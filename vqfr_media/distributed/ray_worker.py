@@ -25,8 +25,8 @@ from vqfr_media.jobs.resume import (
     may_stay_untouched,
     restore_in_segments,
 )
-from vqfr_media.jobs.segments import Job, segment_length, segment_name
-from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
+from vqfr_media.jobs.segments import Job, segment_length
+from vqfr_media.jobs.work_folder import open_work_folder, segment_name, work_folder_of
 from vqfr_media.media.read import open_video
 from vqfr_media.media.segment_file import read_segment
 from vqfr_media.media.untouched import copy_untouched

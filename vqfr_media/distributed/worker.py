@@ -21,7 +21,8 @@ from vqfr_media.distributed.staging import RemoteFile, fetch_cached
 from vqfr_media.errors import CodecError, MediaError
 from vqfr_media.frames import Frame
 from vqfr_media.jobs.identity import identity_of_settings
-from vqfr_media.jobs.segments import Job, check_encoder, restore_segments, segment_name
+from vqfr_media.jobs.segments import Job, check_encoder, restore_segments
+from vqfr_media.jobs.work_folder import segment_name
 from vqfr_media.logs import package_loggers
 from vqfr_media.media.encoder import open_encoder
 from vqfr_media.options import RestoreOptions

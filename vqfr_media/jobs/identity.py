@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from vqfr_media.choices import ChosenDetector, ChosenModel
 from vqfr_media.errors import MediaError, WeightsError
 from vqfr_media.files import file_sha256
 from vqfr_media.options import RestoreOptions
-from vqfr_media.prepare import Prepared
+
+if TYPE_CHECKING:
+    from vqfr_media.prepare import Prepared
 
 _LIBRARIES = ("vqfr-media", "torch", "torchvision", "numpy", "opencv-python", "av", "openvino")
 # What changes no bit of the result, or is told by the content of what it names.
@@ -39,10 +40,35 @@ def content_of(source: Path) -> str:
         raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
 
 
-def identity_of_settings(options: RestoreOptions, ready: Prepared) -> dict[str, str]:
+def identity_of_settings(options: RestoreOptions, ready: "Prepared") -> dict[str, str]:
     """Returns all that decides the bits of a restoration but its source, by name.
 
     An engine or a detector that the caller made is known by its kind only.
+
+    Raises:
+        WeightsError: a file of weights cannot be read.
+    """
+    import torch
+
+    identity = identity_of_choice(options, ready.model, ready.chosen_detector)
+    identity |= {f"engine.{n}": str(v) for n, v in asdict(ready.engine.spec).items()}
+    identity["engine.device"] = ready.engine.spec.device.split(":")[0]  # not which of equal ones
+    identity["engine.kind"] = type(ready.engine).__name__
+    if ready.model.identity:  # of an engine that was built: its files may have come without weights
+        identity["engine.identity"] = ready.model.identity
+    identity["processor"] = torch.backends.cpu.get_cpu_capability()
+    if ready.model.backend in ("torch", "inductor") and ready.engine.spec.device == "cpu":
+        # Sums are split among the threads; OpenVINO's results do not depend on their number.
+        identity["engine.threads"] = str(torch.get_num_threads())
+    if ready.engine.spec.device.startswith("cuda"):
+        identity["gpu"] = torch.cuda.get_device_name(ready.engine.spec.device)
+    return identity
+
+
+def identity_of_choice(
+    options: RestoreOptions, model: ChosenModel, detector: ChosenDetector
+) -> dict[str, str]:
+    """Returns the part of `identity_of_settings` that is known before anything is loaded.
 
     Raises:
         WeightsError: a file of weights cannot be read.
@@ -53,15 +79,10 @@ def identity_of_settings(options: RestoreOptions, ready: Prepared) -> dict[str, 
         if name not in _WITHOUT_EFFECT
     }
     identity = {f"options.{name}": value for name, value in chosen.items()}
-    identity |= {f"engine.{n}": str(v) for n, v in asdict(ready.engine.spec).items()}
-    identity["engine.device"] = ready.engine.spec.device.split(":")[0]  # not which of equal ones
-    identity["engine.kind"] = type(ready.engine).__name__
-    if ready.model.identity:  # of an engine that was built: its files may have come without weights
-        identity["engine.identity"] = ready.model.identity
-    identity["detector"] = ready.chosen_detector.name
+    identity["detector"] = detector.name
     files = {
-        "model.weights": ready.model.weights,
-        "detector.weights": ready.chosen_detector.weights,
+        "model.weights": model.weights,
+        "detector.weights": detector.weights,
         "tracks": options.tracks or Path(),
     }
     for name, path in files.items():
@@ -70,14 +91,7 @@ def identity_of_settings(options: RestoreOptions, ready: Prepared) -> dict[str, 
                 identity[name] = file_sha256(path)
             except OSError as error:
                 raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-    identity |= {f"version.{name}": number for name, number in library_versions().items()}
-    identity["processor"] = torch.backends.cpu.get_cpu_capability()
-    if ready.model.backend in ("torch", "inductor") and ready.engine.spec.device == "cpu":
-        # Sums are split among the threads; OpenVINO's results do not depend on their number.
-        identity["engine.threads"] = str(torch.get_num_threads())
-    if ready.engine.spec.device.startswith("cuda"):
-        identity["gpu"] = torch.cuda.get_device_name(ready.engine.spec.device)
-    return identity
+    return identity | {f"version.{name}": number for name, number in library_versions().items()}
 
 
 def library_versions() -> dict[str, str]:

@@ -19,6 +19,7 @@ from vqfr_media.engine import Engine
 from vqfr_media.errors import CodecError, MediaError
 from vqfr_media.faces.detect import Detector
 from vqfr_media.frames import Frame, VideoInfo
+from vqfr_media.jobs.work_folder import segment_name
 from vqfr_media.media.cut import Cut, find_cut
 from vqfr_media.media.encoder import open_encoder
 from vqfr_media.media.fields import with_fields
@@ -76,11 +77,6 @@ class Job:
     def frames(self, number: int) -> range:
         """Returns the frames of segment `number`, by their numbers in the whole film."""
         return self.cut.frames[number * self.length : (number + 1) * self.length]
-
-
-def segment_name(number: int) -> str:
-    """Returns the name of the file of segment `number`."""
-    return f"{number:06}.segment"
 
 
 def segment_length(options: RestoreOptions, info: VideoInfo) -> int:

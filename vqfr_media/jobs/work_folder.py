@@ -13,7 +13,6 @@ import numpy as np
 from vqfr_media.differences import describe_changes
 from vqfr_media.errors import OutputError
 from vqfr_media.files import lock_folder, output_error, target_of, write_text
-from vqfr_media.jobs.segments import segment_name
 from vqfr_media.media.index import FrameIndex
 from vqfr_media.media.segment_file import SegmentFile, read_segment
 
@@ -34,6 +33,11 @@ class SegmentPlan:
     """Of the encoder."""
     extradata: bytes
     """What the encoder said of itself."""
+
+
+def segment_name(number: int) -> str:
+    """Returns the name of the file of segment `number`."""
+    return f"{number:06}.segment"
 
 
 def work_folder_of(output: Path) -> Path:

@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
@@ -307,6 +306,8 @@ def deep_pixels(path: Path, *, is_gray: bool, has_alpha: bool) -> npt.NDArray[np
         MediaError: damaged.
         OSError: not readable.
     """
+    import cv2  # only now: most images need Pillow alone
+
     decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16:
         raise MediaError(f"{path}: damaged or not readable as a 16-bit image")

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from vqfr_media.errors import MediaError
 from vqfr_media.frames import Display, Frame, PixelFormat, StreamTags, VideoInfo
-from vqfr_media.media.colour import resolve_format
+from vqfr_media.media.colour_tags import resolve_format
 from vqfr_media.media.damage import DamagedDecoder, DecodedPicture, FirstPackets, losses
 from vqfr_media.media.decoder import BestTimes, decoder_of, light_of
 from vqfr_media.media.fields import field_order, mixed

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
-from vqfr_media.errors import OptionError
+from vqfr_media.choices import ChosenDetector, choose_detector
 from vqfr_media.faces.detect import Detector, detect
 from vqfr_media.faces.track import CutMemo, track
 from vqfr_media.faces.tracks import Tracks, TracksSource, collect
@@ -16,7 +16,8 @@ from vqfr_media.media.image import is_image, read_image
 from vqfr_media.media.index import FrameIndex, make_index, read_frames, without_false_keys
 from vqfr_media.media.read import open_video
 from vqfr_media.options import RestoreOptions
-from vqfr_media.prepare import ChosenDetector, choose_detector, load_detector
+from vqfr_media.preflight import refuse_range_of_image
+from vqfr_media.prepare import load_detector
 from vqfr_media.restoration.radii import FrameRadii, frames_in_gap
 from vqfr_media.values import Detected, FrameFaces, TrackedFace
 from vqfr_media.windows import READ_AHEAD, Window, prefetch, sliding, widened
@@ -122,14 +123,6 @@ class _PartToSearch:
                 yield replace(item, faces=faces)
             elif item.frame.index in self.told:
                 yield item
-
-
-def refuse_range_of_image(source: Path, options: RestoreOptions) -> None:
-    """Raises OptionError where a range of times is asked for of an image."""
-    if not options.part.is_whole:
-        raise OptionError(
-            f"{source} is an image, which has no times; leave out start, end and duration"
-        )
 
 
 def info_of_image(frame: Frame) -> VideoInfo:

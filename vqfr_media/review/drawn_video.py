@@ -10,7 +10,8 @@ import numpy as np
 
 from vqfr_media.errors import OptionError
 from vqfr_media.frames import Display, Frame, Matrix, PixelFormat, VideoInfo
-from vqfr_media.media.colour import KR_KB, MATRICES, from_rgb
+from vqfr_media.media.colour import from_rgb
+from vqfr_media.media.colour_tags import KR_KB, MATRICES
 from vqfr_media.media.image import FORMATS
 from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.media.write import open_writer

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from vqfr_media.choices import choose_detector
 from vqfr_media.errors import OptionError
 from vqfr_media.faces.tracks_file import read_tracks
 from vqfr_media.files import check_place, refuse_same, write_bytes
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.options import RestoreOptions
-from vqfr_media.prepare import choose_detector, load_detector
+from vqfr_media.prepare import load_detector
 from vqfr_media.review.measure import measure
 from vqfr_media.review.measurement import MeasuredRestoration
 from vqfr_media.review.page import render

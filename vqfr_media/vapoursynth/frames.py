@@ -10,7 +10,7 @@ import numpy as np
 
 from vqfr_media.errors import InputError
 from vqfr_media.frames import Display, Family, Frame, PixelFormat, Plane
-from vqfr_media.media.colour import resolve_format
+from vqfr_media.media.colour_tags import resolve_format
 
 if TYPE_CHECKING:
     import vapoursynth as vs

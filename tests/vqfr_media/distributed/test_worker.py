@@ -20,7 +20,8 @@ from vqfr_media.distributed.worker import (
     Worker,
 )
 from vqfr_media.errors import MediaError, WeightsError
-from vqfr_media.jobs.segments import restore_segments, segment_name
+from vqfr_media.jobs.segments import restore_segments
+from vqfr_media.jobs.work_folder import segment_name
 from vqfr_media.logs import package_loggers
 from vqfr_media.media.segment_file import read_segment
 from vqfr_media.options import EncodeOptions, RestoreOptions

@@ -10,10 +10,10 @@ from pathlib import Path
 from torch import Tensor
 
 from tests.stand_ins import InvertingEngine, MarkerDetector
-from vqfr_media.engine import ChosenModel
+from vqfr_media.choices import ChosenDetector, ChosenModel
 from vqfr_media.errors import EngineError, WeightsError
 from vqfr_media.options import RestoreOptions
-from vqfr_media.prepare import ChosenDetector, Prepared
+from vqfr_media.prepare import Prepared
 
 
 def prepared(engine: InvertingEngine) -> Prepared:

@@ -18,7 +18,8 @@ from tests.stand_ins import InvertingEngine, MarkerDetector
 from vqfr_media.errors import CodecError, MediaError, SkippedFaceError
 from vqfr_media.frames import Frame, PixelFormat, VideoInfo
 from vqfr_media.jobs.resume import consecutive_ranges
-from vqfr_media.jobs.segments import Job, restore_segments, segment_length, segment_name
+from vqfr_media.jobs.segments import Job, restore_segments, segment_length
+from vqfr_media.jobs.work_folder import segment_name
 from vqfr_media.media.index import (
     FrameIndex,
     IndexMismatchError,

@@ -12,10 +12,10 @@ from vqfr_media.frames import Display, Frame, Matrix, PixelFormat
 from vqfr_media.media.colour import (
     from_rgb,
     proxy_to_display,
-    resolve_format,
     rgb_proxy,
     to_rgb,
 )
+from vqfr_media.media.colour_tags import resolve_format
 
 # H.273: E'Y = Kr R + (1 - Kr - Kb) G + Kb B, and so on; here multiplied out, by hand.
 BY_HAND = {

@@ -8,7 +8,8 @@ import pytest
 
 from tests.scenes import scene
 from vqfr_media.frames import Frame, PixelFormat
-from vqfr_media.media.colour import from_rgb, resolve_format, rgb_proxy, to_rgb
+from vqfr_media.media.colour import from_rgb, rgb_proxy, to_rgb
+from vqfr_media.media.colour_tags import resolve_format
 from vqfr_media.restoration.resize import upscale
 
 FLOATS = PixelFormat(family="yuv", bits=32, sample="float", full_range=True)

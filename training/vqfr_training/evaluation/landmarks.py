@@ -19,8 +19,9 @@ def load_face_detector() -> "tuple[Detector, str]":
 
     And its name.
     """
+    from vqfr_media.choices import choose_detector
     from vqfr_media.options import FaceOptions
-    from vqfr_media.prepare import choose_detector, load_detector
+    from vqfr_media.prepare import load_detector
 
     chosen = choose_detector(FaceOptions(), offline=True)
     return load_detector(chosen, device="cpu", score=0.8), chosen.name

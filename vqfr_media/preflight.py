@@ -1,0 +1,50 @@
+"""What speaks against a restoration, found without the libraries that would do it.
+
+PyTorch and OpenVINO take seconds to import; who mistyped a name should not wait for them.
+"""
+
+from pathlib import Path
+
+from vqfr_media.errors import OptionError
+from vqfr_media.files import refuse_same
+from vqfr_media.media.encoder import encoder_threads
+from vqfr_media.media.fields import check_fields, deinterlaced_info, with_fields
+from vqfr_media.media.image import check_image_output, is_image, read_image
+from vqfr_media.media.read import open_video
+from vqfr_media.media.write import try_writer
+from vqfr_media.options import RestoreOptions
+
+
+def check_files(source: Path, output: Path, options: RestoreOptions) -> None:
+    """Refuses files that `pipeline.restore_video` or `restore_image` would refuse, but at once.
+
+    What the options name is checked by `choices.check_available`.
+
+    Raises:
+        InputError: the source is no video or image, or is not what the options are for.
+        MachineError: the output cannot be written.
+    """
+    if is_image(source):
+        refuse_range_of_image(source, options)
+        refuse_same(output, source)
+        frame, _ = read_image(source)
+        check_image_output(output, frame, options.encode, upscale=options.upscale)
+        return
+    with open_video(source, keep_damaged=options.damaged == "keep") as reader:
+        info = with_fields(reader.info, options.fields)
+        if info.tags.field_order:
+            check_fields(info, options)
+            if options.fields == "deinterlace":
+                info = deinterlaced_info(info)
+        try_writer(
+            output, source, info, options.encode,
+            upscale=options.upscale, threads=encoder_threads(),
+        )  # fmt: skip
+
+
+def refuse_range_of_image(source: Path, options: RestoreOptions) -> None:
+    """Raises OptionError where a range of times is asked for of an image."""
+    if not options.part.is_whole:
+        raise OptionError(
+            f"{source} is an image, which has no times; leave out start, end and duration"
+        )
