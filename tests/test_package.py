@@ -23,6 +23,8 @@ DATA = {
         "demo/astronaut.jpg",
         "models/detector.md",
         "models/detector.safetensors",
+        "models/identity.md",
+        "models/identity.safetensors",
         "models/lite.md",
         "models/lite.safetensors",
         "review/report.html.j2",

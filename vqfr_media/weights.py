@@ -94,6 +94,14 @@ WEIGHTS: Mapping[str, WeightFile] = {
             size=906_688,
             sha256="31c0aa94c68ae127106756c1a5c8ea9c4c7f3e5f734ca62aa159a6c39542f1c4",
         ),
+        WeightFile(
+            name="identity",
+            what="dlib's face network, by which tracks of one person are found",
+            file_name="identity.safetensors",
+            licence="CC0-1.0",
+            size=11_240_760,
+            sha256="625385675488d8a0b1c9f82eadf57a9c0188b533cbc18a5abcce1654e02f413f",
+        ),
         # These two hashes stand beside the same URLs in Arch Linux's recipe for facexlib 0.2.5.
         WeightFile(
             name="mobilenet",

@@ -70,7 +70,7 @@ def settled_worker(
     options: RestoreOptions,
     open_worker: Callable[[], FileWorker],
 ) -> SettledWorker | None:
-    """Returns a worker that loads nothing, where sizes and times say that no file is to be restored.
+    """Returns a worker that loads nothing, where sizes and times say that nothing is to be done.
 
     It reads the files as any worker does, so that it finds a change that left size and time alone.
     None where a file is new or changed, where the caller wants work done again, or where the

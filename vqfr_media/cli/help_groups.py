@@ -94,6 +94,21 @@ COMMANDS = {
             *_RESTORATION,
         ),
     ),
+    "preview": CommandHelp(
+        "preview SOURCE [-o PREVIEW.mp4] [options]",
+        (
+            "vqfr-media preview film.mkv",
+            "vqfr-media preview film.mkv -o try.mp4 --seconds 3 --strength 0.7",
+        ),
+        (
+            OptionGroup(
+                "what is read and written", ("source", "output", "seconds", "stretches", "quiet")
+            ),
+            OptionGroup("in which part of the film", ("start", "end", "duration")),
+            _FACES,
+            *_RESTORATION,
+        ),
+    ),
     "tracks": CommandHelp(
         "tracks SOURCE [-o TRACKS.json] [--preview FACES.mp4] [options]",
         (

@@ -20,6 +20,7 @@ from vqfr_media.cli.demo import DemoCommand, demo
 from vqfr_media.cli.doctor import DoctorCommand, doctor
 from vqfr_media.cli.engine import EngineCommand, run_engine
 from vqfr_media.cli.parsing import AnyCommand, parse
+from vqfr_media.cli.preview import PreviewCommand, preview
 from vqfr_media.cli.report import ReportCommand, report
 from vqfr_media.cli.restore import RestoreCommand, restore
 from vqfr_media.cli.tracks import TracksCommand, find_tracks
@@ -92,6 +93,8 @@ def run(command: AnyCommand) -> int:
             return restore(command)
         case BatchCommand():
             return batch(command)
+        case PreviewCommand():
+            return preview(command)
         case TracksCommand():
             return find_tracks(command)
         case CompareCommand():

@@ -15,6 +15,7 @@ from vqfr_media.cli.doctor import DoctorCommand
 from vqfr_media.cli.engine import EngineCommand
 from vqfr_media.cli.help import help_lines
 from vqfr_media.cli.help_groups import COMMANDS
+from vqfr_media.cli.preview import PreviewCommand
 from vqfr_media.cli.report import ReportCommand
 from vqfr_media.cli.restore import RestoreCommand
 from vqfr_media.cli.tracks import TracksCommand
@@ -23,6 +24,7 @@ from vqfr_media.cli.weights import WeightsCommand
 AnyCommand = (
     RestoreCommand
     | BatchCommand
+    | PreviewCommand
     | TracksCommand
     | CompareCommand
     | ReportCommand
@@ -35,6 +37,7 @@ AnyCommand = (
 _Named = (
     Annotated[RestoreCommand, tyro.conf.subcommand("restore")]
     | Annotated[BatchCommand, tyro.conf.subcommand("batch")]
+    | Annotated[PreviewCommand, tyro.conf.subcommand("preview")]
     | Annotated[TracksCommand, tyro.conf.subcommand("tracks")]
     | Annotated[CompareCommand, tyro.conf.subcommand("compare")]
     | Annotated[ReportCommand, tyro.conf.subcommand("report")]
@@ -48,6 +51,7 @@ _Named = (
 _GROUPED: Mapping[str, type] = {
     "restore": RestoreCommand,
     "batch": BatchCommand,
+    "preview": PreviewCommand,
     "tracks": TracksCommand,
     "compare": CompareCommand,
     "report": ReportCommand,
@@ -63,7 +67,8 @@ def parse(arguments: Sequence[str]) -> AnyCommand:
     """
     if arguments and arguments[0] in _GROUPED and _asks_for_help(arguments[1:]):
         name, command = arguments[0], _GROUPED[arguments[0]]
-        echo(*help_lines(command, COMMANDS[name], everything="--help-all" in arguments))
+        help_all = "--help-all" in arguments
+        echo(*help_lines(command, COMMANDS[name], everything=help_all))
         raise SystemExit(0)
     with _unchecked_constructors():
         parsed: object = tyro.cli(

@@ -1,15 +1,20 @@
 """`vqfr-media restore`."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import tyro
 
-from vqfr_media.cli.console import echo, fetch_progress, resumable_progress
+from vqfr_media.cli.console import echo, fetch_progress, frame_progress, resumable_progress
 from vqfr_media.errors import OptionError, OutputError
 from vqfr_media.options import RestoreOptions
+
+Persons = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="N|PHOTO")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,11 @@ class RestoreCommand:
     inputs. An existing file is replaced at the end."""
     options: RestoreOptions = field(default_factory=RestoreOptions)
     """How the restoration is done."""
+    person: Persons = ()
+    """Restore this person only: a number as in the tracks file, or a photograph. Can be given again
+    for another one."""
+    not_person: Persons = ()
+    """Leave this person alone, named in the same way."""
     report: Path | None = None
     """Also write what was done, with every track and skipped face, as JSON to this file."""
     quiet: bool = False
@@ -43,6 +53,10 @@ def restore(command: RestoreCommand) -> int:
                 raise OptionError(
                     f"{command.output}/batch.json will tell of each of the {len(sources)} inputs; "
                     f"leave out --report {command.report}"
+                )
+            if command.person or command.not_person:
+                raise OptionError(
+                    "--person and --not-person are for one input; give them one by one"
                 )
             return restore_many(sources, command.output, command.options, quiet=command.quiet)
 
@@ -72,15 +86,15 @@ def restore_one(source: Path, command: RestoreCommand) -> int:
     from vqfr_media.media.image import is_image
     from vqfr_media.pipeline import restore_image, restore_video
 
-    with fetch_progress(command.quiet) as fetch:
+    with fetch_progress(command.quiet) as fetch, _chosen_persons(source, command) as options:
         if is_image(source):
-            summary = restore_image(source, output, command.options, on_fetch=fetch)
+            summary = restore_image(source, output, options, on_fetch=fetch)
         else:
             with resumable_progress(command.quiet) as (start, step, skip):
                 summary = restore_video(
                     source,
                     output,
-                    command.options,
+                    options,
                     on_start=start,
                     on_frame=step,
                     on_fetch=fetch,
@@ -96,3 +110,28 @@ def restore_one(source: Path, command: RestoreCommand) -> int:
     if not command.quiet:
         echo(*summary.lines())
     return 0
+
+
+@contextmanager
+def _chosen_persons(source: Path, command: RestoreCommand) -> Iterator[RestoreOptions]:
+    """Yields the options, with a tracks file of the chosen persons where some were chosen."""
+    if not command.person and not command.not_person:
+        yield command.options
+        return
+    from vqfr_media.faces.tracks_file import read_tracks, write_tracks
+    from vqfr_media.restoration.find_tracks import find_tracks
+    from vqfr_media.restoration.persons import only_persons
+
+    options = command.options
+    with TemporaryDirectory(prefix="vqfr-media-") as folder:
+        with frame_progress(command.quiet) as (start, step):
+            if options.tracks is not None:
+                tracks = read_tracks(options.tracks)
+            else:
+                tracks = find_tracks(source, options, on_start=start, on_frame=step)
+            chosen = only_persons(
+                source, tracks, wanted=command.person, unwanted=command.not_person, options=options
+            )
+        path = Path(folder) / "tracks.json"
+        write_tracks(path, chosen)
+        yield replace(options, tracks=path)

@@ -15,6 +15,7 @@ from vqfr_media.options import (
     RestoreOptions,
     TemporalOptions,
 )
+from vqfr_media.summary import counted
 from vqfr_media.time_range import TimeRange
 
 
@@ -111,6 +112,7 @@ def find_tracks(command: TracksCommand) -> int:
     # Only now what takes seconds to import.
     from vqfr_media.faces.tracks_file import read_tracks, write_tracks
     from vqfr_media.restoration.find_tracks import find_tracks as find
+    from vqfr_media.restoration.persons import find_persons, load_describer
     from vqfr_media.review.preview import check_preview, write_preview
 
     if preview is not None:
@@ -127,12 +129,16 @@ def find_tracks(command: TracksCommand) -> int:
         with frame_progress(command.quiet) as (start, step):
             tracks = find(source, options, on_start=start, on_frame=step, on_detector=chosen.append)
         lines += [f"detector {one.name} ({one.why})" for one in chosen]
+        with frame_progress(command.quiet) as (_, step):
+            tracks = find_persons(source, tracks, load_describer(), on_frame=step)
+    persons = {track.person for track in tracks.tracks if track.person is not None}
     if output is not None:
         write_tracks(output, tracks)
         lines.insert(
             0,
-            f"{output}: {len(tracks.tracks)} tracks in {len(tracks.shots)} shots, "
-            f"{tracks.source.frame_count} frames",
+            f"{output}: {counted(len(tracks.tracks), 'track')} of "
+            f"{counted(len(persons), 'person')} in {counted(len(tracks.shots), 'shot')}, "
+            f"{counted(tracks.source.frame_count, 'frame')}",
         )
     if preview is not None:
         with frame_progress(command.quiet) as (start, step):

@@ -64,6 +64,8 @@ class FaceTrack:
     """Overrides the `fidelity` option for this face; only for models that have one."""
     strength: float | None = None
     """Overrides the `strength` option for this face."""
+    person: int | None = None
+    """Number of the person, from 1, where persons were told apart: the same in all its tracks."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,10 @@ def to_json(tracks: Tracks) -> str:
             "quarter_turns": source.display.quarter_turns,
         },
         "shots": list(tracks.shots),
+        "persons": [
+            {"id": person, "enabled": True, "fidelity": None, "strength": None}
+            for person in sorted({t.person for t in tracks.tracks if t.person is not None})
+        ],
     }
     parts = [f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)},"
              for key, value in head.items()]  # fmt: skip
@@ -54,6 +59,7 @@ def to_json(tracks: Tracks) -> str:
     for track in tracks.tracks:
         about = {
             "id": track.id,
+            "person": track.person,
             "enabled": track.enabled,
             "fidelity": track.fidelity,
             "strength": track.strength,
@@ -114,7 +120,9 @@ class _Reader:
                 "version",
                 f"{values.get('version')!r} is not known; this vqfr-media reads version {VERSION}",
             )
-        self.keys(values, "the file", {"format", "version", "source", "shots", "tracks"})
+        # Files of version 1 from before there were persons have none.
+        names = {"format", "version", "source", "shots", "tracks"}
+        self.keys(values, "the file", names, optional={"persons"})
         source = self.source(values["source"])
         self.longer_side = max(
             source.width * float(source.display.sample_aspect_ratio), float(source.height)
@@ -132,7 +140,26 @@ class _Reader:
             if track.id in seen:
                 raise self.wrong(f"tracks[{at}].id", f"{track.id} is another track's already")
             seen.add(track.id)
-        return Tracks(source, shots, tracks, self.path)
+        persons = self.persons(values.get("persons", []))
+        return Tracks(source, shots, tuple(_settled(t, persons) for t in tracks), self.path)
+
+    def persons(self, value: object) -> dict[int, FaceTrack]:
+        """Takes what is set for all tracks of a person, as a track without faces."""
+        found: dict[int, FaceTrack] = {}
+        for at, one in enumerate(self.items(value, "persons")):
+            place = f"persons[{at}]"
+            person = self.keys(one, place, {"id", "enabled", "fidelity", "strength"})
+            number = self.integer(person["id"], f"{place}.id", 1)
+            if number in found:
+                raise self.wrong(f"{place}.id", f"{number} is another person's already")
+            found[number] = FaceTrack(
+                id=number,
+                appearances=(),
+                enabled=self.boolean(person["enabled"], f"{place}.enabled"),
+                fidelity=self.share(person["fidelity"], f"{place}.fidelity"),
+                strength=self.share(person["strength"], f"{place}.strength"),
+            )
+        return found
 
     def source(self, value: object) -> TracksSource:
         names = {"name", "width", "height", "frame_count", "frame_count_from_header", "time_base",
@@ -160,7 +187,8 @@ class _Reader:
     def track(self, value: object, place: str, count: int) -> FaceTrack:
         # Files of version 1 from before there was a strength lack it.
         names = {"id", "enabled", "fidelity", "faces"}
-        track = self.keys(value, place, names, optional={"strength"})
+        track = self.keys(value, place, names, optional={"strength", "person"})
+        person = track.get("person")
         appearances = tuple(
             self.appearance(face, f"{place}.faces[{at}]", count)
             for at, face in enumerate(self.items(track["faces"], f"{place}.faces"))
@@ -175,6 +203,7 @@ class _Reader:
             enabled=self.boolean(track["enabled"], f"{place}.enabled"),
             fidelity=self.share(track["fidelity"], f"{place}.fidelity"),
             strength=self.share(track.get("strength"), f"{place}.strength"),
+            person=None if person is None else self.integer(person, f"{place}.person", 1),
         )
 
     def appearance(self, value: object, place: str, count: int) -> Appearance:
@@ -283,6 +312,19 @@ class _Reader:
         if result <= 0:
             raise self.wrong(place, f'must be a ratio like "1001/24000", got {_short(value)}')
         return result
+
+
+def _settled(track: FaceTrack, persons: dict[int, FaceTrack]) -> FaceTrack:
+    """Returns the track with what is set for its person, where it has no setting of its own."""
+    person = persons.get(track.person) if track.person is not None else None
+    if person is None:
+        return track
+    return replace(
+        track,
+        enabled=track.enabled and person.enabled,
+        fidelity=person.fidelity if track.fidelity is None else track.fidelity,
+        strength=person.strength if track.strength is None else track.strength,
+    )
 
 
 def _short(value: object) -> str:

@@ -53,7 +53,8 @@ class Mark:
 
 def track_settings(track: FaceTrack) -> list[str]:
     """Returns what the tracks file asks for, for this track alone, in words."""
-    words = [] if track.enabled else ["off"]
+    words = [] if track.person is None else [f"person {track.person}"]
+    words += [] if track.enabled else ["off"]
     if track.fidelity is not None:
         words.append(f"fidelity {track.fidelity:g}")
     if track.strength is not None:

@@ -31,9 +31,13 @@ def best_appearance(track: FaceTrack) -> Appearance:
 
 
 def shown_tracks(tracks: Tracks) -> tuple[FaceTrack, ...]:
-    """Returns the tracks that fit on a sheet, in the order of their numbers."""
+    """Returns the tracks that fit on a sheet, by persons, then in the order of their numbers."""
     longest = sorted(tracks.tracks, key=lambda track: (-len(track.appearances), track.id))[:MOST]
-    return tuple(sorted((t for t in longest if t.appearances), key=lambda track: track.id))
+    return tuple(
+        sorted(
+            (t for t in longest if t.appearances), key=lambda track: (track.person or 0, track.id)
+        )
+    )
 
 
 def aligned_crop(frame: Frame, appearance: Appearance, *, size: int) -> Picture:

@@ -378,7 +378,7 @@ def test_the_commands(
             out.mux(stream.encode(picture))
         out.mux(stream.encode(None))
     assert run("tracks", source, "-o", file) == 0
-    assert f"{file}: 2 tracks in 2 shots, 8 frames" in capsys.readouterr().out
+    assert f"{file}: 2 tracks of " in capsys.readouterr().out
     lite = ("--model", "lite", "--device", "cpu", "--codec", "ffv1", "--quiet")
     assert run("restore", source, "-o", tmp_path / "a.mkv", *lite) == 0
     assert run("restore", source, "-o", tmp_path / "b.mkv", *lite, "--tracks", file) == 0
