@@ -30,7 +30,9 @@ def aligned_crop(picture: np.ndarray, rng: np.random.Generator, side: int) -> np
     to_template = np.array([[1, 0, -edge], [0, 1, -edge]]) * (512 / LAYOUT_FACE)
     angle, scale = rng.normal(0, 2), float(np.exp(rng.normal(0, 0.02)))
     jitter = cv2.getRotationMatrix2D((256, 256), angle, scale)
-    jitter[:, 2] += rng.normal(0, 5, 2)
+    jitter = np.asarray(jitter, np.float64) + np.column_stack(
+        [np.zeros((2, 2)), rng.normal(0, 5, 2)]
+    )
     whole = [np.vstack([m, [0, 0, 1]]) for m in (template_to_dlib(), jitter, to_template)]
     matrix = (whole[0] @ whole[1] @ whole[2])[:2]
     crop = cv2.warpAffine(picture, matrix, (SIDE, SIDE), flags=cv2.INTER_AREA)
@@ -38,6 +40,7 @@ def aligned_crop(picture: np.ndarray, rng: np.random.Generator, side: int) -> np
     noisy = np.clip(small + rng.normal(0, 5, small.shape), 0, 255).astype(np.uint8)
     _, data = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 70))])
     back = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert back is not None
     large = cv2.resize(back, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     return large[..., ::-1].astype(np.float32) / 255
 
@@ -54,6 +57,7 @@ def made_tracks(
     for name in [name for name, paths in photos.items() if len(paths) > 1][:count]:
         for path in photos[name][:2]:
             picture = cv2.imread(str(path))
+            assert picture is not None, path
             side = int(rng.integers(24, 97))
             crops = [aligned_crop(picture, rng, side) for _ in range(3)]
             tracks.append(np.mean([describer.describe_crop(crop) for crop in crops], axis=0))

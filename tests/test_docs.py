@@ -20,7 +20,7 @@ MODULES = {**PACKAGES, "benchmarks": ROOT / "benchmarks"}
 # Options of other programs that the guides name.
 FOREIGN = {
     "fix", "head", "address", "standalone", "nnodes", "nproc", "rdzv",
-    "force-reinstall",
+    "force-reinstall", "extra-index-url",
 }  # fmt: skip
 
 pages = pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])

@@ -69,6 +69,8 @@ class MeasuredTrack:
     """Frames in which the face was left alone, by reason, as far as that is known."""
     series: tuple[Figures, ...] = ()
     """Over time; empty where there are more tracks than are shown."""
+    person: int | None = None
+    """Number of the person, where the tracks file says it."""
     moments: tuple[Moment, ...] = ()
     """Pictures; empty where there are more tracks than are shown."""
 

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vqfr_media.review.figures import Figures
+from vqfr_media.review.headline import is_clear, pairs_of, restored_words, worst_tracks
 from vqfr_media.review.measurement import Clip, MeasuredRestoration, MeasuredTrack, Moment
 from vqfr_media.review.plots import draw_lines, draw_spans
 from vqfr_media.review.restore_run import RestoreRun
@@ -79,7 +80,11 @@ def render(
         measured=measured,
         clips=[(name, _clip(clip)) for name, clip in
                (("Source", measured.source), ("Result", measured.restored))],
-        rows=figure_rows(measured.figures, known=known) if measured.figures is not None else (),
+        rows=figure_rows(measured.figures, known=known, series=[
+            part for track in measured.tracks for part in track.series
+        ]) if measured.figures is not None else (),
+        restored=restored_words(measured, known=known) if measured.tracks else "",
+        worst=worst_tracks(measured),
         reasons=reasons_text(measured.reasons),
         known=known,
         timeline=_timeline(measured, shown) if shown and measured.seconds > 0 else None,
@@ -92,16 +97,23 @@ def render(
     )  # fmt: skip
 
 
-def figure_rows(figures: Figures, *, known: bool) -> tuple[FigureRow, ...]:
+def figure_rows(
+    figures: Figures, *, known: bool, series: Sequence[Figures] = ()
+) -> tuple[FigureRow, ...]:
     """Returns the figures of one face, or of all, with units and in words.
 
     Args:
         figures: what was measured.
         known: whether it is known which faces were left alone.
+        series: the same over time, by whose scatter a difference is judged.
     """
     one, other = figures.jitter_before, figures.jitter_after
     jitter = _verdict(one, other, "steadier", "less steady")
     flicker = _verdict(figures.flicker_before, figures.flicker_after, "calmer", "less calm")
+    if jitter and not is_clear(pairs_of(series, "jitter")):
+        jitter = "no clear difference"
+    if flicker and not is_clear(pairs_of(series, "flicker")):
+        flicker = "no clear difference"
     return (
         FigureRow("Landmark jitter, px", _number(one), _number(other), jitter),
         FigureRow(
@@ -156,7 +168,7 @@ def _stretches(track: MeasuredTrack) -> list[tuple[float, float, bool]]:
 
 
 def _page_track(track: MeasuredTrack, seconds: float, known: bool) -> PageTrack:
-    rows = figure_rows(track.figures, known=known)
+    rows = figure_rows(track.figures, known=known, series=track.series)
     plots = () if len(track.series) < 3 or seconds <= 0 else tuple(_plots(track, rows))
     return PageTrack(track, rows, reasons_text(track.reasons), plots)
 

@@ -100,6 +100,10 @@ def write_report(
         on_start=on_start,
         on_frame=on_frame,
     )
+    if known is not None:
+        persons = {track.id: track.person for track in known.tracks}
+        named = (replace(one, person=persons.get(one.id)) for one in measured.tracks)
+        measured = replace(measured, tracks=tuple(named))
     _write(output, render(measured, run, notes=notes))
     if figures is not None:
         values = {"format": FORMAT, "version": VERSION, **measured.to_json()}
