@@ -19,6 +19,7 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 from vqfr_deform_conv.operator import by_kernel, deform_conv2d
 from vqfr_deform_conv.tiling import Convolution, Tile, tile, tiles
+from vqfr_engines.bench import run_seconds
 
 from benchmarks import record
 from vqfr_media.network.vqfr_v1 import vqfr_v1_config
@@ -33,9 +34,11 @@ LIMITS = {
 REPEATS, WARM_UP = 30, 5
 
 
-def milliseconds(work: Callable[[], Tensor]) -> float:
-    """Returns median over `REPEATS` runs, each between two events, its input out of the caches."""
-    flush = torch.empty(256 << 20, dtype=torch.uint8, device="cuda")
+def milliseconds(work: Callable[[], Tensor], device: torch.device) -> float:
+    """Returns the median over `REPEATS` runs, on a GPU by events, the input out of the caches."""
+    if device.type != "cuda":  # for rehearsals only
+        return 1000 * run_seconds(work, device)
+    flush = torch.empty(256 << 20, dtype=torch.uint8, device=device)
     times: list[float] = []
     for number in range(WARM_UP + REPEATS):
         flush.zero_()
@@ -50,13 +53,13 @@ def milliseconds(work: Callable[[], Tensor]) -> float:
 
 
 def inputs(
-    channels: int, size: int, *, batch: int, groups: int, dtype: torch.dtype
+    channels: int, size: int, *, batch: int, groups: int, dtype: torch.dtype, device: torch.device
 ) -> list[Tensor]:
-    """Returns x (channels last), offset, mask, weight and bias of a level, on the GPU."""
-    generator = torch.Generator("cuda").manual_seed(0)
+    """Draws x (channels last), offset, mask, weight and bias of a level."""
+    generator = torch.Generator(device).manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, device="cuda")
+        return torch.randn(shape, generator=generator, device=device)
 
     coarse = normal(batch, 18 * groups, max(size // 16, 1), max(size // 16, 1))
     offset = 2 * F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
@@ -80,9 +83,11 @@ def error(actual: Tensor, exact: Tensor) -> float:
     return float(difference.square().mean().sqrt() / exact.square().mean().sqrt())
 
 
-def limit(dtype: torch.dtype) -> float | None:
-    """Returns FLOP/s that this GPU can do, or None where its data sheet is not in the table."""
-    name = torch.cuda.get_device_name()
+def limit(dtype: torch.dtype, device: torch.device) -> float | None:
+    """Returns FLOP/s that a GPU can do, or None where its data sheet is not in the table."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
     return next((found[dtype] for part, found in LIMITS.items() if part in name), None)
 
 
@@ -91,9 +96,13 @@ def named(cut: Tile) -> str:
     return f"{cut.pixels}x{cut.outputs}x{cut.channels} {cut.warps}w {cut.stages}s"
 
 
-def measure(channels: int, size: int, *, batch: int, groups: int, dtype: torch.dtype) -> Any:
-    """Measures all figures of one level."""
-    x, offset, mask, weight, bias = inputs(channels, size, batch=batch, groups=groups, dtype=dtype)
+def measure(
+    channels: int, size: int, *, batch: int, groups: int, dtype: torch.dtype, device: torch.device
+) -> dict[str, Any]:
+    """Measures one level; only a GPU runs our kernel, so only there are tiles compared."""
+    x, offset, mask, weight, bias = inputs(
+        channels, size, batch=batch, groups=groups, dtype=dtype, device=device
+    )
     convolution = Convolution.of(
         x=x.shape,
         offset=offset.shape,
@@ -122,17 +131,19 @@ def measure(channels: int, size: int, *, batch: int, groups: int, dtype: torch.d
         x[:1].double(), offset[:1].double(), mask[:1].double(), weight.double(), bias.double()
     )
     flops = 2 * 9 * channels * channels * size * size * batch
-    spent, most = milliseconds(ours), limit(dtype)
+    spent, most = milliseconds(ours, device), limit(dtype, device)
     cuts = dict.fromkeys(tiles(convolution, element_bytes=dtype.itemsize))
+    if device.type != "cuda":
+        cuts.clear()
     return {
         "level": size,
         "channels": channels,
         "batch": batch,
         "type": str(dtype).removeprefix("torch."),
-        "torchvision_ms": milliseconds(as_usual),
+        "torchvision_ms": milliseconds(as_usual, device),
         "ours_ms": spent,
         "ours_tile": named(tile(convolution, images=batch, element_bytes=dtype.itemsize)),
-        "ours_ms_by_tile": {named(cut): milliseconds(by(cut)) for cut in cuts},
+        "ours_ms_by_tile": {named(cut): milliseconds(by(cut), device) for cut in cuts},
         "share_of_the_limit": most and flops / (spent / 1000) / most,
         "torchvision_error": error(as_usual(), exact),
         "ours_error": error(ours(), exact),
@@ -153,7 +164,12 @@ def main() -> int:
                 size = config.image_size >> level
                 with torch.inference_mode():
                     found = measure(
-                        channels, size, batch=batch, groups=config.offset_groups, dtype=dtype
+                        channels,
+                        size,
+                        batch=batch,
+                        groups=config.offset_groups,
+                        dtype=dtype,
+                        device=torch.device("cuda", 0),
                     )
                 figures.append(found)
                 best = min(found["ours_ms_by_tile"].items(), key=lambda pair: pair[1])

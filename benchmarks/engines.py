@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from vqfr_engines.bench import run_seconds
+from vqfr_engines.random_networks import published_config, random_network
 from vqfr_engines.request import builder_of, open_engine
 
 from benchmarks import record
@@ -31,15 +32,14 @@ from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.manifest import BuiltBackend, Precision
 from vqfr_media.network.checkpoint import load_network
 from vqfr_media.network.deform import ModulatedDeformConv
-from vqfr_media.network.vqfr_v1 import VqfrV1, vqfr_v1_config
-from vqfr_media.network.vqfr_v2 import VqfrV2, vqfr_v2_config
+from vqfr_media.network.vqfr_v1 import VqfrV1
+from vqfr_media.network.vqfr_v2 import VqfrV2
 
 type Network = VqfrV1 | VqfrV2
 
 # Dense multiply-adds without tensor-core sparsity, operations per second, as NVIDIA's data sheets
 # for the SXM boards give them: float16 and bfloat16, float32.
 LIMITS = {"H100": (989e12, 67e12), "H200": (989e12, 67e12), "A100": (312e12, 19.5e12)}
-OFFSET_SCALE = 0.02
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,7 @@ def network_of(model: str) -> Network:
     """Returns the bundled lite; v1 and v2 with random weights and warps that move."""
     if model == "lite":
         return load_network(weights.find("lite", offline=True))
-    torch.manual_seed(0)
-    network: Network = VqfrV1(vqfr_v1_config()) if model == "v1" else VqfrV2(vqfr_v2_config())
-    for module in network.modules():
-        if isinstance(module, ModulatedDeformConv):
-            # Offsets are all 0 before training, and memory is read in order: too easy.
-            nn.init.normal_(module.conv_offset.weight, std=OFFSET_SCALE)
-    return network.eval()
+    return random_network(published_config(model))
 
 
 def operations(network: Network) -> float:
@@ -165,7 +159,7 @@ def rows_of(
     rows = []
     for index, engine in enumerate(engines):
         taken = sum(least[index])
-        limit = _limit(device, engine.spec.precision)
+        limit = limit_of(device, engine.spec.precision)
         rows.append(
             Row(
                 model=engine.spec.model,
@@ -181,7 +175,8 @@ def rows_of(
     return rows
 
 
-def _limit(device: torch.device, precision: str) -> float | None:
+def limit_of(device: torch.device, precision: str) -> float | None:
+    """Operations a second that a GPU can do, or None where its data sheet is not in the table."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
