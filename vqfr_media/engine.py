@@ -62,6 +62,7 @@ def load_engine(
 
     Backend `auto` is openvino on a CPU; it is built where it is not here yet. On a GPU, where that
     takes minutes, it is an engine that somebody has built, tensorrt before inductor, else torch.
+    Where the precision is left open and an engine in float16 is refused, it is built in bfloat16.
     Where precision and batch size are left open, they are those of the newest engine that is kept
     and fits. A stale or damaged engine is built again. Where `auto` cannot have an engine, torch
     does the work, and the log says why; on a CPU in float32, and another precision is refused then.
@@ -92,10 +93,15 @@ def load_engine(
         case "torch":
             return _load_torch(options, chosen, device, why="asked for")
         case "openvino" | "tensorrt" | "inductor":
-            from vqfr_engines.load import load_built
+            from vqfr_engines.load import in_exact_precision, load_built
 
             request = request_for(options, options.backend, chosen, device)
-            return _described(load_built(request), chosen, why="asked for")
+            loaded = in_exact_precision(
+                request, is_open=options.precision == "auto", work=load_built
+            )
+            changed = loaded.manifest.identity.precision != request.precision
+            why = "asked for; bfloat16, as float16 is not exact enough" if changed else "asked for"
+            return _described(loaded, chosen, why=why)
         case _:
             assert_never(options.backend)
 

@@ -83,5 +83,9 @@ class EngineError(VqfrMediaError, RuntimeError):
     """The network failed while it ran."""
 
 
+class InexactEngineError(EngineError):
+    """An engine computes something else than PyTorch, or values that are not finite."""
+
+
 class SkippedFaceError(EngineError):
     """A face was not restored although `strict` was asked for."""

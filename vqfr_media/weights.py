@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from platformdirs import user_cache_path
-
 from vqfr_media.download import Progress as Progress
 from vqfr_media.download import download
 from vqfr_media.errors import InputError, OptionError, WeightsError
@@ -268,6 +266,8 @@ def status(*, environ: Mapping[str, str] | None = None) -> list[WeightStatus]:
 
 def cache_folder() -> Path:
     """Names the folder in which fetched files are kept (`XDG_CACHE_HOME` moves it on Linux)."""
+    from platformdirs import user_cache_path
+
     return user_cache_path("vqfr-media") / "weights"
 
 

@@ -25,6 +25,7 @@ from vqfr_media.backends.batching import spec_of
 from vqfr_media.errors import (
     EngineError,
     EngineFileError,
+    InexactEngineError,
     OutputError,
     VqfrMediaError,
 )
@@ -67,7 +68,8 @@ def build_engine(
     Raises:
         BackendError: the backend cannot build or run here, or not in this precision.
         CheckpointError: the weights do not fit.
-        EngineError: the builder failed, or what it built computes something else than PyTorch.
+        InexactEngineError: what was built computes something else than PyTorch.
+        EngineError: the builder failed.
         OptionError: `output` holds what is no engine's.
         OutputError: the folder cannot be written, or its disk is full.
     """
@@ -164,7 +166,7 @@ def _build_into(folder: Path, request: EngineRequest, identity: EngineIdentity) 
     untouched = load_model(request.weights, model=request.model)
     parity = Reference(untouched, model=request.model, device=device).compare(engine)
     if beyond := faults(parity, precision):
-        raise EngineError(
+        raise InexactEngineError(
             f"the {backend} engine of {request.model} in {precision} is refused: "
             f"{'; '.join(beyond)}; take another --precision, or --backend torch"
         )

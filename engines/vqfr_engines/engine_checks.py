@@ -1,7 +1,9 @@
 """What every backend's engines are checked for: exact, the same in any batch, and how fast."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from vqfr_engines.bench import run_seconds
 from vqfr_engines.parity import LIMITS, Reference, faults, fixed_crops
 from vqfr_engines.request import BuiltEngine
+from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
@@ -16,7 +19,17 @@ FIDELITY = 0.7
 _TIMED_RUNS = 10
 
 
-type Point = tuple[str, Callable[[], str]]
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a check saw, in words and in numbers."""
+
+    detail: str
+    """One line."""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values, for the file of the self-test."""
+
+
+type Point = tuple[str, Callable[[], str | Findings]]
 """A point's name, and what checks it: it returns what it saw, and raises where that is bad."""
 
 
@@ -38,7 +51,7 @@ def check_parity(engine: BuiltEngine, network: VqfrV1 | VqfrV2) -> str:
     return parity.line()
 
 
-def check_batch_invariance(engine: BuiltEngine) -> str:
+def check_batch_invariance(engine: BuiltEngine | TorchEngine) -> str:
     """Checks that the same crop gives the same bits alone, in a batch, and again.
 
     Raises:
@@ -60,7 +73,7 @@ def check_batch_invariance(engine: BuiltEngine) -> str:
     return f"{len(crops)} crops, bit for bit"
 
 
-def milliseconds_per_face(engine: BuiltEngine) -> tuple[float, float]:
+def milliseconds_per_face(engine: BuiltEngine | TorchEngine) -> tuple[float, float]:
     """Returns the median times of encoding and of decoding one face, in full runs."""
     spec = engine.spec
     crops = torch.rand(spec.batch_size, 3, spec.size, spec.size, device=spec.device)

@@ -6,9 +6,8 @@ GPUs the deformable convolution's Triton kernel is compiled into it.
 
 import contextlib
 import importlib.util
-import os
+import logging
 import platform
-import shutil
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -17,17 +16,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vqfr_engines.toolchain import (
+    check_cxx,
+    check_toolchain,
+    cuda_homes,
+    cxx_compiler,
+    driver_library,
+    find_cuda_home,
+    first_error_line,
+    installed_toolchain,
+    linkable_driver,
+)
 from vqfr_media.backends.batching import channels_last
 from vqfr_media.backends.nvidia_gpu import check_capability, gpu_facts
 from vqfr_media.backends.torch_engine import exact_float32, resolve_device
 from vqfr_media.errors import BackendError, EngineError
-from vqfr_media.files import first_line
 from vqfr_media.manifest import Precision
 from vqfr_media.network.deform import use_operator
 from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
+
+logger = logging.getLogger(__name__)
 
 
 def check(device: str) -> None:
@@ -47,23 +58,21 @@ def check(device: str) -> None:
     check_capability(place, engine="inductor", instead="torch")
 
 
-def check_compiler(device: str) -> None:
+def check_compiler(device: str) -> str:
     """Checks that there is what compiles an engine for `device`; running one does without it.
 
+    For a GPU this compiles three lines.
+
+    Returns:
+        What compiles, in a few words.
+
     Raises:
-        BackendError: no C++ compiler, or for a GPU no CUDA headers; says the way out.
+        BackendError: something is missing; names it, and what brings it.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise BackendError(
-            f"the inductor backend compiles with a C++ compiler and {compiler!r} is not here: "
-            "install g++ (apt install g++), name another in CXX, or use --backend torch"
-        )
-    if resolve_device(device).type == "cuda" and _cuda_home() is None:
-        raise BackendError(
-            "the inductor backend compiles with CUDA's headers and cuda.h is not here: install the "
-            "CUDA toolkit, name its folder in CUDA_HOME, or use --backend torch"
-        )
+    if resolve_device(device).type == "cuda":
+        return check_toolchain(installed_toolchain())
+    check_cxx(cxx_compiler())
+    return cxx_compiler()
 
 
 def versions() -> dict[str, str]:
@@ -142,7 +151,7 @@ def _compile(
     module: nn.Module, inputs: tuple[Tensor, ...], path: Path, device: torch.device
 ) -> None:
     try:
-        with _cuda_headers(device), exact_float32(device), torch.no_grad():
+        with _cuda_found(device), exact_float32(device), torch.no_grad():
             program = torch.export.export(module, inputs, strict=False)
             torch._inductor.aoti_compile_and_package(
                 program,
@@ -150,7 +159,8 @@ def _compile(
                 inductor_configs=_compiler_options() | _threads(device),
             )
     except RuntimeError as error:  # what all errors of torch.export and its compiler derive from
-        reason = first_line(error)
+        logger.debug("compiling %s failed", path.stem, exc_info=True)
+        reason = first_error_line(str(error))
         raise EngineError(
             f"PyTorch {torch.__version__} cannot compile {path.stem} for {device}: {reason}; "
             "use --backend torch"
@@ -167,19 +177,9 @@ def _threads(device: torch.device) -> dict[str, Any]:
     return {"cpp.threads": torch.get_num_threads()} if device.type == "cpu" else {}
 
 
-def _cuda_home() -> Path | None:
-    """Finds CUDA's folder: the toolkit's, else the headers that PyTorch's wheels depend on."""
-    from torch.utils import cpp_extension
-
-    folders = [] if cpp_extension.CUDA_HOME is None else [Path(cpp_extension.CUDA_HOME)]
-    packages = Path(torch.__file__).parents[1] / "nvidia"
-    folders += [*sorted(packages.glob("cu[0-9]*")), packages / "cuda_runtime"]  # 13 and on, and 12
-    return next((f for f in folders if (f / "include" / "cuda.h").is_file()), None)
-
-
 @contextlib.contextmanager
-def _cuda_headers(device: torch.device) -> Iterator[None]:
-    """Lets the compiler find CUDA where there is no toolkit, as long as this lasts."""
+def _cuda_found(device: torch.device) -> Iterator[None]:
+    """Lets the compiler find CUDA and the driver where there is no toolkit, while this lasts."""
     if device.type != "cuda":
         yield
         return
@@ -187,9 +187,10 @@ def _cuda_headers(device: torch.device) -> Iterator[None]:
 
     before = cpp_extension.CUDA_HOME
     # No argument of the compiler says where CUDA is, and the variable is read at import.
-    cpp_extension.CUDA_HOME = str(_cuda_home())
+    cpp_extension.CUDA_HOME = str(find_cuda_home(cuda_homes()))
     try:
-        yield
+        with linkable_driver(driver_library()):
+            yield
     finally:
         cpp_extension.CUDA_HOME = before
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from vqfr_media.errors import (
     BackendError,
     EngineError,
     EngineFileError,
+    InexactEngineError,
     OptionError,
     OutputError,
 )
@@ -63,6 +64,34 @@ def load_built(request: EngineRequest) -> LoadedEngine:
     return _loaded(request, build_engine(request, unusable=built.manifest))
 
 
+def in_exact_precision[R](
+    request: EngineRequest, *, is_open: bool, work: Callable[[EngineRequest], R]
+) -> R:
+    """Does `work` for `request`; for bfloat16, where nobody asked for the float16 that is refused.
+
+    float16 ends at 65,504, and what is off by too much in it may be well in bfloat16. Where an
+    earlier call has kept the bfloat16 engine for that reason, it is taken at once.
+
+    Args:
+        request: what is wanted.
+        is_open: whether its precision may be another.
+        work: builds or loads an engine.
+
+    Raises:
+        InexactEngineError: from `work`, in every precision that is tried.
+    """
+    wider = replace(request, precision="bfloat16")
+    if not is_open or request.precision != "float16":
+        return work(request)
+    if is_kept(identity_of(wider)) and not is_kept(identity_of(request)):
+        return work(wider)
+    try:
+        return work(request)
+    except InexactEngineError as error:
+        logger.warning("%s; it is built in bfloat16 instead", error)
+    return work(wider)
+
+
 def load_automatically(
     requests: Sequence[EngineRequest], *, any_precision: bool, any_batch_size: bool
 ) -> LoadedEngine | str:
@@ -85,7 +114,9 @@ def load_automatically(
                 request, any_precision=any_precision and on_gpu, any_batch_size=any_batch_size
             )
             if kept is not None or not on_gpu:
-                return load_built(kept or request)
+                return in_exact_precision(
+                    kept or request, is_open=any_precision and on_gpu, work=load_built
+                )
         except (BackendError, EngineError, EngineFileError, OptionError, OutputError) as error:
             reasons.append(f"there is no {request.backend} engine: {error}")
     return "; ".join(reasons) or _nothing_built(requests)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vqfr_engines.request import BuiltEngine
 from vqfr_media.backends.torch_engine import TorchEngine
-from vqfr_media.errors import EngineError
+from vqfr_media.errors import InexactEngineError
 from vqfr_media.manifest import Parity, Precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
@@ -62,19 +62,20 @@ class Reference:
         self.images = _decode(engine, self.crops, self.latents)
         self.codes = self._codes(self.latents)
 
-    def compare(self, engine: BuiltEngine) -> Parity:
+    def compare(self, engine: BuiltEngine | TorchEngine) -> Parity:
         """Runs `engine` on the same crops.
 
         Both decoders get PyTorch's latents: a flipped code counts once, as a flip.
 
         Raises:
-            EngineError: it failed, or gave values that are not finite.
+            InexactEngineError: it gave values that are not finite.
+            EngineError: it failed.
         """
         latents = engine.encode(self.crops.to(engine.spec.device)).cpu()
         images = _decode(engine, self.crops, self.latents)
         for name, values in (("latents", latents), ("images", images)):
             if not bool(values.isfinite().all()):
-                raise EngineError(f"{engine.spec.model} gave {name} that are not finite")
+                raise InexactEngineError(f"{engine.spec.model} gave {name} that are not finite")
         latent_errors = (
             latents - self.latents
         ).double() / self.latents.double().square().mean() ** 0.5

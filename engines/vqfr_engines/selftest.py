@@ -1,161 +1,106 @@
 """What a person with the hardware runs once: does a backend hold here what its design assumes.
 
-For TensorRT these are the seven points that only a machine with a GPU can answer
-(docs/tensorrt.md); for the other backends, building, exactness, determinism and speed.
+Each point runs in a process of its own, so that one that crashes or hangs fails alone. For
+TensorRT the points are those that only a machine with a GPU can answer (docs/tensorrt.md).
 """
 
-import logging
+import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from vqfr_engines.engine_checks import (
-    CheckFailedError,
-    Point,
-    check_batch_invariance,
-    check_parity,
-    milliseconds_per_face,
+from vqfr_engines.machine_facts import facts_line as facts_line
+from vqfr_engines.own_process import in_own_process
+from vqfr_engines.selftest_point import (
+    CheckResult,
+    PointRequest,
+    SelftestBackend,
+    points_of,
 )
-from vqfr_engines.request import BuiltEngine, builder_of, open_engine
-from vqfr_media import weights
-from vqfr_media.backends.batching import spec_of
-from vqfr_media.errors import BackendError
-from vqfr_media.manifest import BuiltBackend, Precision
-from vqfr_media.network.checkpoint import load_model
+from vqfr_media import weights as weight_files
 
-logger = logging.getLogger(__name__)
+POINT_SECONDS = 3600.0
+"""After so long a point is ended; TensorRT may take half an hour for v1."""
+_PROCESS = "vqfr_engines.selftest_point"
 
 
-@dataclass(frozen=True, kw_only=True)
-class CheckResult:
-    """The outcome of one point."""
-
-    number: int
-    """From 1, in the order in which points build on each other."""
-    name: str
-    """What is claimed."""
-    outcome: Literal["passed", "failed", "skipped"]
-    """Skipped: this machine lacks what the point needs."""
-    detail: str
-    """What was seen or measured, or why not; one line."""
-    seconds: float
-    """How long it took, builds included."""
-
-
-def run(backend: BuiltBackend, *, device: str, model: str = "lite") -> Iterator[CheckResult]:
+def run(
+    backend: SelftestBackend,
+    *,
+    device: str,
+    model: str = "lite",
+    weights: Path | None = None,
+    seconds: float = POINT_SECONDS,
+) -> Iterator[CheckResult]:
     """Checks `backend` on `device`, one point at a time, as they are asked for.
 
-    A point that fails does not stop those after it.
+    A point that fails or crashes does not stop those after it.
 
     Args:
-        backend: openvino, tensorrt or inductor.
+        backend: torch, openvino, tensorrt or inductor.
         device: cpu or cuda:N.
-        model: network that is built for it; lite takes minutes, v1 and v2 take long.
+        model: network that is tried; lite takes minutes, v1 and v2 take long.
+        weights: file of its weights, instead of the known places.
+        seconds: that a point may take.
 
     Raises:
         WeightsError: the model's weights are not on this machine.
     """
-    path = weights.find(model, offline=True)
+    path = weight_files.find(model, explicit=weights, offline=True)
     with tempfile.TemporaryDirectory(prefix="vqfr-media-selftest-") as folder:
-        points = _points(backend, Path(folder), device=device, model=model, path=path)
-        for number, (name, check) in enumerate(points, start=1):
-            yield _result(number, name, check)
-
-
-class EngineChecks:
-    """Builds one engine into a folder and looks at it from all sides."""
-
-    def __init__(
-        self, folder: Path, *, backend: BuiltBackend, device: str, model: str, weights: Path
-    ) -> None:
-        self._folder, self._backend, self._device = folder, backend, device
-        self._model, self._weights = model, weights
-        self._precision: Precision = "float32" if device == "cpu" else "float16"
-
-    def points(self) -> Sequence[Point]:
-        """Lists the points, in order."""
-        return (
-            ("an engine builds and loads", self.loads),
-            ("it computes what PyTorch computes", self.is_exact),
-            ("a face's bits do not depend on its batch", self.is_batch_invariant),
-            ("how long a face takes", self.takes),
+        request = PointRequest(
+            backend=backend,
+            device=device,
+            model=model,
+            weights=str(path.absolute()),
+            folder=folder,
+            number=0,
         )
-
-    def loads(self) -> str:
-        """Builds and opens the engine."""
-        started = time.perf_counter()
-        spec = self._engine.spec
-        files = ", ".join(
-            f"{path.name} {path.stat().st_size / 1e6:.1f} MB"
-            for path in sorted(self._folder.iterdir())
-        )
-        return f"{spec.precision}, {time.perf_counter() - started:.0f} s, {files}"
-
-    def is_exact(self) -> str:
-        """Compares it with PyTorch in float32."""
-        return check_parity(self._engine, load_model(self._weights, model=self._model))
-
-    def is_batch_invariant(self) -> str:
-        """Runs crops alone, in a batch and again."""
-        return check_batch_invariance(self._engine)
-
-    def takes(self) -> str:
-        """Times encoder and decoder."""
-        encode, decode = milliseconds_per_face(self._engine)
-        return f"encode {encode:.2f} ms, decode {decode:.2f} ms per face"
-
-    @cached_property
-    def _engine(self) -> BuiltEngine:
-        builder = builder_of(self._backend)
-        builder.check(self._device)
-        network = load_model(self._weights, model=self._model)
-        spec = spec_of(
-            network,
-            model=self._model,
-            batch_size=2,
-            precision=self._precision,
-            device=self._device,
-        )
-        builder.build(
-            network,
-            self._folder,
-            precision=self._precision,
-            batch_size=spec.batch_size,
-            device=self._device,
-        )
-        return open_engine(self._folder, self._backend, spec)
+        points = points_of(backend, Path(folder), device=device, model=model, weights=path)
+        for number, (name, _) in enumerate(points, start=1):
+            yield _in_own_process(replace(request, number=number), name, seconds=seconds)
 
 
-def _points(
-    backend: BuiltBackend, folder: Path, *, device: str, model: str, path: Path
-) -> Sequence[Point]:
-    if backend == "tensorrt":
-        from vqfr_engines.selftest_tensorrt import TensorrtChecks
+def machine(device: str) -> dict[str, Any]:
+    """Asks for `machine_facts` in a process of its own, which leaves no memory taken.
 
-        return TensorrtChecks(folder, device=device, model=model, weights=path).points()
-    return EngineChecks(folder, backend=backend, device=device, model=model, weights=path).points()
-
-
-def _result(number: int, name: str, check: Callable[[], str]) -> CheckResult:
-    started = time.perf_counter()
-    outcome: Literal["passed", "failed", "skipped"]
-    try:
-        detail, outcome = check(), "passed"
-    except BackendError as error:
-        detail, outcome = str(error), "skipped"
-    except CheckFailedError as error:
-        detail, outcome = str(error), "failed"
-    except Exception as error:  # whatever it is, it is the outcome, and the next point goes on
-        logger.debug("point %d", number, exc_info=True)
-        detail, outcome = f"{type(error).__name__}: {error}", "failed"
-    return CheckResult(
-        number=number,
-        name=name,
-        outcome=outcome,
-        detail=" ".join(detail.split()),
-        seconds=time.perf_counter() - started,
+    Where the process fails, the only fact is the fault.
+    """
+    request = PointRequest(
+        backend="torch", device=device, model="", weights="", folder="", number=0
     )
+    ended = in_own_process(_PROCESS, asdict(request), seconds=POINT_SECONDS)
+    return {"fault": ended.fault} if ended.answer is None else dict(ended.answer)
+
+
+def report_json(
+    backend: SelftestBackend, facts: dict[str, Any], results: Sequence[CheckResult]
+) -> str:
+    """Writes the self-test as one JSON document: machine, versions, date and every point."""
+    document = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "backend": backend,
+        "machine": facts,
+        "points": [asdict(result) for result in results],
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _in_own_process(request: PointRequest, name: str, *, seconds: float) -> CheckResult:
+    started = time.perf_counter()
+    ended = in_own_process(_PROCESS, asdict(request), seconds=seconds)
+    if ended.answer is None:
+        return CheckResult(
+            number=request.number,
+            name=name,
+            outcome="failed",
+            detail=ended.fault,
+            seconds=time.perf_counter() - started,
+            log=ended.log,
+        )
+    result = CheckResult(**ended.answer)
+    return replace(result, log=ended.log if result.outcome == "failed" else ())

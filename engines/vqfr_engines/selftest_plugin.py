@@ -13,10 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torchvision.ops import deform_conv2d
+from vqfr_deform_conv.tensorrt_plugin import LOG as PLUGIN_LOG
 from vqfr_deform_conv.tiling import Convolution
 
 from vqfr_media.backends.tensorrt_engine import TensorrtPlan
-from vqfr_media.backends.tensorrt_library import import_tensorrt, log_bridge
+from vqfr_media.backends.tensorrt_library import (
+    collected_errors,
+    import_tensorrt,
+    last_reasons,
+    log_bridge,
+)
 from vqfr_media.errors import EngineError
 
 CHANNELS, SIDE, GROUPS, FACES = 64, 64, 4, 2
@@ -71,9 +77,8 @@ def alone_plan(path: Path, inputs: AloneInputs, *, device: torch.device) -> Tens
         EngineError: it refuses the network or the plugin.
     """
     tensorrt = import_tensorrt()
-    log = log_bridge(tensorrt)
-    with torch.cuda.device(device):
-        builder = tensorrt.Builder(log)
+    with torch.cuda.device(device), collected_errors(PLUGIN_LOG) as errors:
+        builder = tensorrt.Builder(log_bridge(tensorrt))
         aot = 1 << int(tensorrt.NetworkDefinitionCreationFlag.PREFER_AOT_PYTHON_PLUGINS)
         network = builder.create_network(aot)
         kept = _describe(tensorrt, network, inputs)
@@ -82,7 +87,7 @@ def alone_plan(path: Path, inputs: AloneInputs, *, device: torch.device) -> Tens
         plan = builder.build_serialized_network(network, config)
         del kept  # TensorRT does not copy the weights before it builds
     if plan is None:
-        raise EngineError(f"TensorRT refuses the plugin: {' / '.join(log.errors[-2:])}")
+        raise EngineError(f"TensorRT refuses the plugin: {last_reasons(errors, 'no reason')}")
     path.write_bytes(bytes(plan))
     shapes = {name: tuple(getattr(inputs, name).shape) for name in ("x", "offset", "mask")}
     return TensorrtPlan(path, device=device, inputs=shapes, outputs={"y": shapes["x"]})

@@ -1,5 +1,6 @@
-"""The seven points that only a GPU with TensorRT can answer; see docs/tensorrt.md."""
+"""The points that only a GPU with TensorRT can answer; see docs/tensorrt.md."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 from vqfr_engines import tensorrt
 from vqfr_engines.engine_checks import (
     CheckFailedError,
+    Findings,
     Point,
     check_batch_invariance,
     check_parity,
     milliseconds_per_face,
 )
+from vqfr_engines.selftest_engine import v2_in_its_batch
+from vqfr_engines.selftest_kernels import check_published_kernels
 from vqfr_engines.selftest_plugin import (
     FACES,
     AloneInputs,
@@ -57,7 +61,7 @@ _SAME_DB = 40.0
 
 
 class TensorrtChecks:
-    """Builds what the seven points need into a folder, each engine once."""
+    """Builds what the points need into a folder, each engine once, for later processes too."""
 
     def __init__(self, folder: Path, *, device: str, model: str, weights: Path) -> None:
         self._folder, self._device = folder, device
@@ -73,6 +77,8 @@ class TensorrtChecks:
             ("what the layers kept in float32 cost", self.float32_layers_cost),
             ("several batch sizes build and leave no memory behind", self.leaves_nothing),
             ("plans for other GPUs and versions work", self.is_portable),
+            ("our kernel at every level and tile of v1 and v2", self.kernels),
+            ("v2 builds and runs in its default batch", self.v2_runs),
         )
 
     def driver_takes_ptx(self) -> str:
@@ -195,6 +201,15 @@ class TensorrtChecks:
             told.append(f"{name} {decibels:.1f} dB")
         return f"{', '.join(told)} from the plan for this GPU alone"
 
+    def kernels(self) -> Findings:
+        """Compares every tile of our kernel with torchvision, as Triton compiles it for the GPU."""
+        return check_published_kernels(self._device)
+
+    def v2_runs(self) -> Findings:
+        """Builds v2 with random weights and runs a full batch."""
+        tensorrt.check(self._device)
+        return v2_in_its_batch(self._folder / "v2", backend="tensorrt", device=self._device)
+
     def _network(self) -> VqfrV1 | VqfrV2:
         return load_model(self._weights, model=self._model)
 
@@ -227,15 +242,19 @@ class TensorrtChecks:
     ) -> TensorrtEngine:
         tensorrt.check(self._device)
         folder = self._folder / name
-        folder.mkdir()
-        tensorrt.write_plans(
-            network,
-            folder,
-            batch_size=batch_size,
-            device=cuda_device(self._device),
-            options=options or tensorrt.BuilderOptions(),
-            check_float32=check_float32,
-        )
+        complete = self._folder / f"{name}.complete"
+        if not complete.exists():  # else an earlier point's process has built it
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            tensorrt.write_plans(
+                network,
+                folder,
+                batch_size=batch_size,
+                device=cuda_device(self._device),
+                options=options or tensorrt.BuilderOptions(),
+                check_float32=check_float32,
+            )
+            complete.touch()
         return self._load(name, batch_size=batch_size)
 
     def _load(self, name: str, *, batch_size: int) -> TensorrtEngine:

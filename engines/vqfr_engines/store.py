@@ -9,8 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from platformdirs import user_cache_path
-
 from vqfr_engines.request import build_command, identity_now
 from vqfr_media.errors import (
     BackendError,
@@ -52,7 +50,11 @@ class EngineStatus:
 def engines_folder(*, environ: Mapping[str, str] | None = None) -> Path:
     """Names the folder in which engines are kept: `VQFR_MEDIA_ENGINES`, or one in the cache."""
     named = (os.environ if environ is None else environ).get(VARIABLE, "")
-    return Path(named).expanduser() if named else user_cache_path("vqfr-media") / "engines"
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("vqfr-media") / "engines"
 
 
 def folder_name(identity: EngineIdentity) -> str:

@@ -6,6 +6,7 @@ precision is set by `network.precision` before the export, and checked after it.
 
 import contextlib
 import gc
+import hashlib
 import logging
 import re
 import secrets
@@ -17,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from platformdirs import user_cache_path
 
+from vqfr_engines.source_hash import DEFORM_CONV, DEFORM_CONV_TENSORRT, code_sha256
 from vqfr_engines.tensorrt_graph import ExportedModule, exported_modules
 from vqfr_media.backends import tensorrt_library
 from vqfr_media.backends.nvidia_gpu import check_capability
-from vqfr_media.backends.tensorrt_library import cuda_device, import_torch_tensorrt
+from vqfr_media.backends.tensorrt_library import (
+    collected_errors,
+    cuda_device,
+    import_torch_tensorrt,
+)
 from vqfr_media.errors import EngineError
 from vqfr_media.files import first_line
 from vqfr_media.manifest import Precision
@@ -185,9 +190,16 @@ def _plan_of(
 ) -> bytes:
     torch_tensorrt = import_torch_tensorrt()
     from vqfr_deform_conv.converter import register
+    from vqfr_deform_conv.tensorrt_plugin import LOG as PLUGIN_LOG
+    from vqfr_deform_conv.tensorrt_plugin import PLUGIN_FAULT
 
     register()
-    with logged_errors() as logged:
+    with (
+        quiet_torch_tensorrt(PLUGIN_LOG),
+        # In this order: a logger's handlers that were there before are put aside.
+        collected_errors(_TENSORRT_LOG) as logged,
+        collected_errors(PLUGIN_LOG) as all_logged,
+    ):
         try:
             plan: bytes = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
                 module.program,
@@ -200,40 +212,59 @@ def _plan_of(
                 **options.compiler(),
             )
         except Exception as error:  # lowering passes and converters raise anything
+            of_plugin = [said for said in all_logged if said.startswith(PLUGIN_FAULT)]
             raise EngineError(
                 f"TensorRT cannot build the {module.name} on {device}: "
-                f"{build_failure(error, logged)}"
+                f"{build_failure(error, logged, of_plugin)}"
             ) from error
     return plan
 
 
 @contextlib.contextmanager
-def logged_errors() -> Iterator[list[str]]:
-    """Collects what TensorRT's own log has of level error while this lasts, oldest first.
+def quiet_torch_tensorrt(*more: str) -> Iterator[None]:
+    """Keeps what torch_tensorrt and TensorRT's builder log off the terminal while this lasts.
 
-    TensorRT gives None on failure and says why in its log alone, and torch_tensorrt's error is
-    then an empty one.
+    A failed build writes hundreds of lines. All of it is still to be had from our own logger, at
+    level debug; the reason for a failure is in the error.
+
+    Args:
+        more: names of further loggers.
     """
-    found: list[str] = []
 
-    class Collector(logging.Handler):
+    class Forward(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found.append(record.getMessage())
+            logger.debug("%s: %s", record.name, record.getMessage())
 
-    collector = Collector(logging.ERROR)
-    log = logging.getLogger(_TENSORRT_LOG)
-    log.addHandler(collector)
+    forward = Forward()
+    loggers = [
+        logging.getLogger(name)
+        for name in (*logging.root.manager.loggerDict, "torch_tensorrt", _TENSORRT_LOG, *more)
+        if name in (_TENSORRT_LOG, *more) or name.partition(".")[0] == "torch_tensorrt"
+    ]
+    before = [(each, each.propagate, list(each.handlers)) for each in dict.fromkeys(loggers)]
     try:
-        yield found
+        for each, _, handlers in before:
+            for handler in handlers:
+                each.removeHandler(handler)
+            each.propagate = False
+            each.addHandler(forward)
+        yield
     finally:
-        log.removeHandler(collector)
+        for each, propagate, handlers in before:
+            each.removeHandler(forward)
+            each.propagate = propagate
+            for handler in handlers:
+                each.addHandler(handler)
 
 
-def build_failure(error: Exception, logged: Sequence[str]) -> str:
-    """Returns one line of `error` and of the last that TensorRT `logged`."""
+def build_failure(error: Exception, logged: Sequence[str], of_plugin: Sequence[str] = ()) -> str:
+    """Tells in one line what our plugin failed on, then `error`, then what TensorRT said last."""
     told = first_line(error)
     last = " ".join(logged[-1].split()) if logged else ""
-    return told if last in told else f"{told.rstrip(': ')}: {last}"
+    if last not in told:
+        told = f"{told.rstrip(': ')}: {last}"
+    first = "; ".join(dict.fromkeys(" ".join(reason.split()) for reason in of_plugin))
+    return f"{first}; {told}" if first else told
 
 
 @contextlib.contextmanager
@@ -244,9 +275,12 @@ def timing_cache(device: torch.device) -> Iterator[Path]:
     once or a killed one cannot damage it. Where the user's cache cannot be written, the next build
     measures again, and that is all.
     """
+    from platformdirs import user_cache_path
+
     facts = tensorrt_library.machine(str(device))
     version = tensorrt_library.versions()["tensorrt"]
-    kept = user_cache_path("vqfr-media") / "tensorrt" / timing_cache_name(version, facts["gpu"])
+    name = timing_cache_name(version, facts["gpu"], plugin=plugin_version())
+    kept = user_cache_path("vqfr-media") / "tensorrt" / name
     with tempfile.TemporaryDirectory(prefix="vqfr-media-timing-") as folder:
         copy = Path(folder, kept.name)
         try:
@@ -263,6 +297,18 @@ def timing_cache(device: torch.device) -> Iterator[Path]:
             logger.info("TensorRT's timing cache is not kept at %s: %s", kept, error)
 
 
-def timing_cache_name(version: str, gpu: str) -> str:
-    """Names the file for a TensorRT version and a GPU: times of one are wrong for others."""
-    return f"timing-{version}-{re.sub('[^0-9A-Za-z]+', '-', gpu)}.cache"
+def timing_cache_name(version: str, gpu: str, *, plugin: str) -> str:
+    """Makes the file name for a TensorRT version, a GPU's name and a `plugin_version`.
+
+    Times of one are wrong for others: TensorRT would take the tile that was the fastest of an
+    earlier plugin.
+    """
+    return f"timing-{version}-{re.sub('[^0-9A-Za-z]+', '-', gpu)}-{plugin}.cache"
+
+
+def plugin_version() -> str:
+    """Returns twelve digits that change with the code of the plugin and with the
+    Triton that compiles it."""
+    code = code_sha256((*DEFORM_CONV, *DEFORM_CONV_TENSORRT))
+    compiled = f"{code} {tensorrt_library.versions()['triton']}"
+    return hashlib.sha256(compiled.encode()).hexdigest()[:12]

@@ -1,5 +1,6 @@
 """The kernel compiled to PTX for every GPU from Ampere on, on a machine that need not have one."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -85,9 +86,12 @@ def compile_kernel(
         raise _unfit(f"needs {made.shared} bytes of shared memory for {tile}")
     if made.global_scratch_size or made.profile_scratch_size:
         raise _unfit("needs memory that nobody gives it")
+    ptx = _without_hidden_parameters(_without_line_numbers(compiled.asm["ptx"]), name=made.name)
+    # A plan holds a kernel for each level: under one name they could be taken for one another.
+    name = f"{made.name}_{hashlib.sha256(ptx.encode()).hexdigest()[:12]}"
     return CompiledKernel(
-        name=made.name,
-        ptx=_without_hidden_parameters(_without_line_numbers(compiled.asm["ptx"]), name=made.name),
+        name=name,
+        ptx=re.sub(rf"\b{re.escape(made.name)}\b", name, ptx),
         tile=tile,
         threads=32 * made.num_warps,
         shared_bytes=made.shared,

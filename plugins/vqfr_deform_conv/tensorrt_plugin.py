@@ -8,15 +8,25 @@ TensorRT reads the annotations of the functions below, so they must not become s
 `from __future__ import annotations` here.
 """
 
+import functools
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from vqfr_deform_conv.ptx import compile_kernel
-from vqfr_deform_conv.tiling import TACTICS, Convolution, tiles
+from vqfr_deform_conv.tiling import TACTICS, Convolution, tile_of_tactic
 
 NAMESPACE = "vqfr"
+LOG = __name__
+"""Name of the logger that has every failure inside the plugin."""
+PLUGIN_FAULT = "the plugin "
+"""How such a message begins."""
+
+logger = logging.getLogger(LOG)
+
 _DATA = {torch.float16: "FP16", torch.bfloat16: "BF16", torch.float32: "FP32"}
 
 
@@ -84,6 +94,7 @@ def _register(key: PluginKey) -> None:
         return y
 
     @trtp.autotune(identifier)  # type: ignore[untyped-decorator]
+    @logged_faults(key)
     def offer(
         x: trtp.TensorDesc,
         offset: trtp.TensorDesc,
@@ -104,6 +115,7 @@ def _register(key: PluginKey) -> None:
         ]
 
     @trtp.aot_impl(identifier)  # type: ignore[untyped-decorator]
+    @logged_faults(key)
     def implement(
         x: trtp.TensorDesc,
         offset: trtp.TensorDesc,
@@ -127,7 +139,7 @@ def _register(key: PluginKey) -> None:
             dilation=key.dilation,
             offset_groups=key.offset_groups,
         )
-        tile = tiles(convolution, element_bytes=key.dtype.itemsize)[tactic - 1]
+        tile = tile_of_tactic(convolution, tactic, element_bytes=key.dtype.itemsize)
         kernel = compile_kernel(
             convolution, tile, dtype=key.dtype, channels_last=x.format != trt.TensorFormat.LINEAR
         )
@@ -140,6 +152,30 @@ def _register(key: PluginKey) -> None:
         extra = trtp.SymIntExprs(1)
         extra[0] = trtp.SymInt32(pixels)
         return kernel.name, kernel.ptx, launch, extra
+
+
+def logged_faults[**P, R](key: PluginKey) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Logs what a function of the plugin raises, and lets it go on.
+
+    TensorRT calls these functions from C++, prints what they raise to the standard error, and says
+    only that no implementation was found.
+    """
+
+    def logged(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                logger.error(  # the traceback is that of the error that goes on
+                    "%s%s failed in %s: %s", PLUGIN_FAULT, key.name, function.__name__, reason
+                )
+                raise
+
+        return call
+
+    return logged
 
 
 def _channels_last(dtype: torch.dtype, *channels: int) -> list[str]:

@@ -182,6 +182,24 @@ def tiles(convolution: Convolution, *, element_bytes: int) -> tuple[Tile, ...]:
     )
 
 
+def tile_of_tactic(convolution: Convolution, tactic: int, *, element_bytes: int) -> Tile:
+    """Finds the tile that TensorRT's number of a tactic stands for.
+
+    Args:
+        convolution: to be cut up.
+        tactic: 1 to `TACTICS` for the `tiles` in their order; 0 is TensorRT's own, for a plugin of
+            which it has timed nothing, and stands for the smallest, which suits every shape.
+        element_bytes: of the data's type.
+
+    Raises:
+        ValueError: there is no such tactic.
+    """
+    candidates = tiles(convolution, element_bytes=element_bytes)
+    if not 0 <= tactic <= len(candidates):
+        raise ValueError(f"deform_conv2d: tactic {tactic} is not within 0..{len(candidates)}")
+    return candidates[tactic - 1] if tactic else candidates[-1]
+
+
 def tile(convolution: Convolution, *, images: int, element_bytes: int) -> Tile:
     """Picks the largest of the `tiles` that fills every multiprocessor, else the smallest."""
     candidates = tiles(convolution, element_bytes=element_bytes)

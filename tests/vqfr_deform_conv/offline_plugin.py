@@ -14,7 +14,7 @@ import pytest
 import tensorrt as trt
 import torch
 from vqfr_deform_conv.ptx import compile_kernel
-from vqfr_deform_conv.tensorrt_plugin import PluginKey, plugin
+from vqfr_deform_conv.tensorrt_plugin import PLUGIN_FAULT, PluginKey, plugin
 from vqfr_deform_conv.tiling import TACTICS, Convolution, tiles
 
 LINEAR, HWC, HWC8 = trt.TensorFormat.LINEAR, trt.TensorFormat.HWC, trt.TensorFormat.HWC8
@@ -195,6 +195,33 @@ def test_kernel_and_launch(layout: Any) -> None:
         assert [extra.value for extra in extras] == [batch * 17 * 16]
         name, text = made.get_kernel([t.desc for t in tensors[:5]], [t.desc for t in tensors[5:]])
         assert (name, text.decode()) == (kernel.name, kernel.ptx)
+
+
+def test_tactic_0_is_the_smallest_tile_and_a_failure_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made, _ = created(key_of(CONVOLUTION, torch.float16), CONVOLUTION, batch=1)
+    offered(made, torch.float16, CONVOLUTION)
+    tensors = described(torch.float16, HWC8, CONVOLUTION)
+    made.configure_plugin(tensors[:5], tensors[5:])
+
+    def launch(tactic: int) -> Any:
+        made.set_tactic(tactic)
+        found = SimpleNamespace()
+        made.get_launch_params(
+            inputs_of(CONVOLUTION, batch=1), tensors, 5, found, Extras(), expr_fakes.Builder()
+        )
+        return found
+
+    smallest = tiles(CONVOLUTION, element_bytes=2)[-1]
+    assert launch(0).grid_x.value == smallest.programs(CONVOLUTION, images=1)
+    with pytest.raises(ValueError, match=r"tactic 6 is not within 0\.\.5"):
+        launch(6)
+    (message,) = [m for m in caplog.messages if m.startswith(PLUGIN_FAULT)]
+    assert message == (
+        "the plugin deform_conv2d_s2p1d1g4_fp16 failed in implement: "
+        "ValueError: deform_conv2d: tactic 6 is not within 0..5"
+    )
 
 
 class Network:

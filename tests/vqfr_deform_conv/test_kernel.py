@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from vqfr_deform_conv.operator import by_kernel
-from vqfr_deform_conv.tiling import TACTICS, tiles
+from vqfr_deform_conv.tiling import TACTICS, tile_of_tactic, tiles
 
 from tests.paths import ROOT
 from tests.vqfr_deform_conv.deform_cases import assert_as_expected, computed, draw
@@ -90,3 +90,15 @@ class TestOnAGpu:
 def test_there_are_as_many_tiles_as_tensorrt_is_told() -> None:
     convolution = draw().convolution
     assert [len(tiles(convolution, element_bytes=size)) for size in (2, 4)] == [TACTICS, TACTICS]
+
+
+def test_every_tactic_of_tensorrts_is_a_tile_and_0_the_smallest() -> None:
+    convolution = draw().convolution
+    for size in (2, 4):
+        known = tiles(convolution, element_bytes=size)
+        found = [tile_of_tactic(convolution, n, element_bytes=size) for n in range(TACTICS + 1)]
+        assert found == [known[-1], *known]
+        assert all(known[-1].pixels <= t.pixels and known[-1].outputs <= t.outputs for t in known)
+        for tactic in (-1, TACTICS + 1):
+            with pytest.raises(ValueError, match=rf"tactic {tactic} is not within 0\.\.{TACTICS}"):
+                tile_of_tactic(convolution, tactic, element_bytes=size)

@@ -106,6 +106,19 @@ def test_samples_come_in_words_of_16_bytes_in_nhwc() -> None:
     assert set(widths) == {"0x10"}
 
 
+def test_each_kernel_has_a_name_of_its_own() -> None:
+    kernels = [
+        compiled(level(64, side), tactic, dtype=torch.float16, channels_last=True)
+        for side, tactic in ((32, 0), (32, 4), (64, 4), (64, 4))
+    ]
+    first, second, third, again = (kernel.name for kernel in kernels)
+    assert len({first, second, third}) == 3
+    assert third == again
+    for kernel in kernels:
+        assert re.fullmatch(r"deform_conv_kernel_[0-9a-f]{12}", kernel.name)
+        assert re.findall(r"\.entry (\w+)", kernel.ptx) == [kernel.name]
+
+
 def test_it_says_nothing_of_this_machine() -> None:
     kernel = compiled(level(128, 512), 0, dtype=torch.float16, channels_last=True)
     assert str(Path(ptx.__file__).parent) not in kernel.ptx

@@ -6,7 +6,13 @@ import sys
 
 import pytest
 import torch
-from vqfr_deform_conv.tensorrt_plugin import _channels_last
+from vqfr_deform_conv.tensorrt_plugin import (
+    LOG,
+    PLUGIN_FAULT,
+    PluginKey,
+    _channels_last,
+    logged_faults,
+)
 
 from tests.paths import ROOT
 
@@ -40,6 +46,27 @@ def test_registration_shapes_formats_launches_and_converter() -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
     assert "skipped" not in done.stdout
+
+
+def test_what_fails_inside_the_plugin_is_logged_and_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @logged_faults(PluginKey(1, 1, 1, 4, torch.float16))
+    def implement(tactic: int) -> int:
+        """Compiles."""
+        return 8 // tactic
+
+    assert implement(2) == 4
+    assert (implement.__name__, implement.__annotations__["tactic"]) == ("implement", int)
+    assert caplog.records == []
+    with pytest.raises(ZeroDivisionError):
+        implement(0)
+    (record,) = caplog.records
+    assert record.name == LOG
+    assert record.getMessage() == (
+        f"{PLUGIN_FAULT}deform_conv2d_s1p1d1g4_fp16 failed in implement: "
+        "ZeroDivisionError: integer division or modulo by zero"
+    )
 
 
 def test_a_layout_is_offered_only_where_it_is_nhwc() -> None:

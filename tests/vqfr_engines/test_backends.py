@@ -1,11 +1,16 @@
 """What the backends share: exact float32, engines of elsewhere, TensorRT's log and times."""
 
 import contextlib
+import gc
 import logging
+import weakref
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
+import platformdirs
 import pytest
 import torch
 from vqfr_engines import tensorrt
@@ -13,6 +18,7 @@ from vqfr_engines import tensorrt
 from tests.vqfr_engines.small import a_manifest
 from vqfr_media.backends import nvidia_gpu, tensorrt_library
 from vqfr_media.backends.rebuild_hint import rebuild_hint
+from vqfr_media.backends.tensorrt_library import collected_errors, last_reasons, log_bridge
 from vqfr_media.backends.torch_engine import exact_float32
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.manifest import MANIFEST
@@ -113,28 +119,100 @@ def test_an_old_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_tensorrt_says_is_in_the_error() -> None:
-    log = logging.getLogger("torch_tensorrt [TensorRT Conversion Context]")
-    with tensorrt.logged_errors() as logged:
+    name = "torch_tensorrt [TensorRT Conversion Context]"
+    log = logging.getLogger(name)
+    with collected_errors(name) as logged:
         log.warning("slow")
         log.error("first")
         log.error("[E] Error Code 10:\n  no implementation for %s", "node")
     log.error("after")
     assert logged == ["first", "[E] Error Code 10:\n  no implementation for node"]
     empty = RuntimeError("While interpreting the module got an error: ")
-    assert tensorrt.build_failure(empty, logged) == (
+    told = (
         "While interpreting the module got an error: [E] Error Code 10: no implementation for node"
     )
+    assert tensorrt.build_failure(empty, logged) == told
     assert tensorrt.build_failure(KeyError(), []) == "KeyError"
     assert tensorrt.build_failure(ValueError("a: first\nmore"), ["first"]) == "a: first"
+    # What the plugin failed on comes first, each reason once.
+    of_plugin = ["the plugin p failed in implement: E: a\n b"] * 5
+    assert tensorrt.build_failure(empty, logged, of_plugin) == (
+        f"the plugin p failed in implement: E: a b; {told}"
+    )
+
+
+class Messages:
+    """The part of TensorRT's bindings that is asked for a logger."""
+
+    class ILogger:
+        Severity = Enum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE")
+
+
+def test_one_logger_serves_the_process_and_each_call_collects_its_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    library, severity = cast(ModuleType, Messages), Messages.ILogger.Severity
+    bridge = log_bridge(library)
+    known = weakref.ref(bridge)
+    del bridge
+    gc.collect()
+    assert known() is log_bridge(library)  # TensorRT keeps a pointer to it for ever
+    say = log_bridge(library).log
+    say(severity.ERROR, "before")
+    with collected_errors() as outer:
+        say(severity.ERROR, "one\n line")
+        with collected_errors() as inner:
+            say(severity.INTERNAL_ERROR, "two")
+            say(severity.WARNING, "slow")
+    say(severity.ERROR, "after")
+    assert (outer, inner) == (["one\n line", "two"], ["two"])
+    assert last_reasons(outer, "nothing") == "one line / two"
+    assert last_reasons([], "nothing") == "nothing"
+    assert [(r.levelname, r.getMessage()) for r in caplog.records][2:4] == [
+        ("CRITICAL", "TensorRT: two"),
+        ("WARNING", "TensorRT: slow"),
+    ]
+
+
+def test_a_failed_build_does_not_flood_the_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    builder = logging.getLogger("torch_tensorrt [TensorRT Conversion Context]")
+    module = logging.getLogger("torch_tensorrt.dynamo.some_module")
+    own = logging.StreamHandler()
+    builder.addHandler(own)
+    try:
+        with (
+            caplog.at_level(logging.DEBUG, logger="vqfr_engines.tensorrt"),
+            tensorrt.quiet_torch_tensorrt(),
+        ):
+            builder.error("a network of many lines")
+            module.warning("an operator")
+            logging.getLogger("torch_tensorrt.dynamo.made_later").error("and another")
+        assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records] == [
+            ("vqfr_engines.tensorrt", "DEBUG", f"{log}: {said}")
+            for log, said in (
+                (builder.name, "a network of many lines"),
+                (module.name, "an operator"),
+                ("torch_tensorrt.dynamo.made_later", "and another"),
+            )
+        ]
+        caplog.clear()
+        assert builder.handlers == [own]
+        assert builder.propagate
+        assert module.propagate
+        module.warning("heard again")
+        assert caplog.messages == ["heard again"]
+    finally:
+        builder.removeHandler(own)
 
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the kernel times of an H100 are kept."""
-    monkeypatch.setattr(tensorrt, "user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(tensorrt_library, "versions", lambda: {"tensorrt": "11.1.0"})
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    versions = {"tensorrt": "11.1.0", "triton": "3.8.0"}
+    monkeypatch.setattr(tensorrt_library, "versions", lambda: versions)
     monkeypatch.setattr(tensorrt_library, "machine", lambda _: HERE)
-    name = "timing-11.1.0-NVIDIA-H100-80GB-HBM3.cache"
+    name = f"timing-11.1.0-NVIDIA-H100-80GB-HBM3-{tensorrt.plugin_version()}.cache"
     return tmp_path / "vqfr-media" / "tensorrt" / name
 
 
@@ -149,7 +227,26 @@ def test_kernel_times_are_kept_for_one_gpu_model(kept: Path) -> None:
         raise EngineError
     assert [path.name for path in kept.parent.iterdir()] == [kept.name]
     assert kept.read_bytes() == b"second"
-    assert tensorrt.timing_cache_name("11.1.0", "NVIDIA H100 NVL") != kept.name
+    plugin = tensorrt.plugin_version()
+    assert tensorrt.timing_cache_name("11.1.0", "NVIDIA H100 NVL", plugin=plugin) != kept.name
+
+
+def test_kernel_times_of_another_plugin_are_not_used(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tensorrt.timing_cache(GPU) as cache:
+        cache.write_bytes(b"of this plugin")
+    before = tensorrt.plugin_version()
+    versions = {"tensorrt": "11.1.0", "triton": "3.9.0"}
+    monkeypatch.setattr(tensorrt_library, "versions", lambda: versions)
+    another_triton = tensorrt.plugin_version()
+    monkeypatch.setattr(tensorrt, "code_sha256", lambda modules: f"other code of {modules}")
+    assert len({before, another_triton, tensorrt.plugin_version()}) == 3
+    with tensorrt.timing_cache(GPU) as cache:
+        assert not cache.exists()
+        cache.write_bytes(b"of another")
+    assert kept.read_bytes() == b"of this plugin"
+    assert len(list(kept.parent.iterdir())) == 2
 
 
 def test_a_build_goes_on_without_damaged_kernel_times(

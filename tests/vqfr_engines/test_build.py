@@ -35,8 +35,8 @@ from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.engine import load_engine
 from vqfr_media.errors import (
     BackendError,
-    EngineError,
     EngineFileError,
+    InexactEngineError,
     OptionError,
     OutputError,
     WeightsError,
@@ -129,7 +129,9 @@ def test_an_engine_beyond_the_limits_is_refused_and_not_kept(
 ) -> None:
     exact = Limits(flipped=0.0, image_max=0.0, psnr_db=200.0)
     monkeypatch.setattr(parity, "LIMITS", {**LIMITS, "float32": exact})
-    with pytest.raises(EngineError, match=r"refused: .*200 are asked for; .*--backend torch"):
+    with pytest.raises(
+        InexactEngineError, match=r"refused: .*200 are asked for; .*--backend torch"
+    ):
         build_engine(request_for(weights))
     assert visible(root) == []
 

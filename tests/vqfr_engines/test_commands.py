@@ -11,12 +11,11 @@ from typing import Literal
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from vqfr_engines import selftest
 from vqfr_engines.bench import BenchResult, EngineTiming
 from vqfr_engines.request import build_command
-from vqfr_engines.selftest import CheckResult
+from vqfr_engines.selftest_point import CheckResult
 
 from tests.vqfr_engines.small import copied, edit, flip_a_bit
 from vqfr_media import cli
@@ -122,6 +121,7 @@ def test_selftest_ends_well_only_where_something_passed(
     outcomes: list[Literal["passed", "failed", "skipped"]],
     code: int,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     points = [
@@ -129,19 +129,16 @@ def test_selftest_ends_well_only_where_something_passed(
         for number, outcome in enumerate(outcomes, start=1)
     ]
     monkeypatch.setattr(selftest, "run", lambda *_, **__: iter(points))
-    assert run("engine", "selftest", "--backend", "openvino") == code
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == outcomes
-
-
-def test_selftest_without_what_it_needs_is_exit_code_3(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert run("engine", "selftest", "--backend", "tensorrt") == 3
-    lines = capsys.readouterr().out.splitlines()
-    assert lines
-    assert all(line.split()[1] == "skipped" for line in lines)
+    monkeypatch.setattr(selftest, "machine", lambda device: {"fault": f"no {device}"})
+    file = tmp_path / "said.json"
+    assert run("engine", "selftest", "--backend", "openvino", "-o", file) == code
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first == "nothing is known of this machine: no cpu"
+    assert [line.split()[1] for line in lines] == outcomes
+    assert last == f"all of it is in {file}"
+    said = json.loads(file.read_text())
+    assert (said["backend"], said["machine"]) == ("openvino", {"fault": "no cpu"})
+    assert [point["outcome"] for point in said["points"]] == outcomes
 
 
 def test_quiet_is_quiet(

@@ -11,8 +11,8 @@ import pytest
 import torch
 from vqfr_engines import build, source_hash
 from vqfr_engines.build import build_engine
-from vqfr_engines.load import load_automatically, load_built
-from vqfr_engines.request import identity_of
+from vqfr_engines.load import in_exact_precision, load_automatically, load_built
+from vqfr_engines.request import EngineRequest, identity_of
 from vqfr_engines.store import (
     VARIABLE,
     check_files,
@@ -25,7 +25,14 @@ from vqfr_engines.store import (
 from tests.vqfr_engines.small import copied, edit, request_for
 from vqfr_media.backends.openvino_library import openvino
 from vqfr_media.engine import load_engine
-from vqfr_media.errors import BackendError, EngineError, EngineFileError, OptionError, OutputError
+from vqfr_media.errors import (
+    BackendError,
+    EngineError,
+    EngineFileError,
+    InexactEngineError,
+    OptionError,
+    OutputError,
+)
 from vqfr_media.files import wait_for_folder
 from vqfr_media.manifest import MANIFEST, read_manifest
 from vqfr_media.options import ModelOptions
@@ -47,6 +54,38 @@ def test_a_precision_that_is_not_to_be_had_is_never_dropped(
         load_engine(replace(asked, backend="openvino"))
     assert caplog.messages == []
     assert not root.exists()
+
+
+def test_bfloat16_is_built_where_float16_is_refused_and_nobody_asked_for_it(
+    weights: Path, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = replace(request_for(weights), backend="inductor", precision="float16")
+    tried: list[str] = []
+
+    def work(wanted: EngineRequest) -> str:
+        tried.append(wanted.precision)
+        if wanted.precision == "float16":
+            raise InexactEngineError("the engine in float16 is refused: 9 % of codes flip")
+        return "built"
+
+    with pytest.raises(InexactEngineError):  # asked for by name: never replaced
+        in_exact_precision(request, is_open=False, work=work)
+    assert tried == ["float16"]
+    assert in_exact_precision(request, is_open=True, work=work) == "built"
+    assert tried == ["float16", "float16", "bfloat16"]
+    assert caplog.messages == [
+        "the engine in float16 is refused: 9 % of codes flip; it is built in bfloat16 instead"
+    ]
+    # From then on it is kept, and float16 is not tried for ten minutes again.
+    wider = replace(request, precision="bfloat16")
+    (root / folder_name(identity_of(wider))).mkdir(parents=True)
+    assert in_exact_precision(request, is_open=True, work=work) == "built"
+    assert tried[3:] == ["bfloat16"]
+    # A kept one in float16 comes first all the same.
+    (root / folder_name(identity_of(request))).mkdir()
+    assert in_exact_precision(request, is_open=True, work=lambda one: one.precision) == "float16"
+    single = replace(request, precision="float32")
+    assert in_exact_precision(single, is_open=True, work=lambda one: one.precision) == "float32"
 
 
 def test_a_backend_is_checked_before_weights_are_fetched(

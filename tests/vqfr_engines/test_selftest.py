@@ -1,6 +1,8 @@
 """The self-test: outcomes are told apart, and what needs no GPU is checked without one."""
 
+import sys
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,14 @@ import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 from vqfr_deform_conv.operator import deform_conv2d as our_operator
+from vqfr_deform_conv.tiling import Convolution, Tile, tiles
 from vqfr_engines import selftest
+from vqfr_engines.activations import largest_activations
 from vqfr_engines.engine_checks import CheckFailedError
-from vqfr_engines.selftest import CheckResult
+from vqfr_engines.own_process import in_own_process
+from vqfr_engines.parity import fixed_crops
+from vqfr_engines.random_networks import published_config, random_network
+from vqfr_engines.selftest_kernels import MOST, KernelInputs, by_torchvision, check_kernels, levels
 from vqfr_engines.selftest_plugin import (
     FACES,
     GROUPS,
@@ -24,12 +31,16 @@ from vqfr_engines.selftest_plugin import (
     num_reformats,
     parsed_layers,
 )
+from vqfr_engines.selftest_point import CheckResult, SelftestBackend, checked, points_of
 from vqfr_engines.selftest_tensorrt import ALONE_RMS, TensorrtChecks, norms_in_float16
+from vqfr_engines.selftest_torch import largest_batch
 from vqfr_engines.tensorrt_graph import exported_modules, operators_not_in_float32
 
 from tests.vqfr_engines.offline_tensorrt import LITE, network_called
+from tests.vqfr_engines.small import small_network
+from tests.vqfr_media.test_gpu_memory import exhausted
 from vqfr_media.errors import BackendError, EngineError
-from vqfr_media.manifest import BuiltBackend
+from vqfr_media.network.deform import ModulatedDeformConv
 from vqfr_media.network.precision import to_mixed_precision
 
 
@@ -50,26 +61,82 @@ def raising(error: Exception) -> Any:
         (raising(ZeroDivisionError("ours")), "failed", "ZeroDivisionError: ours"),
     ],
 )
-def test_every_outcome_is_told(
-    check: Any, outcome: str, detail: str, monkeypatch: pytest.MonkeyPatch
+def test_every_outcome_is_told(check: Any, outcome: str, detail: str) -> None:
+    found = checked(1, "first", check)
+    assert (found.number, found.name, found.outcome, found.detail) == (1, "first", outcome, detail)
+    assert found.seconds >= 0
+
+
+def test_a_process_that_crashes_hangs_or_gives_nothing_is_one_clause() -> None:
+    def ended(how: str, seconds: float = 60) -> tuple[Any, str]:
+        end = in_own_process("tests.vqfr_engines.ending_process", {"how": how}, seconds=seconds)
+        assert bool(end.answer) != bool(end.fault)
+        return end.answer, end.fault
+
+    assert ended("answer") == ({"asked": {"how": "answer"}}, "")
+    assert ended("crash") == (None, "its process crashed (SIGSEGV): last words")
+    assert ended("exit") == (None, "its process ended with exit code 7: last words")
+    assert ended("nothing") == (None, "it ended without a result: last words")
+    assert ended("hang", 1.5) == (None, "it was not done after 2 s and was ended: last words")
+    # What it has given stands, whatever comes after.
+    assert ended("answer then crash") == ({"asked": {"how": "answer then crash"}}, "")
+
+
+def test_each_point_is_a_process_of_its_own_and_may_end_alone(weights: Path) -> None:
+    points = selftest.run("torch", device="cpu", weights=weights, seconds=0.01)
+    first, second = islice(points, 2)
+    assert [first.number, second.number] == [1, 2]
+    assert first.name == "how large the values inside the network become"
+    assert {first.outcome, second.outcome} == {"failed"}
+    assert first.detail.startswith("it was not done after 0 s and was ended")
+
+
+@pytest.mark.slow
+def test_torch_holds_what_its_design_assumes(weights: Path) -> None:
+    facts = selftest.machine("cpu")
+    assert f"torch {torch.__version__.partition('+')[0]}" in selftest.facts_line(facts)
+    results = outcomes("torch", "cpu", weights=weights)
+    assert [result.outcome for result in results] == ["passed"] * 5 + ["skipped"]
+    assert results[-1].detail == "only a GPU's memory is filled by batches"
+    assert results[0].figures["encoder.conv_in"] > 0
+
+
+def outcomes(
+    backend: SelftestBackend, device: str, *, weights: Path | None = None
+) -> list[CheckResult]:
+    return list(selftest.run(backend, device=device, weights=weights))
+
+
+def test_without_its_library_a_point_is_skipped_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    points = [("first", check), ("second", lambda: "goes on")]
-    monkeypatch.setattr(selftest, "_points", lambda *_, **__: points)
-    first, second = selftest.run("tensorrt", device="cuda")
-    assert (first.number, first.name, first.outcome, first.detail) == (1, "first", outcome, detail)
-    assert (second.number, second.outcome, second.detail) == (2, "passed", "goes on")
-    assert min(first.seconds, second.seconds) >= 0
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    points = points_of("tensorrt", tmp_path, device="cuda", model="lite", weights=LITE)
+    # The first compiles kernels, which takes long.
+    found = [checked(number, *point) for number, point in enumerate(points[1:], start=2)]
+    assert [result.outcome for result in found] == ["skipped"] * 8
+    for result in found:
+        assert (
+            "pip install" in result.detail or "CUDA" in result.detail or "NVIDIA" in result.detail
+        )
 
 
-def outcomes(backend: BuiltBackend, device: str) -> list[CheckResult]:
-    return list(selftest.run(backend, device=device))
+@pytest.mark.skipif(torch.cuda.is_available(), reason="an NVIDIA GPU is here")
+def test_kernels_and_v2_want_a_gpu_and_say_so(tmp_path: Path) -> None:
+    points = points_of("inductor", tmp_path, device="cpu", model="lite", weights=LITE)
+    found = [checked(number, *point) for number, point in enumerate(points[-2:], start=6)]
+    assert [result.outcome for result in found] == ["skipped"] * 2
+    assert [result.detail for result in found] == [
+        "our kernel runs on NVIDIA GPUs only",
+        "only a GPU runs v2 in batches",
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="an NVIDIA GPU is here")
 def test_without_a_gpu_every_tensorrt_point_is_skipped_and_says_why() -> None:
     results = outcomes("tensorrt", "cuda")
-    assert [result.number for result in results] == list(range(1, 8))
+    assert [result.number for result in results] == list(range(1, 10))
     assert {result.outcome for result in results} == {"skipped"}
     assert "bytes of shared memory, compiled but not loaded" in results[0].detail
     for result in results[1:]:
@@ -223,3 +290,120 @@ def test_norms_in_float16_are_found(name: str) -> None:
         assert all("aten.group_norm" in place for place in lost)
     with pytest.raises(EngineError, match=r"aten\.group_norm"):
         list(exported_modules(network, batch_size=1, device=cpu))
+
+
+def by_our_operator(
+    x: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    convolution: Convolution,
+    tile: Tile,
+) -> Tensor:
+    """Rounds where the kernel does: on the CPU it is torchvision's, result in the data's type."""
+    del tile
+    return our_operator(x, offset, mask, weight, bias, 1, 1, 1, convolution.offset_groups)
+
+
+SMALL = Convolution(
+    channels=16,
+    height=32,
+    width=32,
+    out_channels=16,
+    out_height=32,
+    out_width=32,
+    offset_groups=2,
+    kernel_height=3,
+    kernel_width=3,
+    stride=1,
+    padding=1,
+    dilation=1,
+)
+
+
+def test_every_tile_is_compared_in_both_layouts() -> None:
+    cpu = torch.device("cpu")
+    tried: list[tuple[bool, torch.dtype, Tile]] = []
+
+    def run(*given: Any) -> Tensor:
+        tried.append((given[0].is_contiguous(), given[0].dtype, given[-1]))
+        return by_our_operator(*given)
+
+    found = check_kernels([SMALL], device=cpu, run=run, types=tuple(MOST))
+    wanted = [
+        (plain, dtype, tile)
+        for dtype in MOST
+        for plain in (False, True)
+        for tile in dict.fromkeys(tiles(SMALL, element_bytes=dtype.itemsize))
+    ]
+    assert tried == wanted
+    assert len(found.figures) == len(wanted)
+    assert max(found.figures.values()) <= max(MOST.values())
+
+
+def test_one_wrong_tile_of_one_type_is_named() -> None:
+    wrong = tiles(SMALL, element_bytes=2)[1]
+
+    def run(*given: Any) -> Tensor:
+        result = by_our_operator(*given)
+        return result * 1.01 if given[-1] == wrong and given[0].is_contiguous() else result
+
+    with pytest.raises(CheckFailedError) as error:
+        check_kernels([SMALL], device=torch.device("cpu"), run=run, types=(torch.float16,))
+    name = f"32 px x 16 float16 NCHW {wrong.pixels}x16x16 {wrong.warps}w {wrong.stages}s"
+    assert f"1 of 10 kernels are off: {name} 1.0e-02, 1e-03 may be" in str(error.value)
+
+
+def test_the_published_levels_are_all_there_once() -> None:
+    found = [(c.height, c.channels) for c in levels("v1", "v2")]
+    assert found == [
+        (512, 64), (512, 128), (256, 128), (128, 128), (128, 256), (64, 256), (32, 256), (16, 512),
+    ]  # fmt: skip
+
+
+def test_coordinates_in_half_precision_are_beyond_what_a_kernel_may() -> None:
+    def run(*given: Any) -> Tensor:
+        x, offset, mask, weight, bias, *_ = given
+        # Places between 256 and 512, where float16 holds multiples of a quarter.
+        rounded = (offset + 256).half().float() - 256
+        inputs = KernelInputs(x=x, offset=rounded, mask=mask, weight=weight, bias=bias)
+        return by_torchvision(inputs).half()
+
+    with pytest.raises(CheckFailedError, match="kernels are off"):
+        check_kernels([SMALL], device=torch.device("cpu"), run=run, types=(torch.float16,))
+
+
+def test_the_largest_activation_is_that_of_the_layer() -> None:
+    network = small_network()
+    crops = fixed_crops(64)[:2]
+    largest = largest_activations(network, crops, fidelity=0.5)
+    with torch.inference_mode():
+        seen = network.encoder.conv_in(crops * 2 - 1).abs().max()
+    assert largest["encoder.conv_in"] == pytest.approx(float(seen), rel=1e-6)
+    assert list(largest.values()) == sorted(largest.values(), reverse=True)
+    with torch.no_grad():
+        network.encoder.conv_in.weight.fill_(float("nan"))
+    broken = largest_activations(network, crops, fidelity=0.5)
+    assert broken["encoder.conv_in"] == float("inf")
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_random_networks_are_the_same_every_time_and_their_warps_move() -> None:
+    before = torch.get_rng_state()
+    one, other = (random_network(published_config("lite")) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    moving = [m for m in one.modules() if isinstance(m, ModulatedDeformConv)]
+    assert moving
+    assert all(float(m.conv_offset.weight.detach().std()) > 0.01 for m in moving)
+    with pytest.raises(ValueError, match="no network 'v3'; there are v1, v2 and lite"):
+        published_config("v3")
+
+
+@pytest.mark.parametrize(("most", "fits"), [(2, 2), (5, 4), (99, 16)])
+def test_the_largest_batch_is_found_by_doubling(most: int, fits: int) -> None:
+    engine = exhausted(most=most, batch_size=2)
+    assert largest_batch(engine, start=2, most=16) == fits
+    assert engine.spec.batch_size == 2

@@ -17,8 +17,10 @@ from torch import Tensor
 from vqfr_media.backends.batching import run_in_batches
 from vqfr_media.backends.rebuild_hint import rebuild_hint
 from vqfr_media.backends.tensorrt_library import (
+    collected_errors,
     cuda_device,
     import_tensorrt,
+    last_reasons,
     log_bridge,
     machine,
     versions,
@@ -150,19 +152,19 @@ class TensorrtPlan:
             raise UnusablePlanError(f"{path.name} is empty")
         (self._output,) = outputs
         self._device = device
-        # TensorRT wants logger and runtime alive as long as the engine.
-        self._log = log_bridge(tensorrt)
-        with torch.cuda.device(device):
-            self._runtime = tensorrt.Runtime(self._log)
+        with torch.cuda.device(device), collected_errors() as errors:
+            # TensorRT wants the runtime alive as long as the engine.
+            self._runtime = tensorrt.Runtime(log_bridge(tensorrt))
             self.engine = self._runtime.deserialize_cuda_engine(content)
             if self.engine is None:
-                raise UnusablePlanError(f"{path.name}: {self._reason('TensorRT gives no reason')}")
+                reason = last_reasons(errors, "TensorRT gives no reason")
+                raise UnusablePlanError(f"{path.name}: {reason}")
             check_tensors(tensorrt, self.engine, inputs, outputs, path.name)
             self.context = self.engine.create_execution_context()
             if self.context is None:
                 raise EngineError(
                     f"{path.name} does not fit into the memory of {device}, build it for fewer "
-                    f"faces at once (--batch-size): {self._reason('no execution context')}"
+                    f"faces at once (--batch-size): {last_reasons(errors, 'no execution context')}"
                 )
             self._buffers = {
                 name: torch.zeros(shape, dtype=torch.float32, device=device)
@@ -170,7 +172,8 @@ class TensorrtPlan:
             }
             for name, buffer in self._buffers.items():
                 if not self.context.set_tensor_address(name, buffer.data_ptr()):
-                    raise EngineError(f"{path.name}: {self._reason(f'{name} has no address')}")
+                    reason = last_reasons(errors, f"{name} has no address")
+                    raise EngineError(f"{path.name}: {reason}")
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             self._graph = self._captured(path.name) if capture else None
         self.is_captured = self._graph is not None
@@ -202,8 +205,11 @@ class TensorrtPlan:
 
     def _enqueue(self) -> None:
         stream = torch.cuda.current_stream(self._device)
-        if not self.context.execute_async_v3(stream.cuda_stream):
-            raise EngineError(f"TensorRT refused to run: {self._reason('it gives no reason')}")
+        with collected_errors() as errors:
+            started = self.context.execute_async_v3(stream.cuda_stream)
+        if not started:
+            reason = last_reasons(errors, "it gives no reason")
+            raise EngineError(f"TensorRT refused to run: {reason}")
 
     def _captured(self, name: str) -> torch.cuda.CUDAGraph | None:
         """Captures the run as a graph; None, and a warning, where this plan cannot be captured."""
@@ -223,9 +229,6 @@ class TensorrtPlan:
             )
             return None
         return graph
-
-    def _reason(self, otherwise: str) -> str:
-        return " / ".join(self._log.errors[-2:]).replace("\n", " ") or otherwise
 
 
 def check_tensors(

@@ -1,10 +1,12 @@
 """TensorRT's Python packages: found, or missed with one clear line; its messages in `logging`."""
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import io
 import logging
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from types import ModuleType
 from typing import Any
@@ -94,11 +96,13 @@ def cuda_device(name: str) -> torch.device:
     return torch.device("cuda", device.index or 0)
 
 
+@functools.cache
 def log_bridge(tensorrt: ModuleType) -> Any:
-    """Returns a TensorRT logger that hands every message on to `logging`.
+    """Returns the one TensorRT logger of this process, which hands every message on to `logging`.
 
-    Its attribute `errors` lists the messages of level error, oldest first: TensorRT's calls
-    return None or False on failure, and say why in the log alone.
+    TensorRT keeps the first logger that it is given for ever, whoever gives it, and calls it for
+    plans of others too: so there is one, and it is never freed. What a call was told is collected
+    by `collected_errors`.
     """
     severity = tensorrt.ILogger.Severity
     levels = {
@@ -112,15 +116,42 @@ def log_bridge(tensorrt: ModuleType) -> Any:
     class Bridge(tensorrt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             tensorrt.ILogger.__init__(self)  # pybind11 insists on its own constructor, by name
-            self.errors: list[str] = []
 
         def log(self, severity: Any, msg: str) -> None:
-            level = levels[severity]
-            if level >= logging.ERROR:
-                self.errors.append(msg)
-            logger.log(level, "TensorRT: %s", msg)
+            logger.log(levels[severity], "TensorRT: %s", msg)
 
     return Bridge()
+
+
+@contextlib.contextmanager
+def collected_errors(*more: str) -> Iterator[list[str]]:
+    """Collects what TensorRT says of level error while this lasts, oldest first.
+
+    Its calls return None or False on failure, and say why in the log alone.
+
+    Args:
+        more: names of further loggers to listen to.
+    """
+    found: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage().removeprefix("TensorRT: "))
+
+    collector = Collector(logging.ERROR)
+    listened = [logging.getLogger(name) for name in (logger.name, *more)]
+    for each in listened:
+        each.addHandler(collector)
+    try:
+        yield found
+    finally:
+        for each in listened:
+            each.removeHandler(collector)
+
+
+def last_reasons(errors: Sequence[str], otherwise: str) -> str:
+    """Returns the last two of `errors` in one line, or `otherwise`."""
+    return " / ".join(" ".join(error.split()) for error in errors[-2:]) or otherwise
 
 
 def _import(name: str) -> ModuleType:

@@ -15,7 +15,7 @@ from vqfr_media.options import DEFAULT_FIDELITY, ModelChoice, ModelOptions, Prec
 
 if TYPE_CHECKING:
     from vqfr_engines.bench import BenchResult
-    from vqfr_engines.selftest import CheckResult
+    from vqfr_engines.selftest_point import CheckResult
     from vqfr_engines.store import EngineStatus
 
 
@@ -28,7 +28,7 @@ class EngineBuild:
     model: ModelChoice = ModelOptions.model
     """Network; auto takes what `restore` would take."""
     precision: PrecisionChoice = ModelOptions.precision
-    """Arithmetic inside; auto is float32 on a CPU and float16 on a GPU."""
+    """Arithmetic inside; auto is float32 on a CPU, float16 on a GPU (bfloat16 where that fails)."""
     batch_size: int | None = None
     """Faces in one run, fixed in the engine; by default 1 on a CPU and 8 on a GPU."""
     weights: Path | None = None
@@ -78,14 +78,18 @@ class EngineRemove:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSelftest:
-    """Try everything that a backend needs, one point after the other."""
+    """Try everything that a backend needs, one point after the other, each in its own process."""
 
-    backend: BuiltBackend
+    backend: Literal["torch", "openvino", "tensorrt", "inductor"]
     """What to try."""
     model: Literal["v1", "v2", "lite"] = "lite"
     """Network to try it with; its weights must be here."""
     device: str = ModelOptions.device
     """auto, cpu, cuda or cuda:N."""
+    weights: Path | None = None
+    """File with the network's weights, instead of the known places."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("selftest.json")
+    """JSON file for all that was seen, written anew after each point."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +154,7 @@ def run_engine(command: EngineCommand) -> int:
 def build(command: EngineBuild) -> int:
     """Builds one engine, or finds it."""
     from vqfr_engines.build import build_engine
+    from vqfr_engines.load import in_exact_precision
 
     from vqfr_media.engine import request_engine
 
@@ -163,7 +168,11 @@ def build(command: EngineBuild) -> int:
     )
     with fetch_progress(quiet=False) as fetch:
         request = request_engine(options, command.backend, progress=fetch)
-    built = build_engine(request, output=command.output)
+    built = in_exact_precision(
+        request,
+        is_open=command.precision == "auto",
+        work=lambda wanted: build_engine(wanted, output=command.output),
+    )
     took = f"built in {built.manifest.seconds:.1f} s" if built.fresh else "was here already"
     echo(f"{built.folder}: {took}", built.manifest.parity.line())
     return 0
@@ -276,18 +285,25 @@ def remove(command: EngineRemove) -> int:
 
 def selftest(command: EngineSelftest) -> int:
     """Tries one point after the other; 1 where one fails, 3 where nothing could be tried."""
-    from vqfr_engines.selftest import run
+    from vqfr_engines.selftest import facts_line, machine, report_json, run
 
     from vqfr_media.backends.torch_engine import resolve_device
+    from vqfr_media.files import write_text
 
     # Where there is no GPU, its points say so themselves.
     home = {"openvino": "cpu", "tensorrt": "cuda:0"}.get(command.backend, "auto")
     named = command.device if command.device != "auto" else home
     device = named if named == "cuda:0" else str(resolve_device(named))
-    outcomes = set()
-    for result in run(command.backend, device=device, model=command.model):
+    facts = machine(device)
+    echo(facts_line(facts))
+    results: list[CheckResult] = []
+    write_text(command.output, report_json(command.backend, facts, results))
+    for result in run(command.backend, device=device, model=command.model, weights=command.weights):
         echo(selftest_line(result))
-        outcomes.add(result.outcome)
+        results.append(result)
+        write_text(command.output, report_json(command.backend, facts, results))
+    echo(f"all of it is in {command.output}")
+    outcomes = {result.outcome for result in results}
     if "failed" in outcomes:
         return 1
     return 0 if "passed" in outcomes else 3
