@@ -3,18 +3,25 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from vqfr_training.__main__ import main
-from vqfr_training.commands import EvaluateDetectorCommand, TrainCommand, parse
+from vqfr_training.commands import EvaluateDetectorCommand, TrainCommand, default_workers, parse
+from vqfr_training.configs import RecipeSeries
+from vqfr_training.distributed import fast_on_gpu
 from vqfr_training.evaluation.evaluate import METRICS
 from vqfr_training.recipe_names import RecipeName
-from vqfr_training.recipes import RECIPES
+from vqfr_training.recipes import RECIPES, in_precision, smoke, smoke_stage1
+from vqfr_training.stage import ParameterGroup
+from vqfr_training.step import _adam
 
 FLAGS = {
-    "": "data out init start-from vgg identity minutes resume threads workers",
+    "": "data out init start-from vgg identity minutes resume threads workers precision",
     "restore": "run data out threads",
     "evaluate": "restored truth metrics fetch fid-reference niqe-parameters out threads",
     "pack": "data out each side quality",
@@ -63,6 +70,8 @@ def test_what_is_typed_arrives() -> None:
         "2",
         "--workers",
         "3",
+        "--precision",
+        "bfloat16",
     ]
     assert parse(given) == TrainCommand(
         recipe="smoke",
@@ -74,6 +83,7 @@ def test_what_is_typed_arrives() -> None:
         resume=True,
         threads=2,
         workers=3,
+        precision="bfloat16",
     )
     given = [
         "evaluate-detector",
@@ -92,6 +102,39 @@ def test_what_is_typed_arrives() -> None:
     assert isinstance(command, EvaluateDetectorCommand)
     assert command.clip == (Path("a.mp4"), Path("b.mp4"))
     assert (command.scenes, command.empty, command.beside) == (500, 200, None)
+
+
+def test_half_the_cores_prepare_samples_but_at_most_eight() -> None:
+    assert [default_workers(cores) for cores in (1, 2, 3, 8, 16, 96)] == [1, 1, 1, 4, 8, 8]
+    assert 1 <= default_workers() <= 8
+
+
+def test_a_precision_that_is_given_is_that_of_every_recipe() -> None:
+    assert smoke_stage1().precision == "float32"
+    single = in_precision(smoke_stage1(), "bfloat16")
+    assert single == replace(smoke_stage1(), precision="bfloat16")
+    series = in_precision(smoke(), "bfloat16")
+    assert isinstance(series, RecipeSeries)
+    assert [recipe.precision for recipe in series.recipes] == ["bfloat16"] * 2
+
+
+def test_a_gpu_may_round_and_try_algorithms_out_while_it_trains() -> None:
+    def settings() -> tuple[bool, str]:
+        return torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+
+    before = settings()
+    with fast_on_gpu(torch.device("cpu")):
+        assert settings() == before
+    with fast_on_gpu(torch.device("cuda", 0)):
+        assert settings() == (True, "high")
+    assert settings() == before
+
+
+@pytest.mark.parametrize(("device", "fused"), [("cuda", True), ("cpu", None)])
+def test_adam_is_fused_on_a_gpu(device: str, fused: bool | None) -> None:
+    with FakeTensorMode(), torch.device(device):
+        group = ParameterGroup([torch.nn.Parameter(torch.empty(3))], 1.0, (0.9, 0.99))
+        assert _adam([group]).defaults["fused"] is fused
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ is imported inside the functions, so that help and mistakes are shown at once.
 """
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -51,8 +52,10 @@ class TrainCommand:
     """Go on from the run folder."""
     threads: int | None = None
     """CPU threads of the network; all where not given."""
-    workers: int = 1
-    """Threads that prepare samples."""
+    workers: int | None = None
+    """Threads that prepare samples; half the cores but at most 8 where not given."""
+    precision: Literal["float32", "bfloat16"] | None = None
+    """Of the forward passes; the recipe's where not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +203,15 @@ def run_command(command: TrainingCommand) -> int:
     return 0
 
 
+def default_workers(cores: int | None = None) -> int:
+    """Returns how many threads prepare samples: half the cores, 1 to 8.
+
+    Args:
+        cores: of the machine; by default as it says.
+    """
+    return max(1, min(8, (cores or os.cpu_count() or 1) // 2))
+
+
 def _set_threads(threads: int | None) -> None:
     import torch
 
@@ -212,13 +224,15 @@ def _set_threads(threads: int | None) -> None:
 
 def _train(command: TrainCommand) -> None:
     from vqfr_training.configs import RecipeSeries
-    from vqfr_training.distributed import distributed_context
+    from vqfr_training.distributed import distributed_context, fast_on_gpu
     from vqfr_training.loop import run, run_series
-    from vqfr_training.recipes import find_recipe
+    from vqfr_training.recipes import find_recipe, in_precision
 
     _set_threads(command.threads)
     _check_data(command.data)
     recipe = find_recipe(command.recipe)
+    if command.precision is not None:
+        recipe = in_precision(recipe, command.precision)
     if isinstance(recipe, RecipeSeries) and (command.init, command.start_from) != (None, None):
         raise ValueError(
             f"{recipe.name} starts without weights: --init and --start-from have no effect"
@@ -226,7 +240,8 @@ def _train(command: TrainCommand) -> None:
     if command.minutes is not None and not command.minutes > 0:
         raise ValueError(f"--minutes must be above 0, got {command.minutes:g}")
     deadline = None if command.minutes is None else time.monotonic() + 60 * command.minutes
-    with distributed_context() as context:
+    workers = default_workers() if command.workers is None else command.workers
+    with distributed_context() as context, fast_on_gpu(context.device):
         if not context.is_main:
             logging.getLogger().setLevel(logging.WARNING)
         if isinstance(recipe, RecipeSeries):
@@ -237,7 +252,7 @@ def _train(command: TrainCommand) -> None:
                 vgg=command.vgg,
                 identity=command.identity,
                 resume=command.resume,
-                workers=command.workers,
+                workers=workers,
                 deadline=deadline,
                 context=context,
             )
@@ -251,7 +266,7 @@ def _train(command: TrainCommand) -> None:
             vgg=command.vgg,
             identity=command.identity,
             resume=command.resume,
-            workers=command.workers,
+            workers=workers,
             deadline=deadline,
             context=context,
         )

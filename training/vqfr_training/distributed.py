@@ -168,3 +168,23 @@ def distributed_context() -> Iterator[DistributedContext]:
         yield DistributedContext(fabric.device, fabric.global_rank, fabric.world_size, fabric)
     finally:
         torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def fast_on_gpu(device: torch.device) -> Iterator[None]:
+    """Lets a GPU train as fast as it can while this lasts; on a CPU nothing changes.
+
+    cuDNN tries out its algorithms for each shape, and there are few; float32 products may be
+    rounded to TensorFloat-32, which a network in training does not notice.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before[0]
+        torch.set_float32_matmul_precision(before[1])

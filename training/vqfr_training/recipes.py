@@ -7,6 +7,7 @@ are in paper_recipes.py, those of the bundled model in lite_recipes.py.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from vqfr_media.network.config import VqfrV1Config, lite_config
 from vqfr_training import gpu_recipes as gpu
@@ -184,3 +185,11 @@ def find_recipe(name: str) -> AnyRecipe:
     if name not in RECIPES:
         raise ValueError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
     return _table()[name]()
+
+
+def in_precision(recipe: AnyRecipe, precision: Literal["float32", "bfloat16"]) -> AnyRecipe:
+    """Returns the recipe, or every recipe of a series, with forward passes in `precision`."""
+    if isinstance(recipe, RecipeSeries):
+        recipes = tuple(replace(one, precision=precision) for one in recipe.recipes)
+        return replace(recipe, recipes=recipes)
+    return replace(recipe, precision=precision)
