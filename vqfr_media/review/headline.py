@@ -100,4 +100,4 @@ def is_clear(pairs: Sequence[tuple[float, float]]) -> bool:
         return True
     differences = np.array([after - before for before, after in pairs])
     error = float(differences.std(ddof=1)) / len(pairs) ** 0.5
-    return abs(float(differences.mean())) >= _ERRORS * error
+    return bool(abs(float(differences.mean())) >= _ERRORS * error)

@@ -1,5 +1,7 @@
 """`vqfr`: checks the clips and the options, loads what is needed, and hands over to the graph."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 try:
@@ -29,8 +31,8 @@ from vqfr_media.options import (
 from vqfr_media.prepare import prepare
 from vqfr_media.restoration.concurrency import SharedDetector, SharedEngine
 from vqfr_media.restoration.restore import Restorer
-from vqfr_media.vapoursynth.frames import check_format, display_of, timing_of
-from vqfr_media.vapoursynth.graph import filtered
+from vqfr_media.vapoursynth.frames import check_format, display_of, refuse_fields, timing_of
+from vqfr_media.vapoursynth.graph import filtered, in_script_words
 
 __all__ = ["vqfr"]
 
@@ -43,7 +45,7 @@ def vqfr(
     engine: Engine | str | Path | None = None,
     backend: BackendChoice = ModelOptions.backend,
     precision: PrecisionChoice = ModelOptions.precision,
-    device_index: int = 0,
+    device_index: int | None = None,
     num_streams: int = 1,
     batch_size: int | None = None,
     fidelity: float | None = None,
@@ -63,6 +65,8 @@ def vqfr(
     upscale: int = RestoreOptions.upscale,
     bg_clip: vs.VideoNode | None = None,
     tracks: str | Path | None = None,
+    person: int | Sequence[int] = (),
+    preview: bool = False,
     strict: bool = RestoreOptions.strict,
     offline: bool = RestoreOptions.offline,
 ) -> vs.VideoNode:
@@ -78,14 +82,14 @@ def vqfr(
             which streams share; used instead of the one that the options ask for.
         backend: what runs the network.
         precision: arithmetic of the engine.
-        device_index: number of the GPU, where there is one; -1 is the CPU.
+        device_index: number of the GPU, -1 for the CPU; None takes a GPU where there is one.
         num_streams: frames that are worked on at the same time, each with an engine of its own.
         batch_size: faces in one run of the network.
         fidelity: 0 = most detail, 1 = closest to the input; only v2.
         faces: all, largest or center.
         min_face: smallest face that is restored, in pixels.
         max_face: largest face that is restored, in pixels.
-        score: lowest detector score.
+        score: how sure the detector must be of a face, 0.05 to 1.
         detector: auto, bundled, mobilenet, resnet50, or one of your own.
         detector_weights: file with the detector's weights.
         proxy: longer side of the small picture that the detector sees.
@@ -98,17 +102,26 @@ def vqfr(
         upscale: enlarges the picture, 1 to 4.
         bg_clip: the same clip, enlarged `upscale` times by other means: the background.
         tracks: file of faces to restore, made by `vqfr-media tracks`.
+        person: number of the person to restore, or several, as `tracks` says them.
+        preview: smooths nothing over time, for seeking: all radii, max_gap and grain are 0.
         strict: makes a face that could not be restored an error.
         offline: never fetches weights.
 
     Returns:
-        The clip with every property it had, and `VqfrFaces`, `VqfrRestored` and `VqfrSkipped`.
+        The clip with every property it had, and `VqfrFaces`, `VqfrRestored`, `VqfrSkipped` and
+        `VqfrModel`.
 
     Raises:
         vs.Error: a clip or an option is at fault, or weights, backend or device are not here.
     """
     built, own_engine = (engine, None) if isinstance(engine, str | Path) else (None, engine)
     try:
+        _check_kinds(
+            own_engine, detector,
+            device_index=device_index, preview=preview, strict=strict, offline=offline,
+        )  # fmt: skip
+        if preview:
+            landmarks_radius = latent_radius = pixel_radius = max_gap = grain = 0.0
         options = RestoreOptions(
             model=ModelOptions(
                 model=model,
@@ -144,11 +157,15 @@ def vqfr(
         _check_clips(clip, bg_clip, upscale)
         if not isinstance(num_streams, int) or not 1 <= num_streams <= 32:
             raise OptionError(f"num_streams must be between 1 and 32, got {num_streams!r}")
+        with clip.get_frame(0) as frame:
+            refuse_fields(frame.props)
         timing = timing_of(clip)
-        faces_given = _read_tracks(clip, options.tracks)
+        faces_given = _only(_read_tracks(clip, options.tracks), person)
         own_detector = None if isinstance(detector, str) else detector
+        engines, detectors, name = _shared(options, own_engine, own_detector, num_streams)
         restorer = Restorer(
-            *_shared(options, own_engine, own_detector, num_streams),
+            engines,
+            detectors,
             options,
             timing.time_base,
             timing.frame_rate,
@@ -156,8 +173,40 @@ def vqfr(
         )
     except VqfrMediaError as error:
         # The script's author needs its line, not our insides.
-        raise vs.Error(f"vqfr: {error}") from None
-    return filtered(clip, bg_clip, restorer, timing, num_streams)
+        raise vs.Error(f"vqfr: {in_script_words(error)}") from None
+    vs.core.log_message(vs.MESSAGE_TYPE_INFORMATION, f"vqfr: {name}")
+    return filtered(clip, bg_clip, restorer, timing, num_streams, model=name)
+
+
+def _check_kinds(
+    engine: object, detector: object, *, device_index: object, **switches: object
+) -> None:
+    """Raises OptionError where an argument is of a kind that would only fail in a frame."""
+    if engine is not None and not (hasattr(engine, "encode") and hasattr(engine, "decode")):
+        raise OptionError(f"engine must be a folder's name or an engine, got {engine!r}")
+    if not isinstance(detector, str) and not callable(detector):
+        raise OptionError(f"detector must be a name or a detector, got {detector!r}")
+    is_number = isinstance(device_index, int) and not isinstance(device_index, bool)
+    if device_index is not None and not (is_number and device_index >= -1):  # type: ignore[operator]
+        raise OptionError(f"device_index must be None, -1 or a GPU's number, got {device_index!r}")
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise OptionError(f"{name} must be True or False, got {value!r}")
+
+
+def _only(tracks: Tracks | None, person: int | Sequence[int]) -> Tracks | None:
+    """Returns the tracks with only these persons to be restored; all where none is named."""
+    wanted = {person} if isinstance(person, int) else set(person)
+    if not wanted:
+        return tracks
+    if tracks is None:
+        raise OptionError("person needs tracks: make them with `vqfr-media tracks`")
+    known = {track.person for track in tracks.tracks if track.person is not None}
+    for one in wanted - known:
+        has = ", ".join(map(str, sorted(known))) or "none; make it again with `vqfr-media tracks`"
+        raise OptionError(f"there is no person {one!r} in {tracks.path}, which has {has}")
+    chosen = (replace(one, enabled=one.enabled and one.person in wanted) for one in tracks.tracks)
+    return replace(tracks, tracks=tuple(chosen))
 
 
 def _path(value: str | Path | None) -> Path | None:
@@ -166,9 +215,9 @@ def _path(value: str | Path | None) -> Path | None:
     return None if value is None else Path(value)
 
 
-def _device(index: int) -> str:
+def _device(index: int | None) -> str:
     match index:
-        case 0:
+        case None:
             return "auto"
         case -1:
             return "cpu"
@@ -214,8 +263,8 @@ def _read_tracks(clip: vs.VideoNode, path: Path | None) -> Tracks | None:
 
 def _shared(
     options: RestoreOptions, engine: Engine | None, detector: Detector | None, num_streams: int
-) -> tuple[SharedEngine, SharedDetector | None]:
-    """Engines and detectors, one for each stream but where the caller gave one."""
+) -> tuple[SharedEngine, SharedDetector | None, str]:
+    """Returns engines and detectors for the streams, or the caller's own, and what runs."""
     engines, detectors = [], []
     for _ in range(num_streams):
         ready = prepare(options, engine, detector)
@@ -226,4 +275,6 @@ def _shared(
         engines = [engine]
     if detector is not None:
         detectors = [detector]
-    return SharedEngine(engines), SharedDetector(detectors) if detectors else None
+    words = (ready.model.name, ready.model.backend, ready.engine.spec.precision)
+    name = " ".join([*filter(None, words), f"on {ready.engine.spec.device}"])
+    return SharedEngine(engines), SharedDetector(detectors) if detectors else None, name

@@ -91,6 +91,15 @@ def check_format(clip: "vs.VideoNode", name: str) -> None:
         raise InputError(f"{name} is {kind.name}; subsampling by more than 4 is not handled")
 
 
+def refuse_fields(props: Mapping[str, Any]) -> None:
+    """Raises InputError where a frame holds two fields: faces are looked for in whole pictures."""
+    if _integer(props, "_FieldBased", 0) > 0:
+        raise InputError(
+            "the clip is interlaced (_FieldBased): deinterlace it first, or, if it is not, say so "
+            "with std.SetFieldBased(0)"
+        )
+
+
 def display_of(props: Mapping[str, Any]) -> Display:
     """Reads how a frame is shown; a rotation is the script's affair."""
     width, height = _integer(props, "_SARNum", 0), _integer(props, "_SARDen", 0)

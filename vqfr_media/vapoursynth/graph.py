@@ -10,6 +10,7 @@ as soon as somebody waits for it. `std.ModifyFrame` calls us from one thread at 
 
 import ctypes
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,10 +21,17 @@ from vqfr_media.errors import VqfrMediaError
 from vqfr_media.restoration.random_access import RandomAccess
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.values import FrameFaces, RestoredFace
-from vqfr_media.vapoursynth.frames import COLOUR_PROPS, FrameTiming, copy_props, to_frame, write
+from vqfr_media.vapoursynth.frames import (
+    COLOUR_PROPS,
+    FrameTiming,
+    copy_props,
+    refuse_fields,
+    to_frame,
+    write,
+)
 
 # What the filter says of each frame.
-FACES, RESTORED, SKIPPED = "VqfrFaces", "VqfrRestored", "VqfrSkipped"
+FACES, RESTORED, SKIPPED, MODEL = "VqfrFaces", "VqfrRestored", "VqfrSkipped", "VqfrModel"
 # Frames between two calls of `malloc_trim`: a quarter of a millisecond per frame.
 TRIM_EVERY = 32
 
@@ -34,15 +42,17 @@ def filtered(
     restorer: Restorer,
     timing: FrameTiming,
     num_streams: int,
+    *,
+    model: str,
 ) -> vs.VideoNode:
-    """Returns the clip that calls the restorer."""
+    """Returns the clip that calls the restorer; `model` says what runs, in a property."""
     core = vs.core
     access = RandomAccess(restorer, clip.num_frames, requests=num_streams)
     radius = min(access.radius, clip.num_frames - 1)
     # What an earlier pass said of its faces is not true of ours. The node is our own, too, and so
     # is its cache: by itself VapourSynth keeps too few frames for a window this long, and the
     # source would decode each frame some twenty times.
-    source = clip.std.RemoveFrameProps(props=[FACES, RESTORED, SKIPPED])
+    source = clip.std.RemoveFrameProps(props=[FACES, RESTORED, SKIPPED, MODEL])
     ahead = 2 * core.num_threads + 2 * num_streams
     source.std.SetVideoCache(mode=1, fixedsize=1, maxsize=2 * radius + 1 + ahead)
     window = [_shifted(source, by) for by in range(-radius, radius + 1)]
@@ -52,7 +62,7 @@ def filtered(
         window.append(background)
     elif factor != 1:
         window.append(source.std.BlankClip(**size, keep=True))
-    call = _selector(access, timing, radius, has_background=background is not None)
+    call = _selector(access, timing, radius, has_background=background is not None, model=model)
     canvas = window[-1] if len(window) > 2 * radius + 1 else source
     streams = min(num_streams, clip.num_frames)
     if streams == 1:
@@ -67,6 +77,11 @@ def filtered(
     return woven.std.Trim(length=clip.num_frames)
 
 
+def in_script_words(error: VqfrMediaError) -> str:
+    """Returns an error's message with arguments of a script where it has the command's options."""
+    return re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), str(error))
+
+
 def _shifted(clip: vs.VideoNode, by: int) -> vs.VideoNode:
     """Shifts a clip: frame n is frame n + by of `clip`; beyond its ends, one that nobody reads."""
     if by < 0:
@@ -75,12 +90,13 @@ def _shifted(clip: vs.VideoNode, by: int) -> vs.VideoNode:
 
 
 def _selector(
-    access: RandomAccess, timing: FrameTiming, radius: int, *, has_background: bool
+    access: RandomAccess, timing: FrameTiming, radius: int, *, has_background: bool, model: str
 ) -> Callable[..., vs.VideoFrame]:
     """Returns what VapourSynth calls with a frame's number and its window, and then the canvas."""
 
     def restored(n: int, frames: Sequence[vs.VideoFrame]) -> vs.VideoFrame:
         own = frames[radius]
+        refuse_fields(own.props)
         frame_faces = access.frame_faces(n, lambda i: to_frame(frames[i - n + radius], i, timing))
         restorer = access.restorer
         canvas = frames[-1] if len(frames) > 2 * radius + 1 else own
@@ -94,6 +110,7 @@ def _selector(
         if canvas is not own:
             copy_props(own, target)
         _write_props(target, frame_faces)
+        target.props[MODEL] = model
         return target
 
     trim, calls = _trimmer(), itertools.count(1)
@@ -104,7 +121,9 @@ def _selector(
         try:
             return restored(n, f if isinstance(f, list) else [f])
         except VqfrMediaError as error:
-            raise vs.Error(f"vqfr: frame {n}: {error}") from None
+            words = in_script_words(error)
+            place = "" if words.startswith(f"frame {n}:") else f"frame {n}: "
+            raise vs.Error(f"vqfr: {place}{words}") from None
 
     return selector
 

@@ -49,6 +49,7 @@ def test_every_property_is_kept_and_ours_are_added(scene_clip: Make) -> None:
     before, after = dict(source.get_frame(1).props), dict(clip.get_frame(1).props)
     ours = {key: after.pop(key) for key in ("VqfrFaces", "VqfrRestored", "VqfrSkipped")}
     assert ours == {"VqfrFaces": 2, "VqfrRestored": 1, "VqfrSkipped": "1 too small"}
+    assert after.pop("VqfrModel").endswith(" on cpu")
     del before["VqfrFaces"]
     assert after == before
     assert restored(source).get_frame(0).props["VqfrSkipped"] == ""
@@ -184,7 +185,12 @@ def test_a_background_at_the_final_scale(scene_clip: Make) -> None:
         ({"device_index": 7}, "device 'cuda:7' is not here"),
         ({"model": "lite", "device_index": -1, "fidelity": 0.5}, "only v2 has this setting"),
         ({"model": "v1", "offline": True}, "the v1 weights are not here and offline is set"),
-        ({"weights": "x.pth"}, "--model v1, v2 or lite"),
+        ({"weights": "x.pth"}, "weights needs to know the network: add model v1, v2 or lite"),
+        ({"detector": 0}, "detector must be a name or a detector, got 0"),
+        ({"engine": 5}, "engine must be a folder's name or an engine, got 5"),
+        ({"device_index": "0"}, "device_index must be None, -1 or a GPU's number, got '0'"),
+        ({"preview": 1}, "preview must be True or False, got 1"),
+        ({"person": 1}, "person needs tracks"),
         ({"tracks": "nowhere.json"}, "nowhere.json: there is no such file"),
     ],
 )
@@ -195,6 +201,31 @@ def test_options_that_cannot_be_followed(
     monkeypatch.delenv(weights.VARIABLE, raising=False)
     with pytest.raises(vs.Error, match=f"^vqfr: .*{says}"):
         vqfr(vs.core.std.BlankClip(format=vs.YUV420P8), **options)
+
+
+def test_fields_are_refused_with_the_way_out(scene_clip: Make) -> None:
+    source = yuv(scene_clip(3))
+    for woven in (1, 2):
+        with pytest.raises(vs.Error, match=r"_FieldBased.*std\.SetFieldBased\(0\)"):
+            restored(source.std.SetFieldBased(woven))
+    later = source.std.Trim(last=0) + source.std.Trim(first=1).std.SetFieldBased(2)
+    clip = restored(later, preview=True)
+    clip.get_frame(0).close()
+    with pytest.raises(vs.Error, match=r"Error: vqfr: frame 1: the clip is interlaced"):
+        clip.get_frame(1)
+
+
+def test_each_frame_says_what_runs_and_a_preview_smooths_nothing(scene_clip: Make) -> None:
+    source = yuv(scene_clip(40))
+    worked = []
+    for preview in (True, False):
+        engine = InvertingEngine(size=64, batch_size=1)
+        with restored(source, engine=engine, preview=preview).get_frame(20) as frame:
+            assert frame.props["VqfrModel"].endswith(" on cpu")
+            assert frame.props["VqfrRestored"] == 1
+        worked.append(engine.decoded)
+    assert worked[0] == 1
+    assert worked[1] > 5
 
 
 def clip_of(**options: Any) -> Any:
@@ -233,7 +264,7 @@ def test_a_failure_reaches_the_script(scene_clip: Make, num_streams: int) -> Non
         with pytest.raises(vs.Error, match=r"vqfr: frame 6: out of memory"):
             clip.get_frame(6)
     strict = restored(yuv(scene_clip(2)), min_face=100, strict=True)
-    with pytest.raises(vs.Error, match=r"vqfr: frame 0: .*too small.*leave out --strict"):
+    with pytest.raises(vs.Error, match=r"vqfr: frame 0: a face of .*too small.*leave out strict"):
         strict.get_frame(0)
     tinted = yuv(scene_clip(2)).std.SetFrameProps(_Matrix=14)
     with pytest.raises(vs.Error, match=r"ICtCp .*is not supported"):
@@ -295,6 +326,15 @@ def test_tracks_take_the_detectors_place(scene_clip: Make, tmp_path: Path) -> No
     props = edited.get_frame(2).props
     assert (props["VqfrFaces"], props["VqfrRestored"]) == (2, 1)
     assert props["VqfrSkipped"] == "1 disabled"
+    for number, one in enumerate(values["tracks"]):
+        one["enabled"], one["person"] = True, 1 + number % 2
+    path.write_text(json.dumps(values))
+    second = vqfr(source, engine=InvertingEngine(), tracks=path, person=2)
+    assert second.get_frame(2).props["VqfrRestored"] == 1
+    both = vqfr(source, engine=InvertingEngine(), tracks=path, person=[1, 2])
+    assert both.get_frame(2).props["VqfrRestored"] == 2
+    with pytest.raises(vs.Error, match=r"there is no person 3 in .*tracks\.json, which has 1, 2"):
+        vqfr(source, engine=InvertingEngine(), tracks=path, person=3)
     with pytest.raises(vs.Error, match=r"tracks\.json: .*scene.*9 frames.*8"):
         vqfr(source[:8], engine=InvertingEngine(), tracks=path)
     with pytest.raises(vs.Error, match=r"tracks\.json: .*320×192.*160×96"):
