@@ -6,7 +6,7 @@ Each FOLDER is a data set with val/ photographs as training wants them. Prints t
 branches' figures for each, and for the third of its people whose faces are darkest and lightest;
 writes results/lite_val.json and, if asked, a picture of the first data set's people: input, texture
 branch, main branch, truth. With dlib's face network (--identity FILE) also the distance of
-identities to the truth, with MediaPipe's face mesh (--mesh FILE) that of 468 landmarks.
+identities to the truth.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 from vqfr_training.data.photographs import Photographs, validation_pairs
-from vqfr_training.evaluation.mesh import FaceMesh
+from vqfr_training.evaluation.mesh import mesh_of_picture
 from vqfr_training.lite_recipes import lite_stage2
 from vqfr_training.vqfr.identity import Identity, load_identity
 from vqfr_training.vqfr.perceptual import middle_of_face
@@ -83,7 +83,6 @@ class Judges:
 
     detector: Detector
     identity: Identity | None
-    mesh: FaceMesh | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class Truth:
     identities: Tensor | None
     """(N, 128)."""
     meshes: list[Rows | None]
-    """Landmarks (468, 2) each; None where none are found or looked for."""
+    """Landmarks (468, 2) each; None where none are found."""
 
 
 def know(restored: Restored, discriminators: Judges) -> Truth:
@@ -111,9 +110,7 @@ def know(restored: Restored, discriminators: Judges) -> Truth:
             described = torch.cat([discriminators.identity(few) for few in torch.split(people, 8)])
             described = described.repeat(times, 1)
     meshes = [
-        None
-        if discriminators.mesh is None or five is None
-        else discriminators.mesh(to_picture(face), five)
+        None if five is None else mesh_of_picture(to_picture(face), five).points
         for face, five in zip(people, marks, strict=True)
     ]
     return Truth(images, marks * times, described, meshes * times)
@@ -133,8 +130,9 @@ def measure(images: Tensor, truth: Truth, discriminators: Judges) -> Rows:
             distance = float(np.linalg.norm(marks - known, axis=1).mean())
         # Both are looked at in the truth's square, so that no face is lost.
         moved = float("nan")
-        if discriminators.mesh is not None and mesh is not None and known is not None:
-            moved = float(np.linalg.norm(discriminators.mesh(a, known) - mesh, axis=1).mean())
+        if mesh is not None and known is not None:
+            found_mesh = mesh_of_picture(a, known).points
+            moved = float(np.linalg.norm(found_mesh - mesh, axis=1).mean())
         ssim = float(structural_similarity(a, b, channel_axis=2))
         psnr = 10 * np.log10(255**2 / error)
         rows.append((psnr, ssim, gradients[0] / gradients[1], distance, float("nan"), moved))
@@ -200,7 +198,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("folders", type=Path, nargs="+", help="data sets with val/ photographs")
     parser.add_argument("--weights", type=Path, help="the model [the bundled one]")
     parser.add_argument("--identity", type=Path, help="dlib's face network")
-    parser.add_argument("--mesh", type=Path, help="MediaPipe's face mesh")
     parser.add_argument("--picture", type=Path, help="where a picture goes")
     parser.add_argument("--no-record", action="store_true", help="leave results/ as it is")
     return parser
@@ -217,8 +214,7 @@ def main() -> None:
     identity = None
     if options.identity is not None:
         identity = load_identity(options.identity, torch.device("cpu"))
-    mesh = None if options.mesh is None else FaceMesh(options.mesh)
-    discriminators = Judges(detector, identity, mesh)
+    discriminators = Judges(detector, identity)
     figures: dict[str, object] = {}
     for folder in options.folders:
         photographs = Photographs(folder / "val", size=network.config.image_size)

@@ -14,6 +14,7 @@ DetectorChoice = Literal["auto", "bundled", "mobilenet", "resnet50"]
 FaceChoice = Literal["all", "largest", "center"]
 DamageChoice = Literal["stop", "keep"]
 FieldsChoice = Literal["auto", "keep", "deinterlace"]
+LandmarksChoice = Literal["mesh", "five"]
 
 # What `fidelity` is where the caller does not say: half of the main branch (only v2 has it).
 DEFAULT_FIDELITY = 0.5
@@ -75,6 +76,9 @@ class FaceOptions:
 class TemporalOptions:
     """How steady the result is; radii in seconds, 0 switches a rule off."""
 
+    landmarks: LandmarksChoice = "five"
+    """What crops are aligned by: the detector's five landmarks, or mesh: 307 points of a face mesh
+    for the motion and the five on average, whose crops tremble half as much."""
     landmarks_radius: float = 0.1
     """Keeps a face's place steady: eyes, nose and mouth are averaged over so many seconds before
     and after (a Gaussian, whose sigma is a third of it)."""
@@ -88,6 +92,7 @@ class TemporalOptions:
     """Longest time, in seconds, for which a lost face is filled in between two detections."""
 
     def __post_init__(self) -> None:
+        _among("landmarks", self.landmarks, get_args(LandmarksChoice))
         for name in ("landmarks_radius", "latent_radius", "pixel_radius", "max_gap"):
             _within(name, getattr(self, name), 0, 1)
 

@@ -1,11 +1,13 @@
 """What a restoration needs before its first frame: engine, detector and, where given, tracks."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 from vqfr_media import weights
 from vqfr_media.choices import ChosenDetector, ChosenModel, choose_detector
 from vqfr_media.engine import Engine, load_engine
+from vqfr_media.errors import BackendError
 from vqfr_media.faces.detect import Detector, RetinaFaceDetector
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.faces.tracks_file import read_tracks
@@ -40,6 +42,8 @@ def prepare(
         InputError: options or weights are at fault.
         MachineError: weights, backend or device are not here.
     """
+    if options.temporal.landmarks == "mesh":
+        check_mesh()
     if engine is None:
         engine, chosen = load_engine(options.model, offline=options.offline, progress=on_fetch)
     else:
@@ -52,6 +56,21 @@ def prepare(
         finder = choose_detector(options.face, offline=options.offline, progress=on_fetch)
         detector = load_detector(finder, device=engine.spec.device, score=options.face.score)
     return Prepared(engine, detector, chosen, finder)
+
+
+def check_mesh() -> None:
+    """Raises what would stop a restoration that holds faces by their mesh, before its first frame.
+
+    Raises:
+        BackendError: OpenVINO, which runs it, is not installed.
+        WeightsError: its file is damaged.
+    """
+    weights.find("mesh", offline=True)
+    if importlib.util.find_spec("openvino") is None:
+        raise BackendError(
+            "the face mesh runs in OpenVINO, which is not installed: pip install openvino, or use "
+            "--landmarks five"
+        )
 
 
 def load_detector(chosen: ChosenDetector, *, device: str, score: float) -> RetinaFaceDetector:

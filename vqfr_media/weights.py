@@ -93,6 +93,15 @@ WEIGHTS: Mapping[str, WeightFile] = {
             sha256="31c0aa94c68ae127106756c1a5c8ea9c4c7f3e5f734ca62aa159a6c39542f1c4",
         ),
         WeightFile(
+            name="mesh",
+            what="MediaPipe's face mesh, which comes with this package",
+            file_name="face_mesh.tflite",
+            licence="Apache-2.0",
+            also_named=("mediapipe_face_landmark.tflite", "face_landmark.tflite"),
+            size=1_242_398,
+            sha256="1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
+        ),
+        WeightFile(
             name="identity",
             what="dlib's face network, by which tracks of one person are found",
             file_name="identity.safetensors",

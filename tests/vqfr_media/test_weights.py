@@ -373,7 +373,7 @@ def test_a_full_disk(server: Server, tmp_path: Path) -> None:
 
 
 def test_the_table_holds_no_guess() -> None:
-    names = ["lite", "v1", "v2", "bundled", "identity", "mobilenet", "resnet50"]
+    names = ["lite", "v1", "v2", "bundled", "mesh", "identity", "mobilenet", "resnet50"]
     assert list(weights.WEIGHTS) == names
     for file in weights.WEIGHTS.values():
         assert file.url is None or file.url.startswith("https://")

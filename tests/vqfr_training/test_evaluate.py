@@ -271,6 +271,7 @@ def video(restored: Path, truth: Path) -> EvaluationReport:
         detector=MarkerDetector(),
         detector_name="markers",
         recogniser=Missing("no recogniser here"),
+        descriptor=Missing("no network of dlib's here"),
     )
 
 
@@ -285,7 +286,9 @@ def test_a_video_beside_itself_has_no_error(tmp_path: Path) -> None:
     assert measured(report, "psnr") == float("inf")
     assert measured(report, "jitter") == measured(report, "jitter_truth")
     assert measured(report, "warping") == measured(report, "warping_truth")
-    assert report.missing == ("identity", "identity_drift", "identity_drift_truth")
+    # A disc is no face, so there is no mesh.
+    mesh, dlib = ("mesh_tremble", "mesh_tremble_truth"), ("dlib_drift", "dlib_drift_truth")
+    assert report.missing == (*mesh, *dlib, "identity", "identity_drift", "identity_drift_truth")
     # The jitter by hand: second differences of what the detector says.
     marks = np.array([MarkerDetector()(picture)[0].landmarks for picture in moving(6)])
     second = marks[2:] - 2 * marks[1:-1] + marks[:-2]
@@ -302,6 +305,8 @@ def test_flicker_and_warping_error_of_a_known_flicker(tmp_path: Path) -> None:
     assert measured(report, "warping") == pytest.approx(6, abs=0.05)
     assert measured(report, "warping_frame") == pytest.approx(6, abs=0.05)
     assert measured(report, "warping_truth") == 0
+    assert measured(report, "unsteadiness") > 0
+    assert measured(report, "unsteadiness_truth") == 0
     assert measured(report, "jitter_truth") == 0
 
 
@@ -334,12 +339,19 @@ def test_identity_where_there_is_a_recogniser(tmp_path: Path) -> None:
     # The truth is red throughout; the other video is red in every second frame only.
     truth, made = write(tmp_path / "t.mkv", [still] * 4), write(tmp_path / "m.mkv", turned)
     report = evaluate_video(
-        made, truth, detector=MarkerDetector(), detector_name="markers", recogniser=mean_colour
+        made,
+        truth,
+        detector=MarkerDetector(),
+        detector_name="markers",
+        recogniser=mean_colour,
+        descriptor=mean_colour,
     )
     drift = measured(report, "identity_drift")
     assert drift > 20
     assert measured(report, "identity") == pytest.approx(drift / 2, rel=0.02)
     assert measured(report, "identity_drift_truth") == pytest.approx(0, abs=1e-5)
+    assert measured(report, "dlib_drift") > 50
+    assert measured(report, "dlib_drift_truth") == 0
 
 
 def test_videos_that_do_not_match_are_refused(tmp_path: Path) -> None:

@@ -322,7 +322,7 @@ def _measure(command: EvaluateCommand) -> "EvaluationReport":
         raise ValueError(f"{command.restored} is a file: give a video as --truth as well")
     if command.metrics is not None:
         raise ValueError("--metrics chooses among those of folders; a video's are all measured")
-    from vqfr_training.evaluation.face_networks import load_ir_se50
+    from vqfr_training.evaluation.face_networks import load_bundled_dlib, load_ir_se50
     from vqfr_training.evaluation.landmarks import load_face_detector
     from vqfr_training.evaluation.metric_weights import Missing, locate
     from vqfr_training.evaluation.video_metrics import evaluate_video
@@ -336,6 +336,7 @@ def _measure(command: EvaluateCommand) -> "EvaluationReport":
         detector=detector,
         detector_name=f"RetinaFace ({name})",
         recogniser=recogniser,
+        descriptor=load_bundled_dlib(torch.device(device)),
     )
 
 

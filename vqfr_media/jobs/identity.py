@@ -10,6 +10,7 @@ from vqfr_media.choices import ChosenDetector, ChosenModel
 from vqfr_media.errors import MediaError, WeightsError
 from vqfr_media.files import file_sha256
 from vqfr_media.options import RestoreOptions
+from vqfr_media.weights import find
 
 if TYPE_CHECKING:
     from vqfr_media.prepare import Prepared
@@ -85,6 +86,8 @@ def identity_of_choice(
         "detector.weights": detector.weights,
         "tracks": options.tracks or Path(),
     }
+    if options.temporal.landmarks == "mesh":
+        files["mesh.weights"] = find("mesh", offline=True)
     for name, path in files.items():
         if path.is_file():
             try:

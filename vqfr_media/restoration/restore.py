@@ -18,12 +18,14 @@ from vqfr_media.errors import EngineError, OptionError, SkippedFaceError
 from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend, match_colour, soft_mask
 from vqfr_media.faces.detect import Detector, detect
+from vqfr_media.faces.mesh_fit import MeshFits
 from vqfr_media.faces.track import CutMemo, choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
 from vqfr_media.options import DEFAULT_FIDELITY, RestoreOptions
 from vqfr_media.restoration.grain import GrainMeter
 from vqfr_media.restoration.likeness import Likeness
+from vqfr_media.restoration.mesh_hold import hold_by_mesh
 from vqfr_media.restoration.radii import FrameRadii, frames_in_gap
 from vqfr_media.restoration.resize import enlarged, upscale
 from vqfr_media.restoration.smoothing import smooth_landmarks, smooth_latents, smooth_pixels
@@ -65,6 +67,8 @@ class Restorer:
     """Measures the film's grain, each pair of neighbours once for all windows."""
     known_cuts: CutMemo = field(default_factory=CutMemo, compare=False, repr=False)
     """Which neighbouring frames were compared, once for all windows."""
+    mesh_fits: MeshFits = field(default_factory=MeshFits, compare=False, repr=False)
+    """Finds the mesh of faces, each once for all windows."""
 
     def __post_init__(self) -> None:
         if self.tracks and self.tracks.sets_fidelity and not self.engine.spec.has_fidelity:
@@ -107,23 +111,19 @@ class Restorer:
         """Smooths the landmarks of the chosen faces and cuts their crops.
 
         Raises:
+            BackendError: faces are to be held by their mesh, and OpenVINO is not here.
             SkippedFaceError: `strict`, and a face is left alone for another reason than choice.
         """
         frame_faces = window.items[window.centre]
-        smoothed = smooth_landmarks(
-            window, radius=self.options.temporal.landmarks_radius, time_base=self.time_base
-        )
         before = window.items[window.centre - 1] if window.centre else None
         kept_before = _kept(before) if before is not None else {}
         faces = []
-        for index in _kept(frame_faces):
+        for index, landmarks in self._steady(window).items():
             tracked = frame_faces.faces[index]
             previous = None if tracked.previous is None else kept_before.get(tracked.previous)
             linked = replace(tracked, previous=previous)
             faces.append(
-                align(
-                    frame_faces.frame, linked, landmarks=smoothed[index], size=self.engine.spec.size
-                )
+                align(frame_faces.frame, linked, landmarks=landmarks, size=self.engine.spec.size)
             )
         skipped = tuple(
             Skipped(tracked.face, tracked.skip)
@@ -244,6 +244,21 @@ class Restorer:
         placed = faces if factor == 1 else enlarged(faces, factor)
         mixing = self.options.blend
         return blend(background, placed, strength=mixing.strength, grain=mixing.grain)
+
+    def _steady(
+        self, window: Window[FrameFaces[TrackedFace]]
+    ) -> dict[int, npt.NDArray[np.float64]]:
+        """The landmarks by which to align the faces that are restored, by their positions."""
+        kept, radius = _kept(window.items[window.centre]), self.options.temporal.landmarks_radius
+        if self.options.temporal.landmarks == "five":
+            smoothed = smooth_landmarks(window, radius=radius, time_base=self.time_base)
+            return {index: smoothed[index] for index in kept}
+        return {
+            index: hold_by_mesh(
+                window, index, radius=radius, time_base=self.time_base, fits=self.mesh_fits
+            )
+            for index in kept
+        }
 
     def _fidelity(self, face: EncodedFace) -> float:
         for fidelity in (face.aligned.tracked.fidelity, self.options.model.fidelity):

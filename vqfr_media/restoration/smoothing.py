@@ -18,7 +18,7 @@ from vqfr_media.values import EncodedFace, FrameFaces, RestoredFace, TrackedFace
 from vqfr_media.windows import Window
 
 
-def _seconds[F: (TrackedFace, EncodedFace, RestoredFace)](
+def seconds_from[F: (TrackedFace, EncodedFace, RestoredFace)](
     items: Sequence[FrameFaces[F]], centre: int, time_base: Fraction
 ) -> list[float]:
     """Returns the seconds from the centre frame to each frame of the window."""
@@ -28,7 +28,7 @@ def _seconds[F: (TrackedFace, EncodedFace, RestoredFace)](
     ]
 
 
-def _gauss(seconds: float, radius: float) -> float:
+def gauss(seconds: float, radius: float) -> float:
     """Returns the weight of a neighbour at `seconds`, where `radius` is three sigmas."""
     return float(np.exp(-0.5 * (3 * seconds / radius) ** 2))
 
@@ -53,7 +53,7 @@ def smooth_landmarks(
     items, centre = window.items, window.centre
     if radius <= 0:
         return [tracked.face.landmarks for tracked in items[centre].faces]
-    seconds = _seconds(items, centre, time_base)
+    seconds = seconds_from(items, centre, time_base)
     smoothed = []
     for index in range(len(items[centre].faces)):
         chain = [
@@ -63,16 +63,50 @@ def smooth_landmarks(
         ]
         times = np.array([t for t, _ in chain])
         points = np.stack([p for _, p in chain])
-        weights = np.array([_gauss(t, radius) for t in times])
-        weights /= weights.sum()
-        mean_time = weights @ times
-        mean_point = np.tensordot(weights, points, 1)
-        spread = weights @ (times - mean_time) ** 2
-        if spread > 0:
-            slope = np.tensordot(weights * (times - mean_time), points, 1) / spread
-            mean_point = mean_point - slope * mean_time
-        smoothed.append(mean_point)
+        smoothed.append(line_now(times, points, np.array([gauss(t, radius) for t in times])))
     return smoothed
+
+
+def line_now(
+    times: npt.NDArray[np.float64],
+    points: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Returns what a straight line through `points` over time has at time 0.
+
+    Args:
+        times: (N,) seconds.
+        points: (N, ...) one value for each time.
+        weights: (N,) of the least squares, not negative, not all 0.
+    """
+    weights = weights / weights.sum()
+    mean_time = weights @ times
+    mean_point: npt.NDArray[np.float64] = np.tensordot(weights, points, 1)
+    spread = weights @ (times - mean_time) ** 2
+    if spread > 0:
+        slope = np.tensordot(weights * (times - mean_time), points, 1) / spread
+        mean_point = mean_point - slope * mean_time
+    return mean_point
+
+
+def parabola_now(
+    times: npt.NDArray[np.float64],
+    points: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Returns what a parabola through `points` over time has at time 0; see `line_now`.
+
+    A line, where fewer than three points count.
+    """
+    counting = weights > 0
+    if np.count_nonzero(counting) < 3:
+        return line_now(times, points, weights)
+    scaled = times[counting] / np.abs(times[counting]).max()
+    roots = np.sqrt(weights[counting])
+    powers = np.stack([np.ones_like(scaled), scaled, scaled**2], axis=1)
+    values = points[counting].reshape(len(scaled), -1)
+    fitted = np.linalg.lstsq(powers * roots[:, None], values * roots[:, None], rcond=None)[0]
+    return np.asarray(fitted[0].reshape(points.shape[1:]), np.float64)
 
 
 def smooth_latents(
@@ -99,7 +133,7 @@ def smooth_latents(
     items, centre = window.items, window.centre
     if radius <= 0:
         return [face.latent for face in items[centre].faces]
-    seconds = _seconds(items, centre, time_base)
+    seconds = seconds_from(items, centre, time_base)
     likeness = Likeness() if likeness is None else likeness
     smoothed = []
     for index, own in enumerate(items[centre].faces):
@@ -112,7 +146,7 @@ def smooth_latents(
             other = items[at].faces[face]
             similarity = likeness.between(own.aligned, other.aligned)
             cells = cv2.resize(similarity, (columns, rows), interpolation=cv2.INTER_AREA)
-            weight = _gauss(seconds[at], radius) * cells.astype(np.float64)
+            weight = gauss(seconds[at], radius) * cells.astype(np.float64)
             total += weight * other.latent
             weights += weight
         smoothed.append((total / weights).astype(np.float32))
@@ -143,7 +177,7 @@ def smooth_pixels(
     items, centre = window.items, window.centre
     if radius <= 0:
         return [face.image for face in items[centre].faces]
-    seconds = _seconds(items, centre, time_base)
+    seconds = seconds_from(items, centre, time_base)
     likeness = Likeness() if likeness is None else likeness
     smoothed = []
     for index, own in enumerate(items[centre].faces):
@@ -156,7 +190,7 @@ def smooth_pixels(
             other = items[at].faces[face]
             similarity = likeness.between(own.aligned, other.aligned)
             resized = cv2.resize(similarity, (size, size), interpolation=cv2.INTER_LINEAR)
-            weight = np.asarray(resized * np.float32(_gauss(seconds[at], radius)), np.float32)
+            weight = np.asarray(resized * np.float32(gauss(seconds[at], radius)), np.float32)
             total += _on_all_channels(weight) * other.image
             weights += weight
         total /= _on_all_channels(weights)

@@ -22,6 +22,7 @@ from vqfr_media.options import (
     DetectorChoice,
     FaceChoice,
     FaceOptions,
+    LandmarksChoice,
     ModelChoice,
     ModelOptions,
     PrecisionChoice,
@@ -56,6 +57,7 @@ def vqfr(
     detector: DetectorChoice | Detector = FaceOptions.detector,
     detector_weights: str | Path | None = None,
     proxy: int = FaceOptions.proxy,
+    landmarks: LandmarksChoice = TemporalOptions.landmarks,
     landmarks_radius: float = TemporalOptions.landmarks_radius,
     latent_radius: float = TemporalOptions.latent_radius,
     pixel_radius: float = TemporalOptions.pixel_radius,
@@ -93,6 +95,7 @@ def vqfr(
         detector: auto, bundled, mobilenet, resnet50, or one of your own.
         detector_weights: file with the detector's weights.
         proxy: longer side of the small picture that the detector sees.
+        landmarks: five or mesh.
         landmarks_radius: seconds.
         latent_radius: seconds.
         pixel_radius: seconds.
@@ -121,6 +124,7 @@ def vqfr(
             device_index=device_index, preview=preview, strict=strict, offline=offline,
         )  # fmt: skip
         if preview:
+            landmarks = "five"
             landmarks_radius = latent_radius = pixel_radius = max_gap = grain = 0.0
         options = RestoreOptions(
             model=ModelOptions(
@@ -143,6 +147,7 @@ def vqfr(
                 proxy=proxy,
             ),
             temporal=TemporalOptions(
+                landmarks=landmarks,
                 landmarks_radius=landmarks_radius,
                 latent_radius=latent_radius,
                 pixel_radius=pixel_radius,

@@ -7,7 +7,9 @@ import pytest
 from vqfr_media.options import TemporalOptions
 from vqfr_media.restoration.radii import FrameRadii, frames_in_gap, frames_within
 
-OPTIONS = TemporalOptions(landmarks_radius=0.12, latent_radius=0.08, pixel_radius=0.16, max_gap=0.2)
+OPTIONS = TemporalOptions(
+    landmarks="five", landmarks_radius=0.12, latent_radius=0.08, pixel_radius=0.16, max_gap=0.2
+)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +39,18 @@ def test_faces_that_are_known_need_no_tracking() -> None:
 
 
 def test_links_need_a_neighbour_though_nothing_is_smoothed() -> None:
-    still = TemporalOptions(landmarks_radius=0, latent_radius=0, pixel_radius=0, max_gap=0)
+    still = TemporalOptions(
+        landmarks="five", landmarks_radius=0, latent_radius=0, pixel_radius=0, max_gap=0
+    )
     radii = FrameRadii.of(still, Fraction(25), grain=False)
     assert (radii.track, radii.align, radii.latents, radii.pixels) == (3, 1, 0, 0)
     # The film's grain is told by three frames to each side.
     assert FrameRadii.of(still, Fraction(25)).pixels == 3
+
+
+def test_the_mesh_is_looked_at_over_its_own_radius_or_the_smoothings() -> None:
+    def align(radius: float) -> int:
+        options = TemporalOptions(landmarks="mesh", landmarks_radius=radius)
+        return FrameRadii.of(options, Fraction(25)).align
+
+    assert [align(radius) for radius in (0, 0.1, 0.2)] == [8, 8, 14]

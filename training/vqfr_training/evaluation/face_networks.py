@@ -71,6 +71,36 @@ def load_ir_se50(path: Path, device: torch.device) -> Embedder:
     return embed
 
 
+def load_bundled_dlib(device: torch.device) -> Embedder:
+    """Returns `load_dlib` with the weights that come with the package.
+
+    Raises:
+        WeightsError: they are damaged.
+    """
+    from vqfr_media.weights import find
+
+    return load_dlib(find("identity", offline=True), device)
+
+
+def load_dlib(path: Path, device: torch.device) -> Embedder:
+    """Returns dlib's network; the distance of two of its vectors is Euclidean.
+
+    Raises:
+        ValueError: the file holds other weights.
+    """
+    from vqfr_training.vqfr.identity import load_identity
+
+    identity = load_identity(path, device)
+
+    @torch.inference_mode()
+    def describe(picture: Picture) -> NDArray[np.float64]:
+        batch = torch.from_numpy(picture.astype(np.float32) / np.float32(127.5) - 1)
+        found = identity(batch.permute(2, 0, 1)[None].to(device))
+        return np.asarray(found[0].cpu(), np.float64)
+
+    return describe
+
+
 def load_awing(path: Path, device: torch.device) -> LandmarkFinder:
     """Returns 98 landmarks by the network of the paper's column LMD.
 

@@ -14,6 +14,16 @@ from numpy.typing import NDArray
 from vqfr_training.data.picture_files import Picture
 from vqfr_training.evaluation.metric_weights import Missing
 from vqfr_training.evaluation.report import MetricResult, MetricValue
+from vqfr_training.evaluation.steadiness import unsteadiness
+
+WARPING = (
+    "warping",
+    "warping_truth",
+    "warping_frame",
+    "unsteadiness",
+    "unsteadiness_truth",
+)
+"""What is measured between neighbouring frames."""
 
 type Flow = NDArray[np.float32]
 """(H, W, 2): where a pixel of one picture lies in the other, x before y, as a shift."""
@@ -47,6 +57,8 @@ class WarpingError:
                 error = warped_difference(now, then, flow)
                 if faces.any():
                     self._values.setdefault(name, []).append(float(error[faces].mean()))
+                    relative = name.replace("warping", "unsteadiness")
+                    self._values.setdefault(relative, []).append(unsteadiness(error, true, faces))
                 if name == "warping" and visible.any():
                     self._values.setdefault("warping_frame", []).append(
                         float(error[visible].mean())
@@ -56,7 +68,7 @@ class WarpingError:
     def results(self) -> dict[str, MetricResult]:
         """Returns the mean of each figure over all pairs of neighbouring frames."""
         results: dict[str, MetricResult] = {}
-        for name in ("warping", "warping_truth", "warping_frame"):
+        for name in WARPING:
             values = self._values.get(name, [])
             if values:
                 results[name] = MetricValue(float(np.mean(values)), len(values))

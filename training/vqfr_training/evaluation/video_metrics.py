@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from vqfr_training.data.picture_files import Picture
 from vqfr_training.evaluation.face_networks import Embedder, angle
-from vqfr_training.evaluation.flow import WarpingError
+from vqfr_training.evaluation.flow import WARPING, WarpingError
 from vqfr_training.evaluation.metric_weights import Missing
 from vqfr_training.evaluation.metrics import psnr, ssim
 from vqfr_training.evaluation.report import EvaluationReport, MetricResult, MetricValue
+from vqfr_training.evaluation.steadiness import MeshPair, mesh_pair, mesh_tremble
 
 if TYPE_CHECKING:
     from vqfr_media.faces.detect import Detector
@@ -33,6 +34,8 @@ _PROXY, _SCORE = 1280, 0.8
 
 IDENTITY = ("identity", "identity_drift", "identity_drift_truth")
 """What needs a recogniser."""
+DRIFT = ("dlib_drift", "dlib_drift_truth")
+"""What needs dlib's face network."""
 METRICS = (
     "psnr",
     "ssim",
@@ -43,9 +46,10 @@ METRICS = (
     "tlme",
     "jitter",
     "jitter_truth",
-    "warping",
-    "warping_truth",
-    "warping_frame",
+    *WARPING,
+    "mesh_tremble",
+    "mesh_tremble_truth",
+    *DRIFT,
     *IDENTITY,
 )
 """What `evaluate_video` measures, in the order of its report."""
@@ -70,6 +74,10 @@ class _FaceObservation:
     """The landmarks found in the candidate itself."""
     identities: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     """Of the candidate and the truth."""
+    descriptors: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    """By dlib's network, of the candidate and the truth."""
+    mesh: MeshPair | None
+    """Of the candidate and the truth; None where the truth's face is covered."""
     before: "_FaceObservation | None"
     """The same face one frame earlier."""
 
@@ -92,6 +100,7 @@ def evaluate_video(
     detector: "Detector",
     detector_name: str,
     recogniser: Embedder | Missing,
+    descriptor: Embedder | Missing,
 ) -> EvaluationReport:
     """Measures `restored` beside `truth`.
 
@@ -101,14 +110,18 @@ def evaluate_video(
         detector: finds the faces, of which those from a score of 0.8 on count.
         detector_name: for the report; figures by different detectors cannot be compared.
         recogniser: embeds aligned faces, or why there is none.
+        descriptor: dlib's network, or why it is not here.
 
     Raises:
         ValueError: the videos differ in size or length, or the truth shows no face.
         MediaError: a file is not a video, or damaged.
+        MachineError: OpenVINO, which runs the face mesh, is missing.
     """
     tracks: list[_Track] = []
     warping = WarpingError()
-    embed = None if isinstance(recogniser, Missing) else recogniser
+    embed, describe = (
+        None if isinstance(network, Missing) else network for network in (recogniser, descriptor)
+    )
     before: list[_FaceObservation] = []
     last: Detected | None = None
     count = 0
@@ -123,7 +136,9 @@ def evaluate_video(
             if earlier is None:
                 tracks.append(_Track())
             number = len(tracks) - 1 if earlier is None else earlier.track
-            observed = _observe(face, shown, shown_true, found.faces, number, earlier, embed)
+            observed = _observe(
+                face, shown, shown_true, found.faces, number, earlier, embed, describe
+            )
             _measure(tracks[number], observed)
             now.append(observed)
         warping.add(shown, shown_true, [observed.face.box for observed in now], cut=cut)
@@ -131,7 +146,7 @@ def evaluate_video(
         count += 1
     if not tracks:
         raise ValueError(f"no faces in {truth}")
-    results = _results(tracks, recogniser, f"faces by {detector_name}")
+    results = _results(tracks, recogniser, descriptor, f"faces by {detector_name}")
     results |= warping.results()
     return EvaluationReport(
         str(restored), str(truth), count, {name: results[name] for name in METRICS}
@@ -195,6 +210,7 @@ def _observe(
     track: int,
     before: _FaceObservation | None,
     embed: Embedder | None,
+    describe: Embedder | None,
 ) -> _FaceObservation:
     from vqfr_media.faces.affine import warp
     from vqfr_media.faces.align import similarity
@@ -206,10 +222,21 @@ def _observe(
     )
     near = min(own, key=lambda f: _apart(f.landmarks, face.landmarks), default=None)
     found = near is not None and _apart(near.landmarks, face.landmarks) < 0.25 * face.size
-    identities = None if embed is None else (embed(crop), embed(true_crop))
+    identities, descriptors = (
+        None if network is None else (network(crop), network(true_crop))
+        for network in (embed, describe)
+    )
     landmarks = near.landmarks if found and near is not None else None
     return _FaceObservation(
-        track, face, true_crop, crop, landmarks, identities, _without_older(before)
+        track,
+        face,
+        true_crop,
+        crop,
+        landmarks,
+        identities,
+        descriptors,
+        mesh_pair(shown, shown_true, face.landmarks),
+        _without_older(before),
     )
 
 
@@ -251,9 +278,17 @@ def _measure(track: _Track, observed: _FaceObservation) -> None:
             IDENTITY[1:], observed.identities, before.identities, strict=True
         ):
             track.add(name, angle(now_, then_))
+    if observed.descriptors is not None and before.descriptors is not None:
+        for name, now_, then_ in zip(DRIFT, observed.descriptors, before.descriptors, strict=True):
+            track.add(name, float(np.linalg.norm(now_ - then_)))
     first = before.before
     if first is None:
         return
+    meshes = [one.mesh for one in (first, before, observed) if one.mesh is not None]
+    if len(meshes) == 3:
+        made, of_truth = mesh_tremble(meshes)
+        track.add("mesh_tremble", made)
+        track.add("mesh_tremble_truth", of_truth)
     track.add(
         "jitter_truth",
         _jitter(first.face.landmarks, before.face.landmarks, observed.face.landmarks),
@@ -273,7 +308,7 @@ def _energy(crop: Crop) -> float:
 
 
 def _results(
-    tracks: list[_Track], recogniser: Embedder | Missing, note: str
+    tracks: list[_Track], recogniser: Embedder | Missing, descriptor: Embedder | Missing, note: str
 ) -> dict[str, MetricResult]:
     """Means over all values, with the mean of each track beside them."""
     results: dict[str, MetricResult] = {}
@@ -288,6 +323,8 @@ def _results(
             results[name] = MetricValue(float(np.mean(values)), len(values), each, note)
         elif name in IDENTITY and isinstance(recogniser, Missing):
             results[name] = recogniser
+        elif name in DRIFT and isinstance(descriptor, Missing):
+            results[name] = descriptor
         else:
             results[name] = Missing("no face was followed for long enough")
     return results
