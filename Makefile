@@ -30,8 +30,10 @@ else
 	$(BIN)/vqfr-media compare "$(CLIP)" demo/out.mp4 --output demo/before_after.png --mode faces
 endif
 
+# Two processes share the cores: each computes with one thread, and so does what it starts.
 test: $(INSTALLED_DEV)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --max-worker-restart 0 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile \
+	  --max-worker-restart 0 $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -1,7 +1,6 @@
 """What every test has: the data beside the checkout, and global state that no test leaks."""
 
 import logging
-import os
 import random
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.paths import SHARED
+from tests.paths import SHARED, for_all_processes
 
 # Whoever imports OpenVINO first: its telemetry forks this process, with the pipes of its children.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -31,9 +30,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     Built once for all processes of a session: the one that comes second waits and takes it.
     """
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kept_engines"
-    folder.mkdir(exist_ok=True)
+    folder = for_all_processes(tmp_path_factory, "kept_engines")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VQFR_MEDIA_ENGINES", str(folder))
         yield folder

@@ -1,4 +1,6 @@
-"""A real small engine and a real small detector, so that the pipeline is tested without weights."""
+"""Real small engines and detectors, so that the pipeline is tested without weights."""
+
+import hashlib
 
 import numpy as np
 import numpy.typing as npt
@@ -6,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vqfr_media.faces.align import template
+from vqfr_media.faces.detect import Detector
 from vqfr_media.values import EngineSpec, Face
 
 
@@ -41,6 +44,20 @@ class InvertingEngine(IdentityEngine):
 
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         return 1 - super().decode(crops, latents, fidelity=fidelity)
+
+
+class RememberingDetector:
+    """Another detector, which searches only once a picture that it has seen before."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self.found: dict[bytes, list[Face]] = {}
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
+        key = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+        if key not in self.found:
+            self.found[key] = self.detector(image)
+        return self.found[key]
 
 
 class MarkerDetector:

@@ -224,7 +224,7 @@ def import_afresh(modules: list[str], *, without: tuple[str, ...] = ()) -> set[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""

@@ -19,6 +19,33 @@ from tests.vqfr_deform_conv.deform_cases import Case, assert_as_expected, draw, 
 
 LAYOUTS = [pytest.param(False, id="nchw"), pytest.param(True, id="nhwc")]
 TYPES = [torch.float32, torch.float16, torch.bfloat16]
+EDGES = (0, TACTICS // 2, TACTICS - 1)
+"""Places of the largest tile, one between, and the smallest."""
+SHAPES: list[dict[str, object]] = [
+    {"stride": 2},
+    {"stride": 3, "padding": 0},
+    {"padding": 0},
+    {"padding": 3},
+    {"dilation": 2},
+    {"stride": 2, "padding": 2, "dilation": 3, "size": (11, 13)},
+    {"kernel": (1, 1), "padding": 0},
+    {"kernel": (2, 2)},
+    {"kernel": (5, 5), "padding": 2},
+    {"kernel": (1, 3)},
+    {"kernel": (4, 2), "stride": 2},
+    {"groups": 1},
+    {"groups": 4},
+    {"groups": 8},
+    {"images": 1, "size": (1, 1)},
+    {"images": 3, "size": (1, 12)},
+    {"channels": 3, "groups": 1, "outputs": 1},
+    {"channels": 34, "outputs": 17, "groups": 2},
+    {"channels": 40, "outputs": 33, "groups": 1},
+    {"channels": 72, "outputs": 24, "groups": 1, "dtype": torch.float16},
+    {"channels": 6, "outputs": 150, "groups": 3, "size": (4, 4)},
+    {"images": 5, "size": (6, 7)},
+    {"reach": 30.0},
+]
 
 
 def run(case: Case, *, cut: Tile | None = None) -> torch.Tensor:
@@ -61,36 +88,16 @@ def test_data_types(dtype: torch.dtype, channels_last: bool) -> None:
     assert result.is_contiguous(memory_format=torch.channels_last) == channels_last
 
 
-@pytest.mark.parametrize("channels_last", LAYOUTS)
-@pytest.mark.parametrize(
-    "shape",
-    [
-        {"stride": 2},
-        {"stride": 3, "padding": 0},
-        {"padding": 0},
-        {"padding": 3},
-        {"dilation": 2},
-        {"stride": 2, "padding": 2, "dilation": 3, "size": (11, 13)},
-        {"kernel": (1, 1), "padding": 0},
-        {"kernel": (2, 2)},
-        {"kernel": (5, 5), "padding": 2},
-        {"kernel": (1, 3)},
-        {"kernel": (4, 2), "stride": 2},
-        {"groups": 1},
-        {"groups": 4},
-        {"groups": 8},
-        {"images": 1, "size": (1, 1)},
-        {"images": 3, "size": (1, 12)},
-        {"channels": 3, "groups": 1, "outputs": 1},
-        {"channels": 34, "outputs": 17, "groups": 2},
-        {"channels": 40, "outputs": 33, "groups": 1},
-        {"channels": 72, "outputs": 24, "groups": 1, "dtype": torch.float16},
-        {"channels": 6, "outputs": 150, "groups": 3, "size": (4, 4)},
-        {"images": 5, "size": (6, 7)},
-        {"reach": 30.0},
-    ],
-    ids=str,
-)
+def in_turns() -> list[Any]:
+    """Each shape in one of the layouts; in the other one it takes long."""
+    return [
+        pytest.param(shape, nhwc, marks=[] if nhwc == bool(number % 2) else pytest.mark.slow)
+        for number, shape in enumerate(SHAPES)
+        for nhwc in (False, True)
+    ]
+
+
+@pytest.mark.parametrize(("shape", "channels_last"), in_turns(), ids=str)
 def test_shapes(shape: dict[str, object], channels_last: bool) -> None:
     case = draw(channels_last=channels_last, **shape)  # type: ignore[arg-type]
     assert_as_expected(run(case), case)
@@ -101,7 +108,10 @@ def test_shapes(shape: dict[str, object], channels_last: bool) -> None:
     [(torch.float32, False), (torch.float16, False), (torch.float16, True)],
     ids=str,
 )
-@pytest.mark.parametrize("tactic", range(TACTICS))
+@pytest.mark.parametrize(
+    "tactic",
+    [pytest.param(n, marks=[] if n in EDGES else pytest.mark.slow) for n in range(TACTICS)],
+)
 def test_every_tile_gives_the_same(tactic: int, dtype: torch.dtype, channels_last: bool) -> None:
     case = draw(
         channels=48, outputs=36, size=(5, 7), groups=1, dtype=dtype, channels_last=channels_last

@@ -18,9 +18,11 @@ GPU = [
 ]
 
 
-def test_numbers_in_the_interpreter() -> None:
+@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_numbers_in_the_interpreter(which: str) -> None:
+    tests = "tests/vqfr_deform_conv/interpreted_kernel.py"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "tests/vqfr_deform_conv/interpreted_kernel.py"],
+        [sys.executable, "-m", "pytest", "-q", "-m", which, tests],
         cwd=ROOT,
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,

@@ -2,13 +2,17 @@
 
 import hashlib
 import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from vqfr_engines import openvino
 from vqfr_engines.build import build_engine
 from vqfr_engines.store import VARIABLE
 
+from tests.paths import for_all_processes
 from tests.vqfr_engines.small import request_for, small_weights
 from vqfr_media.manifest import Precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
@@ -22,27 +26,26 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def engine(
+    weights: Path, convert_once: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """One sound OpenVINO engine of these weights, which no test changes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(tmp_path_factory.mktemp("built")))
+        patch.setattr(openvino, "build", convert_once)
         return build_engine(request_for(weights)).folder
 
 
 @pytest.fixture(scope="session")
-def conversions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the files that `converted_once` has seen lie, each set in a folder of its own."""
-    return tmp_path_factory.mktemp("conversions")
-
-
-@pytest.fixture
-def converted_once(conversions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Converts the same network only once in a session, however often it is built.
+def convert_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    """`openvino.build`, which converts the same network only once in a session.
 
     Whoever builds it again gets the files of the first time; all else of a build (locks, loading,
-    comparing, hashing, putting in place) is done each time. Other processes convert it themselves.
+    comparing, hashing, putting in place) is done each time. Commands that a test starts in a
+    process of their own convert it themselves.
     """
     convert = openvino.build
+    conversions = for_all_processes(tmp_path_factory, "conversions")
 
     def build(
         network: VqfrV1 | VqfrV2,
@@ -56,12 +59,20 @@ def converted_once(conversions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, values in network.state_dict().items():
             key.update(name.encode() + values.numpy().tobytes())
         kept = conversions / key.hexdigest()
-        if not kept.exists():
-            convert(network, folder, precision=precision, batch_size=batch_size, device=device)
-            shutil.copytree(folder, kept)
+        with FileLock(f"{kept}.lock"):
+            if not kept.exists():
+                made = Path(tempfile.mkdtemp(dir=conversions))
+                convert(network, made, precision=precision, batch_size=batch_size, device=device)
+                made.rename(kept)
         shutil.copytree(kept, folder, dirs_exist_ok=True)
 
-    monkeypatch.setattr(openvino, "build", build)
+    return build
+
+
+@pytest.fixture
+def converted_once(convert_once: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this test builds is converted by `convert_once`."""
+    monkeypatch.setattr(openvino, "build", convert_once)
 
 
 @pytest.fixture

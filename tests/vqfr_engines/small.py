@@ -1,19 +1,34 @@
-"""A small engine from a small network, for tests of how engines are kept."""
+"""Small networks, and a small engine for tests of how engines are kept."""
 
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from vqfr_engines.request import EngineRequest
-from vqfr_training.recipes import smoke_stage1
 
 from vqfr_media.manifest import MANIFEST, EngineIdentity, Manifest, Parity
 from vqfr_media.network.checkpoint import save_network
-from vqfr_media.network.vqfr_v1 import VqfrV1
+from vqfr_media.network.deform import ModulatedDeformConv
+from vqfr_media.network.vqfr_v1 import VqfrV1, lite_config, vqfr_v1_config
+from vqfr_media.network.vqfr_v2 import VqfrV2, vqfr_v2_config
 from vqfr_media.values import EngineSpec
+
+_TINY: dict[str, Any] = {
+    "image_size": 32,
+    "channels": (8, 16),
+    "encoder_blocks": (1, 1),
+    "texture_blocks": (1, 1),
+    "codebook_size": 16,
+    "code_channels": 8,
+    "norm_groups": 4,
+    "offset_groups": 2,
+    "input_channels": 4,
+}
 
 
 def an_identity() -> EngineIdentity:
@@ -61,13 +76,51 @@ def a_manifest() -> Manifest:
 
 
 def small_network(seed: int = 0) -> VqfrV1:
-    """64 px, all of whose parts matter for its output."""
+    """The lite edition's layout at two levels, 32 px; all of its parts matter for its output.
+
+    An engine is built from its graph node by node, so what a build costs is their number.
+    """
     torch.manual_seed(seed)
-    network = VqfrV1(smoke_stage1().network).eval()
-    with torch.no_grad():
+    config = replace(
+        lite_config(),
+        image_size=32,
+        channels=(16, 32),
+        encoder_blocks=(0, 1),
+        texture_blocks=(1, 1),
+        offset_channels=(0, 8),
+        codebook_size=16,
+        code_channels=16,
+    )
+    network = VqfrV1(config).eval()
+    with torch.no_grad():  # both are zero before training: then nothing else would matter
         for parameter in network.main_decoder.conv_out.parameters():
-            parameter.normal_(0, 0.05)  # zero before training: then nothing else would matter
+            parameter.normal_(0, 0.05)
+        move_warps(network)
     return network.half().float()  # as a file keeps it
+
+
+def move_warps(network: nn.Module) -> None:
+    """Gives the deformable convolutions offsets that are not zero, as training does."""
+    for module in network.modules():
+        if isinstance(module, ModulatedDeformConv):
+            nn.init.normal_(module.conv_offset.weight, std=0.1)
+
+
+def tiny_v1() -> VqfrV1:
+    """The published first network's layout at two levels, 32 px."""
+    torch.manual_seed(0)
+    config = replace(vqfr_v1_config(), **_TINY, offset_channels=(8, 16))
+    network = VqfrV1(config).eval()
+    move_warps(network)
+    return network
+
+
+def tiny_v2() -> VqfrV2:
+    """The published second network's layout at two levels, 32 px."""
+    torch.manual_seed(0)
+    network = VqfrV2(replace(vqfr_v2_config(), **_TINY)).eval()
+    move_warps(network)
+    return network
 
 
 def small_weights(folder: Path, seed: int = 0) -> Path:

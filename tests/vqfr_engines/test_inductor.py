@@ -9,66 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 from vqfr_engines import inductor
 from vqfr_engines.parity import fixed_crops
 
+from tests.vqfr_engines.small import small_network, tiny_v2
 from vqfr_media import weights
 from vqfr_media.backends.inductor_engine import InductorEngine
 from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.errors import BackendError, EngineError, EngineFileError
 from vqfr_media.network.checkpoint import load_network
-from vqfr_media.network.deform import ModulatedDeformConv
-from vqfr_media.network.vqfr_v1 import VqfrV1, lite_config
-from vqfr_media.network.vqfr_v2 import VqfrV2, vqfr_v2_config
 from vqfr_media.values import EngineSpec
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
-
-
-def tiny_lite() -> VqfrV1:
-    """The lite edition's layout at two levels, so that compiling takes less than a minute."""
-    network = VqfrV1(
-        replace(
-            lite_config(),
-            image_size=32,
-            channels=(8, 16),
-            encoder_blocks=(0, 1),
-            texture_blocks=(1, 1),
-            offset_channels=(0, 8),
-            codebook_size=16,
-            code_channels=8,
-        )
-    )
-    return shaken(network)
-
-
-def tiny_v2() -> VqfrV2:
-    network = VqfrV2(
-        replace(
-            vqfr_v2_config(),
-            image_size=32,
-            channels=(8, 16),
-            encoder_blocks=(1, 1),
-            texture_blocks=(1, 1),
-            codebook_size=16,
-            code_channels=8,
-            norm_groups=4,
-            offset_groups=2,
-            input_channels=4,
-        )
-    )
-    return shaken(network)
-
-
-def shaken[N: nn.Module](network: N) -> N:
-    """With offsets and outputs that are not zero, as training leaves them."""
-    for module in network.modules():
-        if isinstance(module, ModulatedDeformConv):
-            nn.init.normal_(module.conv_offset.weight, std=0.1)
-    if isinstance(network, VqfrV1):
-        nn.init.normal_(network.main_decoder.conv_out[0].weight, std=0.1)  # type: ignore[arg-type]
-    return network.eval()
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +29,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TorchEngine]:
     if shutil.which("g++") is None:
         pytest.skip("no g++ here")
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = tiny_lite()
+        network = small_network()
     reference = TorchEngine(
         copy.deepcopy(network), model="lite", device=torch.device("cpu"), batch_size=2
     )
@@ -146,7 +97,6 @@ def test_a_damaged_engine_names_the_build_command(
 @pytest.mark.slow
 @needs_compiler
 def test_v2_in_bfloat16_keeps_its_fidelity(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     network = tiny_v2()
     reference = TorchEngine(
         copy.deepcopy(network), model="v2", device=torch.device("cpu"), batch_size=1
@@ -166,7 +116,7 @@ def test_v2_in_bfloat16_keeps_its_fidelity(tmp_path: Path) -> None:
 def test_says_that_the_compiler_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(BackendError, match=r"'no-such-compiler' is not here: install g\+\+"):
-        inductor.build(tiny_lite(), tmp_path, precision="float32", batch_size=1, device="cpu")
+        inductor.build(small_network(), tmp_path, precision="float32", batch_size=1, device="cpu")
     assert not list(tmp_path.iterdir())
 
 
@@ -179,7 +129,7 @@ def test_says_that_compiling_failed(tmp_path: Path) -> None:
         compiler.patch({"cpp.cxx": (shutil.which("false"),)}),
         pytest.raises(EngineError, match=r"cannot compile encoder for cpu: .*--backend torch"),
     ):
-        inductor.build(tiny_lite(), tmp_path, precision="float32", batch_size=1, device="cpu")
+        inductor.build(small_network(), tmp_path, precision="float32", batch_size=1, device="cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -193,7 +193,7 @@ def test_an_engine_that_does_not_load_is_replaced(
     assert any("it is built again" in line for line in caplog.messages)
     assert loaded.folder == folder
     assert loaded.manifest.files == read_manifest(folder).files == file_hashes(folder)
-    assert loaded.engine.encode(torch.rand(1, 3, 64, 64)).shape == (1, 16, 16, 16)
+    assert loaded.engine.encode(torch.rand(1, 3, 32, 32)).shape == (1, 16, 16, 16)
 
 
 def test_only_the_engine_that_failed_is_built_again(

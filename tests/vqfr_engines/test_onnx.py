@@ -17,7 +17,7 @@ from vqfr_engines import onnx as exporter
 from vqfr_engines.onnx import Source, export_onnx
 
 from tests.paths import ROOT
-from tests.vqfr_engines.small import small_network
+from tests.vqfr_engines.small import small_network, tiny_v1, tiny_v2
 from vqfr_media import weights
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.network.checkpoint import load_network, load_official
@@ -37,8 +37,18 @@ def lite() -> VqfrV1:
     return network
 
 
+NETWORKS = ["tiny_v1", "tiny_v2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("v1", "v2"))]
+
+
+def network_called(name: str, request: pytest.FixtureRequest) -> Network:
+    """A network whose offsets are not zero: of two levels, or a golden one at 64 px."""
+    if name in ("v1", "v2"):
+        return golden(name, request.getfixturevalue("shared"))
+    return tiny_v1() if name == "tiny_v1" else tiny_v2()
+
+
 def golden(name: str, shared: Path) -> Network:
-    """The small golden networks, whose offsets are not zero, at 64 px."""
+    """The small golden networks."""
     small: dict[str, Any] = {
         "image_size": 64,
         "channels": CHANNELS,
@@ -63,18 +73,19 @@ def run(path: Path, **inputs: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["v1", "v2"])
-def test_any_number_of_faces(name: str, shared: Path, tmp_path: Path) -> None:
-    network = golden(name, shared)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_any_number_of_faces(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    network = network_called(name, request)
+    side = network.config.image_size
     exported = export_onnx(copy.deepcopy(network), tmp_path, source=SOURCE, verify=False)
     encoder, decoder = exported.files
     assert exported.error is None
     torch.manual_seed(1)
     for faces in (1, 3):
-        crops = torch.rand(faces, 3, 64, 64)
+        crops = torch.rand(faces, 3, side, side)
         latents = EncoderModule(network)(crops)
         # Two values, so that the fidelity is seen to be an input.
-        for value in (0.2, 0.9) if name == "v2" else (None,):
+        for value in (0.2, 0.9) if isinstance(network, VqfrV2) else (None,):
             fidelity_input = {} if value is None else {"fidelity": torch.tensor([value])}
             wanted = DecoderModule(network)(crops, latents, *fidelity_input.values())
             found = run(decoder, crops=crops, latents=latents, **fidelity_input)
@@ -120,8 +131,8 @@ def test_lite_is_standard_onnx_and_says_what_it_is(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_whole_network_in_one_file(shared: Path, tmp_path: Path) -> None:
-    network = golden("v2", shared)
+def test_whole_network_in_one_file(tmp_path: Path) -> None:
+    network = tiny_v2()
     export_onnx(
         copy.deepcopy(network), tmp_path, source=SOURCE, batch_size=1, whole=True, fidelity=0.3
     )
@@ -130,15 +141,17 @@ def test_whole_network_in_one_file(shared: Path, tmp_path: Path) -> None:
         ["crops"],
         ["restored"],
     ]
-    crops = torch.rand(1, 3, 64, 64)
+    crops = torch.rand(1, 3, 32, 32)
     wanted = DecoderModule(network)(crops, EncoderModule(network)(crops), torch.tensor([0.3]))
     assert float((run(tmp_path / "restore.onnx", crops=crops) - wanted).abs().max()) < 1e-3
 
 
-def test_float16_has_float32_borders(shared: Path, tmp_path: Path) -> None:
-    exported = export_onnx(
-        golden("v1", shared), tmp_path, source=SOURCE, batch_size=1, precision="float16"
-    )
+@pytest.mark.parametrize("name", ["tiny_v1", pytest.param("v1", marks=pytest.mark.slow)])
+def test_float16_has_float32_borders(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    network = network_called(name, request)
+    exported = export_onnx(network, tmp_path, source=SOURCE, batch_size=1, precision="float16")
     assert exported.error is not None
     assert 0 < exported.error < 2e-2
     model = onnx.load(tmp_path / "decoder.onnx")

@@ -4,6 +4,7 @@ import copy
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,35 +15,38 @@ from torch import Tensor, nn
 from vqfr_engines import openvino as builder
 from vqfr_training.data.photographs import Photographs, validation_pairs
 from vqfr_training.lite_recipes import lite_stage2
-from vqfr_training.recipes import smoke_stage1
 
 from tests.paths import ROOT
+from tests.vqfr_engines.small import small_network, tiny_v1, tiny_v2
 from vqfr_media import weights
 from vqfr_media.backends.openvino_engine import OpenvinoEngine
 from vqfr_media.backends.openvino_library import openvino
+from vqfr_media.engine import Engine, load_engine
 from vqfr_media.errors import BackendError, EngineError, EngineFileError
 from vqfr_media.faces.openvino_network import OpenvinoNetwork
 from vqfr_media.manifest import Precision
 from vqfr_media.network.checkpoint import load_network, load_official
-from vqfr_media.network.deform import ModulatedDeformConv
 from vqfr_media.network.export_modules import DecoderModule, EncoderModule
 from vqfr_media.network.vqfr_v1 import VqfrV1, vqfr_v1_config
 from vqfr_media.network.vqfr_v2 import VqfrV2, vqfr_v2_config
+from vqfr_media.options import ModelOptions
 from vqfr_media.values import EngineSpec
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed here: pip install openvino")
 
-Name = Literal["lite", "v1", "v2"]
-NAMES: tuple[Name, ...] = ("lite", "v1", "v2")
+Name = Literal["lite", "tiny_v1", "tiny_v2", "v1", "v2"]
+GOLDEN = [pytest.param(name, marks=pytest.mark.slow) for name in ("v1", "v2")]
 CHANNELS = (32, 32, 64, 64, 64, 128)
 # Share of the codes that may flip, whatever the precision: the encoder is float32 in all.
 MOST_FLIPPED = 0.001
 
 
 def network_of(name: Name, shared: Path) -> VqfrV1 | VqfrV2:
-    """lite, or the published networks' small editions, with weights that mean something."""
+    """lite, or the published networks: at two levels, or small with weights that mean something."""
     if name == "lite":
         return load_network(weights.find("lite", offline=True))
+    if name in ("tiny_v1", "tiny_v2"):
+        return tiny_v1() if name == "tiny_v1" else tiny_v2()
     network: VqfrV1 | VqfrV2
     if name == "v1":
         v1 = replace(vqfr_v1_config(), channels=CHANNELS, offset_channels=CHANNELS)
@@ -53,16 +57,6 @@ def network_of(name: Name, shared: Path) -> VqfrV1 | VqfrV2:
         network = VqfrV2(replace(v2, image_size=128, codebook_size=64, code_channels=64))
     load_official(shared / "data" / "golden" / f"vqfr_{name}_small.safetensors", network)
     return network.eval()
-
-
-def small_network() -> VqfrV1:
-    """Untrained, but its warps move: offsets of an untrained one are all 0."""
-    torch.manual_seed(0)
-    network = VqfrV1(smoke_stage1().network).eval()
-    for module in network.modules():
-        if isinstance(module, ModulatedDeformConv):
-            nn.init.normal_(module.conv_offset.weight, std=0.1)
-    return network
 
 
 def engine_of(
@@ -88,6 +82,14 @@ def spec_of(
     )
 
 
+@pytest.fixture(scope="module")
+def sound(convert_once: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine on disk, which no test changes."""
+    folder = tmp_path_factory.mktemp("sound")
+    convert_once(small_network(), folder, precision="float32", batch_size=1, device="cpu")
+    return folder
+
+
 def degraded(shared: Path, size: int, count: int) -> Tensor:
     """(count, 3, size, size) faces in [0, 1], damaged with a fixed seed."""
     photographs = Photographs(shared / "data" / "faces" / "val", size=size)
@@ -102,12 +104,17 @@ def eager(network: VqfrV1 | VqfrV2, crops: Tensor) -> tuple[Tensor, Tensor]:
     return latents, DecoderModule(network)(crops, latents, *fidelity_input)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["lite", "tiny_v1", "tiny_v2", *GOLDEN])
 def test_float32_gives_pytorchs_numbers(name: Name, shared: Path, tmp_path: Path) -> None:
     network = network_of(name, shared)
     crops = degraded(shared, network.config.image_size, 3)
     latents, images = eager(network, crops)
-    engine = engine_of(network, tmp_path)
+    engine: Engine
+    if name == "lite":  # built once for all tests
+        engine, chosen = load_engine(ModelOptions(model="lite", backend="openvino"))
+        assert (chosen.backend, engine.spec.precision) == ("openvino", "float32")
+    else:
+        engine = engine_of(network, tmp_path)
     torch.testing.assert_close(engine.encode(crops), latents, atol=1e-3, rtol=0)
     torch.testing.assert_close(
         engine.decode(crops, latents, fidelity=0.7), images, atol=1e-3, rtol=0
@@ -118,7 +125,7 @@ def supports_bfloat16() -> bool:
     return "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["lite", *GOLDEN])
 def test_bfloat16_chooses_the_same_codes(name: Name, shared: Path, tmp_path: Path) -> None:
     if not supports_bfloat16():
         pytest.skip("this processor has no bfloat16")
@@ -136,9 +143,12 @@ def test_bfloat16_chooses_the_same_codes(name: Name, shared: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_a_face_does_not_depend_on_its_batch(batch_size: int, tmp_path: Path) -> None:
-    engine = engine_of(small_network(), tmp_path, batch_size=batch_size)
-    crops = torch.rand(6, 3, 64, 64)
+def test_a_face_does_not_depend_on_its_batch(batch_size: int, sound: Path, tmp_path: Path) -> None:
+    if batch_size == 1:
+        engine = OpenvinoEngine(sound, spec_of(small_network()))
+    else:
+        engine = engine_of(small_network(), tmp_path, batch_size=batch_size)
+    crops = torch.rand(6, 3, 32, 32)
     latents = engine.encode(crops)
     images = engine.decode(crops, latents, fidelity=0.5)
     for i in (5, 0, 3):
@@ -147,28 +157,20 @@ def test_a_face_does_not_depend_on_its_batch(batch_size: int, tmp_path: Path) ->
         assert torch.equal(engine.decode(crops[i : i + 1], alone, fidelity=0.5)[0], images[i])
 
 
-def test_results_are_the_callers_own(tmp_path: Path) -> None:
-    engine = engine_of(small_network(), tmp_path)
-    crops = torch.rand(2, 3, 64, 64)
+def test_results_are_the_callers_own(sound: Path) -> None:
+    engine = OpenvinoEngine(sound, spec_of(small_network()))
+    crops = torch.rand(2, 3, 32, 32)
     first = engine.encode(crops[:1])
     before = first.clone()
     engine.encode(crops[1:])
     assert torch.equal(first, before)
 
 
-def test_crops_in_any_layout_give_the_same(tmp_path: Path) -> None:
-    engine = engine_of(small_network(), tmp_path)
-    crops = torch.rand(1, 3, 64, 64)
+def test_crops_in_any_layout_give_the_same(sound: Path) -> None:
+    engine = OpenvinoEngine(sound, spec_of(small_network()))
+    crops = torch.rand(1, 3, 32, 32)
     turned = crops.contiguous(memory_format=torch.channels_last)
     assert torch.equal(engine.encode(turned), engine.encode(crops))
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An engine on disk, which no test changes."""
-    folder = tmp_path_factory.mktemp("sound")
-    builder.build(small_network(), folder, precision="float32", batch_size=1, device="cpu")
-    return folder
 
 
 NAMES_ON_DISK = ("encoder.xml", "decoder.codes.xml", "decoder.xml", "encoder.bin", "decoder.bin")
