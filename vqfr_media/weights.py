@@ -65,8 +65,8 @@ WEIGHTS: Mapping[str, WeightFile] = {
             what="small network that comes with this package",
             file_name="lite.safetensors",
             licence="CC-BY-4.0",
-            size=14_070_158,
-            sha256="604aa8f01f025f88f3f12222ff580490d83dbd31ee3241a879aa05d2e3096eb8",
+            size=14_463_374,
+            sha256="b9a0533023f7946495c50cd798f92b643bb12a88d518cb44f68869f85c326a4e",
         ),
         WeightFile(
             name="v1",

@@ -37,7 +37,8 @@ def lite_stage1() -> Recipe[VqfrV1Config]:
     """
     return Recipe(
         name="lite_stage1",
-        network=lite_config(),
+        # The first and second edition had a quarter of the third's codes.
+        network=replace(lite_config(), codebook_size=512),
         stage=Stage1(unquantised_steps=300, reestimate_at=(250, 300, 450, 650), reservoir=20480),
         augmentation=Augmentation(
             background=0.0,
@@ -170,7 +171,7 @@ def lite_people_stage1() -> Recipe[VqfrV1Config]:
     return replace(
         lite_stage1(),
         name="lite_people_stage1",
-        network=replace(lite_config(), codebook_size=2048),
+        network=lite_config(),
         stage=Stage1(unquantised_steps=60, reestimate_at=(60, 160, 280), reservoir=65536),
         name_weights=(("_s", 0.4), ("_m", 0.8)),
         steps=440,
@@ -190,14 +191,7 @@ def lite_people_stage2() -> Recipe[VqfrV1Config]:
     return replace(
         lite_people_stage1(),
         name="lite_people_stage2",
-        stage=Stage2(
-            texture=0.7,
-            perceptual=PerceptualConfig(
-                network="vgg16", content=0.06, style=0.0, channels="equal", levels=3, window=0.4
-            ),
-            identity=0.1,
-            compared=("main",),
-        ),
+        stage=_people_losses(content=0.06),
         augmentation=Augmentation(blended=0.04, background=0.2, occluded=0.1, grey=0.06),
         degradation=footage_degradation(),
         name_weights=(("_s", 0.25), ("_m", 0.8)),
@@ -207,4 +201,52 @@ def lite_people_stage2() -> Recipe[VqfrV1Config]:
         seed=12,
         validate_every=100,
         checkpoint_minutes=3.0,
+    )
+
+
+def lite_people_longer() -> Recipe[VqfrV1Config]:
+    """Trains the third edition's second course: on from `lite_people_stage2`, begun again lower."""
+    first = lite_people_stage2()
+    return replace(
+        first,
+        name="lite_people_longer",
+        stage=_people_losses(content=0.08),
+        augmentation=replace(first.augmentation, blended=0.02),
+        steps=440,
+        learning_rate=5e-4,
+        warmup_steps=15,
+        seed=13,
+    )
+
+
+def lite_people_adversarial() -> Recipe[VqfrV1Config]:
+    """Trains the third edition's last course: discriminators, on from `lite_people_longer`.
+
+    As in `lite_adversarial` they sharpen, and take fidelity; a small part of it is exported.
+    """
+    second, first = lite_adversarial(), lite_people_longer()
+    return replace(
+        second,
+        name="lite_people_adversarial",
+        network=first.network,
+        stage=replace(_people_losses(content=0.08), discriminators=second.stage.discriminators),
+        augmentation=replace(second.augmentation, blended=0.01, grey=0.06),
+        degradation=first.degradation,
+        name_weights=first.name_weights,
+        steps=180,
+        blend=0.2,
+        seed=14,
+        checkpoint_minutes=3.0,
+    )
+
+
+def _people_losses(*, content: float) -> Stage2:
+    """Returns stage 2's losses of the third edition; `content` weighs VGG-16's features."""
+    return Stage2(
+        texture=0.7,
+        perceptual=PerceptualConfig(
+            network="vgg16", content=content, style=0.0, channels="equal", levels=3, window=0.4
+        ),
+        identity=0.1,
+        compared=("main",),
     )

@@ -22,6 +22,8 @@ type RecipeName = Literal[
     "lite_adversarial",
     "lite_people_stage1",
     "lite_people_stage2",
+    "lite_people_longer",
+    "lite_people_adversarial",
     "lite_gpu",
     "lite_gpu_stage1",
     "lite_gpu_stage2",

@@ -228,7 +228,7 @@ def lite_config() -> VqfrV1Config:
         channels=(16, 32, 64, 128, 192),
         encoder_blocks=(0, 1, 1, 1, 2),
         texture_blocks=(1, 1, 1, 1, 2),
-        codebook_size=512,
+        codebook_size=2048,
         code_channels=128,
         norm_groups=4,
         offset_channels=(0, 16, 32, 32, 32),

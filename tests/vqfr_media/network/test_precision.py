@@ -120,8 +120,8 @@ def test_float32_layers_keep_codes_in_bfloat16(all_faces: Tensor, step: int) -> 
     share = flipped(network, to_mixed_precision(copy.deepcopy(network), "bfloat16"), faces)
     naive = flipped(network, all_in_half_precision(network, torch.bfloat16), faces)
 
-    # Measured on 48 faces: 0.0067 and 0.0116; with the first edition's weights 0.0067 and 0.0178.
-    assert 0 < share < 0.01
+    # Measured on 48 faces: 0.0080 and 0.0298 (on the third of them 0.0093 and 0.0327).
+    assert 0 < share < 0.015
     assert naive > 1.25 * share
 
 
