@@ -8,6 +8,7 @@ from vqfr_media.errors import (
     CodecError,
     EngineError,
     EngineFileError,
+    InexactEngineError,
     InputError,
     MachineError,
     MediaError,
@@ -18,6 +19,7 @@ from vqfr_media.errors import (
     WeightsError,
 )
 from vqfr_media.options import (
+    BlendOptions,
     EncodeOptions,
     FaceOptions,
     ModelOptions,
@@ -33,12 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendError",
+    "BlendOptions",
     "CheckpointError",
     "CodecError",
     "EncodeOptions",
     "EngineError",
     "EngineFileError",
     "FaceOptions",
+    "InexactEngineError",
     "InputError",
     "MachineError",
     "MediaError",

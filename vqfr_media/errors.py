@@ -12,6 +12,7 @@
     │   ├── BackendError                         a backend or device that is not here
     │   └── EngineFileError                      an engine on disk: damaged, or another machine's
     └── EngineError (also RuntimeError)          exit code 1: the network failed on this machine
+        ├── InexactEngineError                   an engine computes something else than PyTorch
         └── SkippedFaceError                     a face was skipped while `strict` was asked for
 
 Each carries one line that names the value and the way out. In a batch of files an error becomes a
@@ -24,6 +25,7 @@ __all__ = [
     "CodecError",
     "EngineError",
     "EngineFileError",
+    "InexactEngineError",
     "InputError",
     "MachineError",
     "MediaError",

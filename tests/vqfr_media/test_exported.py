@@ -12,7 +12,9 @@ def test_the_list_is_sorted() -> None:
 
 
 def test_the_list_is_what_we_promise() -> None:
-    options = {f"{part}Options" for part in ("Restore", "Model", "Face", "Temporal", "Encode")}
+    options = {
+        f"{part}Options" for part in ("Restore", "Model", "Face", "Temporal", "Blend", "Encode")
+    }
     ours = options | {"Summary", "TimeRange", "load_engine", "restore_image", "restore_video"}
     assert set(vqfr_media.__all__) == ours | set(errors.__all__)
 

@@ -83,8 +83,8 @@ def batch(command: BatchCommand) -> int:
     from vqfr_media.batch.planner import RerunPolicy
     from vqfr_media.choices import check_available
 
-    check_available(command.options)
     plan, remote = _plan(command)
+    check_available(command.options)
     policy = RerunPolicy(
         redo=command.redo,
         retry=command.retry,
@@ -112,8 +112,8 @@ def restore_many(
 
     if not folder.is_dir() and folder.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES):
         raise OptionError(f"{len(sources)} inputs need a folder for their outputs, not {folder}")
-    check_available(options)
     plan, policy = plan_files(sources, folder, options), RerunPolicy(overwrite=True)
+    check_available(options)
     with (
         BatchProgress(len(plan.tasks), quiet=quiet) as progress,
         _open_local_worker(plan, policy, options, progress.listener(), quiet=quiet) as worker,
