@@ -93,7 +93,7 @@ def restore_video(
         info = with_fields(reader.info, options.fields)
         length = segment_length(options, info)
         frames: Iterable[Frame] = reader
-        said = [check_fields(info, options)] if info.tags.field_order else []
+        said = [check_fields(source, info, options)] if info.tags.field_order else []
         if said and options.fields == "deinterlace":
             frames, info = deinterlaced(reader, info), deinterlaced_info(info)
         # All that can be refused is refused before a network is fetched or built.

@@ -33,7 +33,7 @@ def check_files(source: Path, output: Path, options: RestoreOptions) -> None:
     with open_video(source, keep_damaged=options.damaged == "keep") as reader:
         info = with_fields(reader.info, options.fields)
         if info.tags.field_order:
-            check_fields(info, options)
+            check_fields(source, info, options)
             if options.fields == "deinterlace":
                 info = deinterlaced_info(info)
         try_writer(

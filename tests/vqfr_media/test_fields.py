@@ -272,9 +272,11 @@ def test_what_cannot_be_done_with_fields(tmp_path: Path) -> None:
         (RestoreOptions(fields="deinterlace", part=TimeRange(start="1")), "use --fields keep"),
     ):
         with pytest.raises(OptionError, match=match):
-            check_fields(info, options)
-    with pytest.raises(OptionError, match="191 lines have no two equal fields"):
-        check_fields(replace(info, height=191), RestoreOptions())
+            check_fields(source, info, options)
+    with pytest.raises(
+        OptionError, match=r"a\.mkv: pictures of 191 lines have no two equal fields"
+    ):
+        check_fields(source, replace(info, height=191), RestoreOptions())
     with pytest.raises(OptionError, match="fields must be one of auto, keep, deinterlace"):
         RestoreOptions(fields="weave")  # type: ignore[arg-type]
 

@@ -28,6 +28,9 @@ _FAILURES = 3
 # Gaps between pictures are told where so many of the pictures are equally far apart.
 _STEADY_SHARE = 0.9
 _PACKET_OF_TS = 188
+# A DVD's sectors each begin with MPEG's pack start code.
+_SECTOR = 2048
+_PACK = b"\0\0\x01\xba"
 # Packets among which those are that belong before the first picture.
 _START = 64
 # Places that a note lists.
@@ -62,6 +65,7 @@ class DamagedDecoder:
         self.num_packets = 0
         self._container, self._stream, self._decoder = container, stream, decoder
         decoder.thread_count = 1
+        self._start = FirstPackets()
         self._lost_times: list[float | None] = []
         self._incomplete: set[int | None] = set()
         self._is_broken = False  # whether pictures may be made of one that is damaged
@@ -81,6 +85,8 @@ class DamagedDecoder:
         else:
             self.lost.append(f"its pictures cannot be read to the end: {reason}")
             yield from self._pictures(None)
+        if self._container.format.name != "avi":  # whose times are made up
+            self.lost += self._start.lost(float(fraction(self._stream.time_base)))
         if self._lost_times:
             count = len(self._lost_times)
             self.lost.append(
@@ -101,6 +107,8 @@ class DamagedDecoder:
             self._lost_times.append(None if pts is None else float(pts * base))
             self._is_broken = True
             return
+        if packet is not None:
+            self._start.add(packet, pictures)
         for picture in pictures:
             yield DecodedPicture(picture, self._judge(picture))
 
@@ -155,8 +163,8 @@ def losses(path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
     said = []
     if missing := missing_bytes(path):
         said.append(f"truncated: {missing} bytes are missing at its end")
-    if _is_cut_transport(path):
-        said.append("its last transport packet is incomplete: the recording may have been cut off")
+    if cut := _cut_unit(path):
+        said.append(f"its last {cut} is incomplete: it may have been cut off, or lack a piece")
     steps = [b - a for a, b in pairwise(times)]
     if not steps:
         return said
@@ -176,12 +184,16 @@ def losses(path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
     return said
 
 
-def _is_cut_transport(path: Path) -> bool:
+def _cut_unit(path: Path) -> str:
+    """Names the unit of which the file is not a whole number; empty where it is, or has none."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(_PACKET_OF_TS + 1)
-    marks = len(head) > _PACKET_OF_TS and head[0] == head[_PACKET_OF_TS] == 0x47
-    return marks and size % _PACKET_OF_TS != 0
+        head = file.read(_SECTOR + len(_PACK))
+    transport = len(head) > _PACKET_OF_TS and head[0] == head[_PACKET_OF_TS] == 0x47
+    if transport and size % _PACKET_OF_TS:
+        return "transport packet"
+    on_disc = head.startswith(_PACK) and head[_SECTOR:] == _PACK
+    return "sector" if on_disc and size % _SECTOR else ""
 
 
 def _places(seconds: Sequence[float]) -> str:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -59,32 +60,33 @@ def with_fields(info: VideoInfo, choice: str) -> VideoInfo:
     return replace(info, tags=replace(info.tags, field_order=order))
 
 
-def check_fields(info: VideoInfo, options: RestoreOptions) -> str:
-    """Says what becomes of an interlaced video.
+def check_fields(source: Path, info: VideoInfo, options: RestoreOptions) -> str:
+    """Says what becomes of an interlaced video, which errors name by `source`.
 
     Raises:
         OptionError: an option cannot be followed with fields.
     """
     if info.height % 2:
         raise OptionError(
-            f"pictures of {info.height} lines have no two equal fields; crop one line with ffmpeg"
+            f"{source}: pictures of {info.height} lines have no two equal fields; "
+            "crop one line with ffmpeg"
         )
     if options.tracks is not None:
         raise OptionError(
-            f"tracks ({options.tracks}) name whole pictures, and this video is interlaced; "
-            "deinterlace it with ffmpeg first"
+            f"{source}: tracks ({options.tracks}) name whole pictures, and this video "
+            "is interlaced; deinterlace it with ffmpeg first"
         )
     said = f"interlaced, {info.tags.field_order} field first"
     if options.fields == "deinterlace":
         if not options.part.is_whole:
             raise OptionError(
-                "a part of an interlaced video cannot be deinterlaced; use --fields keep"
+                f"{source}: a part of an interlaced video cannot be deinterlaced; use --fields keep"
             )
         return f"{said}: each field was made a whole picture by bwdif"
     if options.upscale > 1:
         raise OptionError(
-            f"upscale ({options.upscale}) needs whole pictures, and this video is interlaced; "
-            "add --fields deinterlace"
+            f"{source}: upscale ({options.upscale}) needs whole pictures, and this video "
+            "is interlaced; add --fields deinterlace"
         )
     return (
         f"{said}: its fields were restored one by one, and the output is interlaced too; "

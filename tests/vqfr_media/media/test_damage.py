@@ -1,6 +1,7 @@
 """Damaged videos: stopped at with advice that works, or restored but for what is damaged."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -188,3 +189,32 @@ def test_a_transport_stream_cut_off_amid_a_packet(tmp_path: Path) -> None:
 def test_an_unknown_way_with_damage() -> None:
     with pytest.raises(OptionError, match="damaged must be one of stop, keep, got 'mend'"):
         RestoreOptions(damaged="mend")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("way", ["stop", "keep"])
+def test_a_disc_s_file_cut_off_or_begun_amid_a_film(tmp_path: Path, way: str) -> None:
+    source = tmp_path / "a.vob"
+    write_clip(source, codec="mpeg2video", frames=24, options={"g": "8", "bf": "0"})
+    content = source.read_bytes()
+    with open_video(source, keep_damaged=way == "keep") as reader:
+        assert len(list(reader)) == 24
+    assert reader.notes == []
+    source.write_bytes(content[: len(content) // 2 // 2048 * 2048 + 700])
+    with open_video(source, keep_damaged=way == "keep") as reader, suppress(MediaError):
+        list(reader)
+        assert any("its last sector is incomplete" in said for said in reader.notes)
+
+
+def test_what_is_not_decoded_at_the_start_is_told_when_damage_is_kept_too(tmp_path: Path) -> None:
+    source = tmp_path / "a.ts"
+    write_clip(source, codec="mpeg2video", frames=24, options={"g": "8", "bf": "0"})
+    later = source.read_bytes().index(packets(source, "video")[0][3][0][:40])
+    content = source.read_bytes()
+    source.write_bytes(content[: 3 * 188] + content[later // 188 * 188 :])
+    said = []
+    for keep in (False, True):
+        with open_video(source, keep_damaged=keep) as reader:
+            list(reader)
+        said.append([note for note in reader.notes if "cannot be decoded without" in note])
+    assert said[0] == said[1]
+    assert said[0]
