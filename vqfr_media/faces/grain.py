@@ -110,18 +110,24 @@ def _white(rows: slice, columns: slice, *, key: tuple[int, int]) -> Noise:
     frame_index, plane = key
     for y in range(top, bottom):
         for x in range(left, right):
-            # Counted from far outside of the picture: a crop may reach over its edge.
-            place = (plane << 48) | ((y + 2**20) << 24) | (x + 2**20)
-            generator = np.random.Generator(np.random.Philox(key=[frame_index, place]))
             at_y, at_x = (y - top) * _TILE, (x - left) * _TILE
-            drawn[at_y : at_y + _TILE, at_x : at_x + _TILE] = generator.standard_normal(
-                (_TILE, _TILE), dtype=np.float32
-            )
+            drawn[at_y : at_y + _TILE, at_x : at_x + _TILE] = _tile(frame_index, plane, y, x)
     first_row, first_column = rows.start - top * _TILE, columns.start - left * _TILE
     return drawn[
         first_row : first_row + rows.stop - rows.start,
         first_column : first_column + columns.stop - columns.start,
     ]
+
+
+@lru_cache(maxsize=256)  # 4 MiB: the planes of a grid are mixed from the same noise, one by one
+def _tile(frame_index: int, plane: int, y: int, x: int) -> Noise:
+    """Draws one square of noise; read-only."""
+    # Counted from far outside of the picture: a crop may reach over its edge.
+    place = (plane << 48) | ((y + 2**20) << 24) | (x + 2**20)
+    generator = np.random.Generator(np.random.Philox(key=[frame_index, place]))
+    drawn = generator.standard_normal((_TILE, _TILE), dtype=np.float32)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def _factor(covariance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
