@@ -69,8 +69,7 @@ def choose_model(
         WeightsError: the chosen model's weights cannot be had.
     """
     if options.model == "auto":
-        if options.weights is not None:
-            raise OptionError("--weights needs to know the network: add --model v1, v2 or lite")
+        _refuse_weights_alone(options)
         chosen = _choose_automatically(has_gpu=has_gpu, offline=offline, progress=progress)
         check_fidelity(options, chosen.name, why=chosen.why)
         return chosen
@@ -95,6 +94,12 @@ def check_fidelity(options: ModelOptions, model: str, *, why: str) -> None:
             f"--fidelity {options.fidelity:g} has no effect on {model} ({why}): "
             "only v2 has this setting; add --model v2 or leave it out"
         )
+
+
+def _refuse_weights_alone(options: ModelOptions) -> None:
+    """Refuses a file of weights where nothing says which network they are for."""
+    if options.weights is not None:
+        raise OptionError("--weights needs to know the network: add --model v1, v2 or lite")
 
 
 def _choose_automatically(
@@ -125,9 +130,14 @@ def choose_detector(
             return ChosenDetector("mobilenet", here, f"its weights are on this machine: {here}")
         bundled = weights.find("bundled", offline=True)
         return ChosenDetector("bundled", bundled, "facexlib's mobilenet is not on this machine")
-    name = "mobilenet" if face.detector == "auto" else face.detector
+    name = _detector_of(face)
     path = weights.find(name, explicit=given, offline=offline, progress=progress)
     return ChosenDetector(name, path, "asked for" if given is None else f"weights of {given}")
+
+
+def _detector_of(face: FaceOptions) -> str:
+    """Returns the detector asked for, or that which a file of weights alone is taken for."""
+    return "mobilenet" if face.detector == "auto" else face.detector
 
 
 def check_available(options: RestoreOptions) -> None:
@@ -152,8 +162,7 @@ def check_available(options: RestoreOptions) -> None:
                 f"kept, `vqfr-media engine build --backend BACKEND -o {model.engine}` makes one"
             )
     elif model.model == "auto":
-        if model.weights is not None:
-            raise OptionError("--weights needs to know the network: add --model v1, v2 or lite")
+        _refuse_weights_alone(model)
     else:
         check_fidelity(model, model.model, why="asked for")
         weights.check_here(model.model, explicit=model.weights, offline=options.offline)
@@ -163,7 +172,7 @@ def check_available(options: RestoreOptions) -> None:
                 f"{tracks}: there is no such file; make it with "
                 f"`vqfr-media tracks VIDEO -o {tracks.name}`"
             )
-    else:
-        name = "mobilenet" if face.detector == "auto" else face.detector
-        if face.detector != "auto" or face.detector_weights is not None:
-            weights.check_here(name, explicit=face.detector_weights, offline=options.offline)
+    elif face.detector != "auto" or face.detector_weights is not None:
+        weights.check_here(
+            _detector_of(face), explicit=face.detector_weights, offline=options.offline
+        )
