@@ -479,6 +479,28 @@ def test_a_run_goes_on_from_another_s_weights(
         torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=0)
 
 
+def test_a_run_goes_on_from_an_exported_network_with_the_codes_of_its_stage_1(
+    drawn_faces: Path, stage1_run: Path, stage2_run: Path, tmp_path: Path
+) -> None:
+    one_step = replace(smoke_stage2(), learning_rate=1e-9, ema=0.0)
+    given = stage2_run / "network.safetensors"
+    state = torch.load(stage1_run / "checkpoint.pt", weights_only=True)
+    coded = dict(state["averaged"])
+    codes = next(name for name in coded if name.endswith("embedding.weight"))
+    learned = {name: value.float() for name, value in load_network(given).state_dict().items()}
+    for name, other_codes in (("same", False), ("other", True)):
+        state["averaged"] = {**coded, codes: coded[codes] + 0.5} if other_codes else coded
+        first, out = tmp_path / f"{name}.pt", tmp_path / name
+        torch.save(state, first)
+        run(one_step, data=drawn_faces, out=out, init=first, start_from=given, stop_after=1)
+        for key, value in load_averaged(out).items():
+            from_stage1 = other_codes and key in coded
+            expected = state["averaged"][key] if from_stage1 else learned[key]
+            torch.testing.assert_close(value, expected, atol=1e-3, rtol=1e-3)
+    moved = [n for n, v in learned.items() if n in coded and not torch.allclose(v, coded[n], 0.01)]
+    assert moved, "stage 2 changes what stage 1 gave, so the two starts differ"
+
+
 def test_an_exported_network_may_be_half_what_it_began_with(
     drawn_faces: Path, stage1_run: Path, stage2_run: Path, tmp_path: Path
 ) -> None:

@@ -88,7 +88,7 @@ def run(
     init_weights = (
         None if init is None else load_fitting(init, _expected_network(recipe, stage1=True))
     )
-    start_weights = None if start_from is None else _load_start(start_from, recipe)
+    start_weights = None if start_from is None else _load_start(start_from, recipe, init_weights)
     stage = _build(
         recipe,
         data=data,
@@ -163,16 +163,18 @@ def run(
     return measured
 
 
-def _load_start(start_from: Path, recipe: VqRecipe | DetectorRecipe) -> dict[str, Tensor]:
+def _load_start(
+    start_from: Path, recipe: VqRecipe | DetectorRecipe, stage1: dict[str, Tensor] | None
+) -> dict[str, Tensor]:
     """Returns the weights that `--start-from` names.
 
-    Of an exported network, what of it fits the recipe.
+    Of an exported network, what of it fits the recipe and the weights of its `stage1`.
     """
     wanted = _expected_network(recipe)
     v1 = isinstance(recipe, Recipe) and isinstance(recipe.network, VqfrV1Config)
     if v1 and start_from.suffix == ".safetensors":
         first = _expected_network(recipe, stage1=True)
-        return load_exported(start_from, wanted, coded=first.state_dict().keys())
+        return load_exported(start_from, wanted, coded=first.state_dict().keys(), stage1=stage1)
     return load_fitting(start_from, wanted)
 
 

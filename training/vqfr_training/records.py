@@ -149,17 +149,25 @@ def load_fitting(path: Path, network: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
-def load_exported(path: Path, network: nn.Module, *, coded: Collection[str]) -> dict[str, Tensor]:
+def load_exported(
+    path: Path,
+    network: nn.Module,
+    *,
+    coded: Collection[str],
+    stage1: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
     """Returns what of an exported network fits `network`, to go on with another codebook.
 
     Stage 1 takes encoder and decoder of any restoration network, and leaves out a codebook of
-    another size: a course that begins so has to estimate its own. Stage 2 takes everything, or,
-    where the codebook is of another size, the main branch: the rest comes from stage 1.
+    another size: a run that starts so has to estimate its own. Stage 2 takes everything, or, where
+    the codes are not those of its stage 1, the main branch: the rest comes from stage 1.
 
     Args:
         path: a self-describing file.
         network: of the wanted configuration, on any device.
         coded: names of the weights that stage 1 has.
+        stage1: weights of the stage 1 whose codes stage 2 keeps; compared as float16, which files
+            hold.
 
     Raises:
         ValueError: the file holds a network of another kind or width.
@@ -168,10 +176,11 @@ def load_exported(path: Path, network: nn.Module, *, coded: Collection[str]) -> 
     wanted = network.state_dict()
     alone = set(wanted) <= set(coded)
     codes = next(name for name in wanted if name.endswith("embedding.weight"))
-    if codes in given and given[codes].shape != wanted[codes].shape:
-        del given[codes]
-        if not alone:
-            given = {name: value for name, value in given.items() if name not in coded}
+    if alone:
+        if codes in given and given[codes].shape != wanted[codes].shape:
+            del given[codes]
+    elif stage1 is not None and not _same_codes(given.get(codes), stage1[codes]):
+        given = {name: value for name, value in given.items() if name not in coded}
     for name, value in wanted.items():
         here = given.get(name)
         may_lack = name == codes or (name in coded and not alone)
@@ -181,6 +190,10 @@ def load_exported(path: Path, network: nn.Module, *, coded: Collection[str]) -> 
                 f"{'absent' if here is None else tuple(here.shape)}, not {tuple(value.shape)}"
             )
     return {name: value for name, value in given.items() if name in wanted}
+
+
+def _same_codes(given: Tensor | None, kept: Tensor) -> bool:
+    return given is not None and torch.equal(given.half(), kept.detach().cpu().half())
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
