@@ -270,7 +270,10 @@ def test_an_image_that_cannot_be_written_is_refused_before_the_work(
 @pytest.mark.parametrize("signals", [1, 3])
 @pytest.mark.usefixtures("detector")
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, signals: int) -> None:
-    source = write_scene(tmp_path / "in.mp4", frames=700, discs=0, codec="libx264")
+    quick = {"preset": "ultrafast"}
+    source = write_scene(
+        tmp_path / "in.mp4", frames=700, different=60, discs=0, codec="libx264", options=quick
+    )
     command = [sys.executable, "-m", "vqfr_media", "restore", str(source)]
     command += ["-o", str(tmp_path / "out.mp4")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:

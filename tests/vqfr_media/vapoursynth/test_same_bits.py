@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 import vapoursynth as vs
 
-from tests.stand_ins import IdentityEngine, InvertingEngine, MarkerDetector
+from tests.stand_ins import (
+    IdentityEngine,
+    InvertingEngine,
+    MarkerDetector,
+    RememberingDetector,
+)
 from vqfr_media import weights
 from vqfr_media.engine import Engine, load_engine
 from vqfr_media.faces.blend import masks
@@ -63,14 +68,16 @@ def assert_same(clip: Any, expected: Sequence[Frame], order: Iterable[int]) -> N
 
 
 @pytest.fixture(scope="module")
-def detector(shared: Path) -> RetinaFaceDetector:
+def detector(shared: Path) -> RememberingDetector:
+    """Of faces; each picture of the clip is searched once for all of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(weights.VARIABLE, str(shared / "weights"))
-        return RetinaFaceDetector(weights.find("mobilenet"), backbone="mobilenet")
+        found = RetinaFaceDetector(weights.find("mobilenet"), backbone="mobilenet")
+    return RememberingDetector(found)
 
 
 @pytest.fixture(scope="module")
-def restored(shared: Path, detector: RetinaFaceDetector) -> list[Frame]:
+def restored(shared: Path, detector: Detector) -> list[Frame]:
     """What the command hands to the encoder for duo_lq.mp4."""
     with open_video(shared / "data/clips/duo_lq.mp4") as reader:
         assert reader.info.frame_rate == RATE
@@ -90,7 +97,7 @@ def test_the_source_decodes_as_ours_does(duo: Any, shared: Path) -> None:
 def test_forward_each_face_goes_through_the_network_once(
     duo: Any,
     restored: list[Frame],
-    detector: RetinaFaceDetector,
+    detector: Detector,
     threads: Callable[[int], None],
     num_threads: int,
     num_streams: int,
@@ -113,7 +120,7 @@ def test_forward_each_face_goes_through_the_network_once(
 def test_backward_and_shuffled(
     duo: Any,
     restored: list[Frame],
-    detector: RetinaFaceDetector,
+    detector: Detector,
     threads: Callable[[int], None],
     num_threads: int,
 ) -> None:
@@ -134,7 +141,7 @@ def test_backward_and_shuffled(
 
 @pytest.mark.parametrize("num_threads", [1, 4])
 def test_ten_bits(
-    duo: Any, detector: RetinaFaceDetector, threads: Callable[[int], None], num_threads: int
+    duo: Any, detector: Detector, threads: Callable[[int], None], num_threads: int
 ) -> None:
     threads(num_threads)
     source = duo[40:75].resize.Bicubic(format=vs.YUV420P10)
@@ -147,7 +154,7 @@ def test_ten_bits(
     assert_same(clip, expected, random.Random(2).sample(range(35), 6))
 
 
-def test_rgb_is_near_the_yuv_path(duo: Any, detector: RetinaFaceDetector) -> None:
+def test_rgb_is_near_the_yuv_path(duo: Any, detector: Detector) -> None:
     source = duo[100:112]
     engine = InvertingEngine(batch_size=1)
     rgb = {"format": vs.RGB24}
