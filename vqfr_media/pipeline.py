@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -291,13 +292,14 @@ def restore_image(
     restorer = Restorer(ready.engine, ready.detector, options, Fraction(1), Fraction(1), tracks)
     counts = RunCounts()
     warnings: tuple[str, ...] = ()
-    for restored, frame_faces in restore_frames([frame], restorer):
-        counts.add(frame_faces)
-        if not counts.restored and options.upscale == 1 and has_format_of(source, output):
-            write_bytes(output, source.read_bytes())
-            warnings = ("the output is the input, byte for byte",)
-        else:
-            write_image(output, restored, extras, options.encode)
+    with closing(restore_frames([frame], restorer)) as pictures:
+        for restored, frame_faces in pictures:
+            counts.add(frame_faces)
+            if not counts.restored and options.upscale == 1 and has_format_of(source, output):
+                write_bytes(output, source.read_bytes())
+                warnings = ("the output is the input, byte for byte",)
+            else:
+                write_image(output, restored, extras, options.encode)
     summary = summarise(counts, ready, source, output, started, warnings)
     return replace(summary, kind="image")
 

@@ -4,14 +4,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import Full, Queue
-from threading import Event, Thread
+from queue import Empty, Full, Queue
+from threading import Event, Thread, current_thread
 
 # Frames that a reader or a worker may be ahead of who comes next. More would only cost memory.
 READ_AHEAD = 4
 
 # A thread that has not started after so long never will.
 _START_SECONDS = 5.0
+
+# A thread that waits for another looks so often whether it is to stop.
+_LOOK_SECONDS = 0.05
 
 _END = object()
 
@@ -100,22 +103,35 @@ def in_batches[T, R](
         yield from work(run)
 
 
+class _StoppedError(BaseException):
+    """Ends a thread of a chain that is being left; nobody but that thread sees it."""
+
+
 @contextmanager
-def prefetch[T](items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
+def prefetch[T](
+    items: Iterable[T], depth: int, *, chain: Event | None = None
+) -> Iterator[Iterator[T]]:
     """Yields an iterator over `items` that a thread keeps at most `depth` items ahead.
 
-    An exception in `items` is raised from the consumer's `next()`. Leaving the `with` block stops
-    the thread and joins it, whatever state the consumer is in; a generator given as `items` is
-    then closed in that thread, so that its own `finally` blocks have run on return.
+    An exception in `items` is raised from the consumer's `next()`, after the items before it.
+    Leaving the `with` block stops the thread and joins it, whatever state the consumer is in; a
+    generator given as `items` is then closed in that thread, so that its own `finally` blocks have
+    run on return.
+
+    Args:
+        items: What the thread takes one after the other.
+        depth: At least 1.
+        chain: Given to each of several that consume one another: who leaves one of them stops all,
+            so that none goes on working for, or waits for, one that has ended.
     """
     buffer: Queue[object] = Queue(maxsize=depth)
-    began, stop = Event(), Event()
+    began, stop = Event(), Event() if chain is None else chain
     failure: list[BaseException] = []
 
     def put(item: object) -> bool:
         while not stop.is_set():
             try:
-                buffer.put(item, timeout=0.05)
+                buffer.put(item, timeout=_LOOK_SECONDS)
             except Full:
                 continue
             return True
@@ -138,8 +154,16 @@ def prefetch[T](items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
                 failure.append(error)
             put(_END)
 
+    def get() -> object:
+        while not stop.is_set():
+            try:
+                return buffer.get(timeout=_LOOK_SECONDS)
+            except Empty:
+                continue
+        raise _StoppedError
+
     def consume() -> Iterator[T]:
-        while (item := buffer.get()) is not _END:
+        while (item := get()) is not _END:
             yield item  # type: ignore[misc]
         if failure:
             raise failure[0]
@@ -151,5 +175,6 @@ def prefetch[T](items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
     finally:
         stop.set()
         # Ctrl-C may come while it is being started: then it is there in a moment, or never.
-        if began.wait(_START_SECONDS):
+        # One that is left to the garbage collector may be collected in its own thread.
+        if began.wait(_START_SECONDS) and thread is not current_thread():
             thread.join()

@@ -158,3 +158,47 @@ def test_an_interruption_while_the_thread_is_being_started_leaves_none_behind(
         pass
     assert closed.is_set()
     assert not [thread for thread in threading.enumerate() if thread.name == "vqfr-prefetch"]
+
+
+def test_leaving_one_of_a_chain_stops_who_waits_for_another() -> None:
+    """The second thread waits for the first, which goes on only when that has ended."""
+    release = threading.Event()
+    told: list[bool] = []
+
+    def slow() -> Iterator[int]:
+        yield 0
+        told.append(release.wait(30))
+
+    def doubled(items: Iterator[int]) -> Iterator[int]:
+        try:
+            for item in items:
+                yield 2 * item
+        finally:
+            release.set()
+
+    chain = threading.Event()
+    with (
+        prefetch(slow(), 2, chain=chain) as inner,
+        prefetch(doubled(inner), 2, chain=chain) as outer,
+    ):
+        assert next(outer) == 0
+    assert told == [True]
+    assert not _threads()
+
+
+def test_what_is_left_in_its_own_thread_ends_all_the_same() -> None:
+    """As the garbage collector may, which runs in whatever thread."""
+    done = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        done.wait(10)
+        context.__exit__(None, None, None)
+
+    context = prefetch(items(), 2)
+    ahead = context.__enter__()
+    assert next(ahead) == 1
+    thread = next(one for one in threading.enumerate() if one.name == "vqfr-prefetch")
+    done.set()
+    thread.join(10)
+    assert not _threads()

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 
 from vqfr_media.frames import FieldOrder, Frame
@@ -23,8 +24,9 @@ def restore_pictures(
         wanted: as in `restore_frames`.
     """
     if not order:
-        for frame, frame_faces in restore_frames(frames, restorer, wanted=wanted):
-            yield frame, (frame_faces,)
+        with closing(restore_frames(frames, restorer, wanted=wanted)) as pictures:
+            for frame, frame_faces in pictures:
+                yield frame, (frame_faces,)
         return
     sources: deque[Frame] = deque()
 
@@ -38,8 +40,8 @@ def restore_pictures(
     of_fields = replace(
         restorer, time_base=restorer.time_base / 2, frame_rate=2 * restorer.frame_rate
     )
-    restored = restore_frames(fields(), of_fields, wanted=doubled)
-    for (one, one_faces), (other, other_faces) in zip(restored, restored, strict=True):
-        frame = sources.popleft()
-        parts = (replace(one_faces, frame=frame), replace(other_faces, frame=frame))
-        yield weave(frame, (one, other)), parts
+    with closing(restore_frames(fields(), of_fields, wanted=doubled)) as restored:
+        for (one, one_faces), (other, other_faces) in zip(restored, restored, strict=True):
+            frame = sources.popleft()
+            parts = (replace(one_faces, frame=frame), replace(other_faces, frame=frame))
+            yield weave(frame, (one, other)), parts
