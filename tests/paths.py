@@ -12,6 +12,7 @@ PACKAGES = {
     "vqfr_media": ROOT / "vqfr_media",
     "vqfr_engines": ROOT / "engines" / "vqfr_engines",
     "vqfr_deform_conv": ROOT / "plugins" / "vqfr_deform_conv",
+    "vsvqfr": ROOT / "plugins" / "vsvqfr",
     "vqfr_training": ROOT / "training" / "vqfr_training",
 }
 

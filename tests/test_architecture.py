@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "vqfr_media": (),
     "vqfr_deform_conv": ("vqfr_media.errors",),
     "vqfr_engines": ("vqfr_media", "vqfr_deform_conv"),
+    "vsvqfr": ("vqfr_media.vapoursynth",),
     "vqfr_training": ("vqfr_media",),
 }
 

@@ -34,6 +34,7 @@ DATA = {
     ),
     "vqfr_engines": ("py.typed",),
     "vqfr_deform_conv": ("py.typed",),
+    "vsvqfr": ("py.typed",),
     "vqfr_training": ("py.typed", "detector/labels.json", "evaluation/niqe_pristine.npz"),
 }
 

@@ -90,10 +90,19 @@ class TemporalOptions:
     input did not move."""
     max_gap: float = 0.2
     """Longest time, in seconds, for which a lost face is filled in between two detections."""
+    choice_radius: float = 0.2
+    """Keeps the choice of faces steady: a face's size and place are averaged over so many seconds
+    before and after, ahead of min_face, max_face and faces."""
 
     def __post_init__(self) -> None:
         _among("landmarks", self.landmarks, get_args(LandmarksChoice))
-        for name in ("landmarks_radius", "latent_radius", "pixel_radius", "max_gap"):
+        for name in (
+            "landmarks_radius",
+            "latent_radius",
+            "pixel_radius",
+            "max_gap",
+            "choice_radius",
+        ):
             _within(name, getattr(self, name), 0, 1)
 
 

@@ -44,7 +44,7 @@ _RESTORATION = (
     _FINDING,
     OptionGroup(
         "steadiness from frame to frame (0 switches one off)",
-        ("landmarks_radius", "latent_radius", "pixel_radius"),
+        ("landmarks_radius", "latent_radius", "pixel_radius", "choice_radius"),
         is_expert=True,
     ),
     OptionGroup(

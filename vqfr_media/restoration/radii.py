@@ -13,8 +13,6 @@ from vqfr_media.options import TemporalOptions
 GRAIN_RADIUS = 3
 # Seconds to each side over which the way from a face's mesh to its five landmarks is averaged.
 MESH_RADIUS = 0.3
-# Seconds to each side over which a face's size is averaged before it is compared with a bound.
-CHOICE_RADIUS = 0.2
 
 
 def frames_within(seconds: float, frame_rate: Fraction) -> int:
@@ -74,7 +72,7 @@ class FrameRadii:
             around = max(motion_radius(around), MESH_RADIUS)
         return cls(
             track=0 if faces_known else track_radius(frames_in_gap(options.max_gap, frame_rate)),
-            choose=frames_within(CHOICE_RADIUS, frame_rate),
+            choose=frames_within(options.choice_radius, frame_rate),
             align=max(1, frames_within(around, frame_rate)),
             latents=frames_within(options.latent_radius, frame_rate),
             pixels=max(

@@ -17,7 +17,7 @@ from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.options import FaceOptions, RestoreOptions
 from vqfr_media.restoration.find_tracks import follow_faces
-from vqfr_media.restoration.radii import CHOICE_RADIUS, frames_within
+from vqfr_media.restoration.radii import frames_within
 from vqfr_media.restoration.smoothing import smooth_landmarks
 from vqfr_media.review.figures import Sum, figures_of, no_sums
 from vqfr_media.review.measurement import Clip, MeasuredRestoration, MeasuredTrack
@@ -129,7 +129,7 @@ def _followed(
     else:
         found = map(tracks.frame_faces, frames_before())
     if chosen is not None:
-        windows = sliding(found, frames_within(CHOICE_RADIUS, info.frame_rate))
+        windows = sliding(found, frames_within(options.temporal.choice_radius, info.frame_rate))
         found = (choose(window, options=chosen) for window in windows)
     for window in sliding(found, max(1, frames_within(SMOOTHING_RADIUS, info.frame_rate))):
         stage = window.items[window.centre]

@@ -62,6 +62,7 @@ def vqfr(
     latent_radius: float = TemporalOptions.latent_radius,
     pixel_radius: float = TemporalOptions.pixel_radius,
     max_gap: float = TemporalOptions.max_gap,
+    choice_radius: float = TemporalOptions.choice_radius,
     strength: float = BlendOptions.strength,
     grain: float = BlendOptions.grain,
     upscale: int = RestoreOptions.upscale,
@@ -100,6 +101,7 @@ def vqfr(
         latent_radius: seconds.
         pixel_radius: seconds.
         max_gap: seconds.
+        choice_radius: seconds.
         strength: how much of the restored faces shows, 0 to 1.
         grain: how much of the film's grain the restored faces get back, 0 to 1.
         upscale: enlarges the picture, 1 to 4.
@@ -125,7 +127,8 @@ def vqfr(
         )  # fmt: skip
         if preview:
             landmarks = "five"
-            landmarks_radius = latent_radius = pixel_radius = max_gap = grain = 0.0
+            landmarks_radius = latent_radius = pixel_radius = 0.0
+            max_gap = choice_radius = grain = 0.0
         options = RestoreOptions(
             model=ModelOptions(
                 model=model,
@@ -152,6 +155,7 @@ def vqfr(
                 latent_radius=latent_radius,
                 pixel_radius=pixel_radius,
                 max_gap=max_gap,
+                choice_radius=choice_radius,
             ),
             blend=BlendOptions(strength=strength, grain=grain),
             tracks=_path(tracks),

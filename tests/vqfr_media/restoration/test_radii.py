@@ -40,10 +40,11 @@ def test_faces_that_are_known_need_no_tracking() -> None:
 
 def test_links_need_a_neighbour_though_nothing_is_smoothed() -> None:
     still = TemporalOptions(
-        landmarks="five", landmarks_radius=0, latent_radius=0, pixel_radius=0, max_gap=0
-    )
+        landmarks="five", landmarks_radius=0, latent_radius=0, pixel_radius=0, max_gap=0,
+        choice_radius=0,
+    )  # fmt: skip
     radii = FrameRadii.of(still, Fraction(25), grain=False)
-    assert (radii.track, radii.align, radii.latents, radii.pixels) == (3, 1, 0, 0)
+    assert radii == FrameRadii(track=3, choose=0, align=1, latents=0, pixels=0)
     # The film's grain is told by three frames to each side.
     assert FrameRadii.of(still, Fraction(25)).pixels == 3
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import vapoursynth as vs
+import vsvqfr
 from torch import Tensor
 
 from tests.stand_ins import IdentityEngine, InvertingEngine, MarkerDetector
@@ -226,6 +227,26 @@ def test_each_frame_says_what_runs_and_a_preview_smooths_nothing(scene_clip: Mak
         worked.append(engine.decoded)
     assert worked[0] == 1
     assert worked[1] > 5
+
+
+def test_a_preview_looks_at_four_frames_to_each_side(scene_clip: Make) -> None:
+    asked: set[int] = set()
+
+    def note(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        asked.add(n)
+        return f
+
+    source = yuv(scene_clip(40))
+    noted = source.std.ModifyFrame(source, note)
+    clip = restored(noted, engine=InvertingEngine(size=64, batch_size=1), preview=True)
+    asked.clear()
+    clip.get_frame(20).close()
+    # Links are made from three to each side, and the frame before needs its own.
+    assert asked == set(range(16, 25))
+
+
+def test_scripts_may_use_the_short_name() -> None:
+    assert vsvqfr.vqfr is vqfr
 
 
 def clip_of(**options: Any) -> Any:
