@@ -116,6 +116,9 @@ class BlendOptions:
     grain: float = 1.0
     """How much of the film's own grain a restored face gets back, 0 to 1; where the film has none,
     none is added."""
+    keep_occluders: bool = False
+    """Leaves what stands in front of a face (a hand, a bar, a microphone) as it is where the
+    network paints something else over it."""
 
     def __post_init__(self) -> None:
         _within("strength", self.strength, 0, 1)

@@ -170,6 +170,9 @@ class RestoredFace:
     """(S, S, 3) RGB in 0 to 1."""
     grain: Grain | None = None
     """The film's grain here, which the image has lost; None where there is none."""
+    covered: npt.NDArray[np.float32] | None = None
+    """(n, n) over the crop, 0 to 1: how much of the input stays, because something is in front of
+    the face; None where nothing is."""
 
     def __post_init__(self) -> None:
         if self.image.shape != self.aligned.crop.shape:

@@ -34,7 +34,9 @@ _FINDING = OptionGroup(
     is_expert=True,
 )
 _RESTORATION = (
-    OptionGroup("how strong", ("strength", "grain", "model", "fidelity", "upscale")),
+    OptionGroup(
+        "how strong", ("strength", "grain", "keep_occluders", "model", "fidelity", "upscale")
+    ),
     OptionGroup("the file that is written", ("quality", "codec", "image_quality")),
     OptionGroup(
         "more about the file that is written",

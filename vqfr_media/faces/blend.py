@@ -227,8 +227,11 @@ def _place(
     to_area = to_plane - np.array([[0, 0, left], [0, 0, top]])
     cell = face.image.shape[0] / _MASK_SIZE
     to_crop = np.array([[cell, 0, 0.5 * cell - 0.5], [0, cell, 0.5 * cell - 0.5]])
+    shown = soft_mask(_MASK_SIZE)
+    if face.covered is not None:
+        shown = shown * (1 - cv2.resize(face.covered, shown.shape, interpolation=cv2.INTER_LINEAR))
     mask = warp(
-        soft_mask(_MASK_SIZE),
+        shown,
         compose(to_area, to_crop),
         shape=(bottom - top, right - left),
         interpolation="linear",

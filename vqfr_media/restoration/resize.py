@@ -64,6 +64,7 @@ def enlarged(faces: Sequence[RestoredFace], factor: int) -> tuple[RestoredFace, 
             ),
             face.image,
             None if face.grain is None else replace(face.grain, enlarged=factor),
+            face.covered,
         )
         for face in faces
     )

@@ -26,6 +26,7 @@ from vqfr_media.options import DEFAULT_FIDELITY, RestoreOptions
 from vqfr_media.restoration.grain import GrainMeter
 from vqfr_media.restoration.likeness import Likeness
 from vqfr_media.restoration.mesh_hold import hold_by_mesh
+from vqfr_media.restoration.occlusion import OcclusionMeter
 from vqfr_media.restoration.radii import FrameRadii, frames_in_gap
 from vqfr_media.restoration.resize import enlarged, upscale
 from vqfr_media.restoration.smoothing import smooth_landmarks, smooth_latents, smooth_pixels
@@ -65,6 +66,10 @@ class Restorer:
     """Compares the inputs of faces, each pair once for all windows."""
     grain_meter: GrainMeter = field(default_factory=GrainMeter, compare=False, repr=False)
     """Measures the film's grain, each pair of neighbours once for all windows."""
+    occlusion_meter: OcclusionMeter = field(
+        default_factory=OcclusionMeter, compare=False, repr=False
+    )
+    """Finds what is in front of faces, looking at each once for all windows."""
     known_cuts: CutMemo = field(default_factory=CutMemo, compare=False, repr=False)
     """Which neighbouring frames were compared, once for all windows."""
     mesh_fits: MeshFits = field(default_factory=MeshFits, compare=False, repr=False)
@@ -206,7 +211,7 @@ class Restorer:
     def smooth_pixels(self, window: Window[FrameFaces[RestoredFace]]) -> FrameFaces[RestoredFace]:
         """Averages the restored pixels over the window where the input did not move.
 
-        Measures the film's grain there, too, which `blend` gives back.
+        Measures the film's grain there, too, which `blend` gives back, and what is in front.
         """
         frame_faces = window.items[window.centre]
         images = smooth_pixels(
@@ -218,9 +223,19 @@ class Restorer:
         grains: Sequence[Grain | None] = [None] * len(images)
         if self.options.blend.grain > 0:
             grains = self.grain_meter.measure(window)
+        covered: Sequence[npt.NDArray[np.float32] | None] = [None] * len(images)
+        if self.options.blend.keep_occluders:
+            covered = self.occlusion_meter.measure(
+                window,
+                radius=self.options.temporal.pixel_radius,
+                time_base=self.time_base,
+                likeness=self.likeness,
+            )
         faces = tuple(
-            RestoredFace(face.aligned, image, grain)
-            for face, image, grain in zip(frame_faces.faces, images, grains, strict=True)
+            RestoredFace(face.aligned, image, grain, part)
+            for face, image, grain, part in zip(
+                frame_faces.faces, images, grains, covered, strict=True
+            )
         )
         return FrameFaces(frame_faces.frame, faces, frame_faces.new_shot, frame_faces.skipped)
 

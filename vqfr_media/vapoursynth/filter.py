@@ -65,6 +65,7 @@ def vqfr(
     choice_radius: float = TemporalOptions.choice_radius,
     strength: float = BlendOptions.strength,
     grain: float = BlendOptions.grain,
+    keep_occluders: bool = BlendOptions.keep_occluders,
     upscale: int = RestoreOptions.upscale,
     bg_clip: vs.VideoNode | None = None,
     tracks: str | Path | None = None,
@@ -104,6 +105,7 @@ def vqfr(
         choice_radius: seconds.
         strength: how much of the restored faces shows, 0 to 1.
         grain: how much of the film's grain the restored faces get back, 0 to 1.
+        keep_occluders: leaves what stands in front of a face where the network paints over it.
         upscale: enlarges the picture, 1 to 4.
         bg_clip: the same clip, enlarged `upscale` times by other means: the background.
         tracks: file of faces to restore, made by `vqfr-media tracks`.
@@ -124,6 +126,7 @@ def vqfr(
         _check_kinds(
             own_engine, detector,
             device_index=device_index, preview=preview, strict=strict, offline=offline,
+            keep_occluders=keep_occluders,
         )  # fmt: skip
         if preview:
             landmarks = "five"
@@ -157,7 +160,7 @@ def vqfr(
                 max_gap=max_gap,
                 choice_radius=choice_radius,
             ),
-            blend=BlendOptions(strength=strength, grain=grain),
+            blend=BlendOptions(strength=strength, grain=grain, keep_occluders=keep_occluders),
             tracks=_path(tracks),
             upscale=upscale,
             strict=strict,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import vapoursynth as vs
 
+from tests import portrait
 from tests.stand_ins import (
     IdentityEngine,
     InvertingEngine,
@@ -22,7 +23,7 @@ from vqfr_media.faces.blend import masks
 from vqfr_media.faces.detect import Detector, RetinaFaceDetector
 from vqfr_media.frames import Frame, Plane
 from vqfr_media.media.read import open_video
-from vqfr_media.options import ModelOptions, RestoreOptions, TemporalOptions
+from vqfr_media.options import BlendOptions, ModelOptions, RestoreOptions, TemporalOptions
 from vqfr_media.pipeline import restore_frames
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.vapoursynth import vqfr
@@ -304,3 +305,37 @@ def test_without_faces_nothing_is_copied_or_changed(scene_clip: Callable[..., An
     engine = IdentityEngine()
     assert_same(vqfr(source, engine=engine, detector=MarkerDetector()), frames_of(source), range(3))
     assert engine.encoded == 0
+
+
+def test_faces_held_by_their_mesh_and_bars_in_front(threads: Callable[[int], None]) -> None:
+    count = 14
+    blank = vs.core.std.BlankClip(
+        format=vs.RGB24, width=portrait.SIDE, height=portrait.SIDE, length=count,
+        fpsnum=portrait.RATE.numerator, fpsden=1,
+    )  # fmt: skip
+
+    def draw(n: int, f: Any) -> Any:
+        frame = f.copy()
+        for plane in range(3):
+            np.asarray(frame[plane])[...] = portrait.portrait(n, bar=True)[..., plane]
+        return frame
+
+    clip = blank.std.ModifyFrame(clips=blank, selector=draw)
+    timing = FrameTiming(time_base=1 / portrait.RATE, frame_rate=portrait.RATE, variable=False)
+    frames = [to_frame(frame, index, timing) for index, frame in enumerate(clip.frames())]
+    options = RestoreOptions(
+        temporal=TemporalOptions(landmarks="mesh"), blend=BlendOptions(keep_occluders=True)
+    )
+    restorer = Restorer(
+        portrait.PaintingEngine(), portrait.TremblingDetector(), options, 1 / portrait.RATE,
+        portrait.RATE,
+    )  # fmt: skip
+    expected = [frame for frame, _ in restore_frames(frames, restorer)]
+    threads(4)
+    filtered = vqfr(
+        clip, landmarks="mesh", keep_occluders=True,
+        engine=portrait.PaintingEngine(), detector=portrait.TremblingDetector(),
+    )  # fmt: skip
+    order = list(range(count))
+    random.Random(2).shuffle(order)
+    assert_same(filtered, expected, order)
