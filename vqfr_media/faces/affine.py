@@ -29,9 +29,10 @@ _COARSEST = 0.6
 
 def compose(outer: Matrix23, inner: Matrix23) -> Matrix23:
     """Returns the (2, 3) matrix of `inner` followed by `outer`."""
-    linear = outer[:, :2] @ inner[:, :2]
-    shift = outer[:, :2] @ inner[:, 2] + outer[:, 2]
-    return np.column_stack([linear, shift])
+    composed = np.empty((2, 3))
+    composed[:, :2] = outer[:, :2] @ inner[:, :2]
+    composed[:, 2] = outer[:, :2] @ inner[:, 2] + outer[:, 2]
+    return composed
 
 
 def invert(matrix: Matrix23) -> Matrix23:
@@ -40,10 +41,16 @@ def invert(matrix: Matrix23) -> Matrix23:
     Raises:
         ValueError: the matrix is singular or not finite.
     """
-    if not np.isfinite(matrix).all() or np.linalg.det(matrix[:, :2]) == 0:
+    inverse = np.empty((2, 3))
+    try:
+        inverse[:, :2] = np.linalg.inv(matrix[:, :2])
+    except np.linalg.LinAlgError:
+        inverse[:] = np.nan
+    # Plain numbers: for six, NumPy's own check takes as long as the inverse.
+    if not all(map(math.isfinite, (*matrix.ravel().tolist(), inverse[0, 0].item()))):
         raise ValueError(f"an affine matrix must be invertible, got {matrix.tolist()}")
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])
+    inverse[:, 2] = -inverse[:, :2] @ matrix[:, 2]
+    return inverse
 
 
 def apply(matrix: Matrix23, points: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -133,10 +133,13 @@ class RetinaFaceDetector:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"image must be (h, w, 3) uint8, got {image.shape} {image.dtype}")
         rows, columns = image.shape[:2]
-        centred = cv2.cvtColor(image, cv2.COLOR_RGB2BGR).astype(np.float32)
-        centred -= np.array(_MEAN_BGR, np.float32)
-        # Transposing rows × columns × BGR in place gives channels_last without a copy.
-        batch = torch.from_numpy(centred).permute(2, 0, 1)[None].to(self._device)
+        red, green, blue = cv2.split(image)
+        centred = np.empty((1, 3, rows, columns), np.float32)
+        for plane, samples, mean in zip(centred[0], (blue, green, red), _MEAN_BGR, strict=True):
+            np.subtract(samples, np.float32(mean), out=plane)
+        batch = torch.from_numpy(centred)
+        if not isinstance(self._network, OpenvinoNetwork):
+            batch = batch.contiguous(memory_format=torch.channels_last).to(self._device)
         with torch.inference_mode():
             offsets, scores, landmarks = (out[0].cpu().numpy() for out in self._network(batch))
         found = np.flatnonzero(scores[:, 1] > self._lowest)

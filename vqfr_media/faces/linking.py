@@ -6,7 +6,7 @@ keep their tracks. Only a face without a successor may be lost, and only one wit
 may be found again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ _MOVE, _MOVE_PER_FRAME, _MOVE_LIMIT = 0.5, 0.1, 0.8
 _GROW, _GROW_PER_FRAME, _GROW_LIMIT = 1.5, 0.1, 2.0
 # A face whose motion is known may move by this share of its size from frame to frame.
 _FAST = 1.25
+
+# Gives what links a frame's faces to those before it, by the frame's number: computed, or kept.
+type Known = Callable[[int, Callable[[], tuple[int | None, ...]]], tuple[int | None, ...]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,13 @@ def link(earlier: Sequence[Face], later: Sequence[Face], *, gap: int = 1) -> tup
     return _mutual(_distance(_marks(earlier), _marks(later), _scale(earlier, later, gap)), gap)
 
 
-def link_frames(frames: Sequence[Sequence[Face]], *, pts: Sequence[int], max_gap: int) -> Links:
+def link_frames(
+    frames: Sequence[Sequence[Face]],
+    *,
+    pts: Sequence[int],
+    max_gap: int,
+    known: Known | None = None,
+) -> Links:
     """Links the faces of consecutive frames of one shot.
 
     Two faces of neighbouring frames are the same where each fits the other best: the distance from
@@ -80,6 +89,8 @@ def link_frames(frames: Sequence[Sequence[Face]], *, pts: Sequence[int], max_gap
         frames: The faces of each frame, in a fixed order.
         pts: Each frame's time, in any unit, ascending.
         max_gap: A face that is missing in at most so many frames on end is found again.
+        known: Given the number of a frame and what links it, returns that or what it has given for
+            the same frames before; changes no result.
 
     Raises:
         ValueError: there is not one time for each frame.
@@ -92,26 +103,38 @@ def link_frames(frames: Sequence[Sequence[Face]], *, pts: Sequence[int], max_gap
         if not frames[at - 1] or not frames[at]:
             previous.append((None,) * len(frames[at]))
             continue
-        scale = _scale(frames[at - 1], frames[at], 1)
-        plain = _distance(marks[at - 1], marks[at], scale)
-        within = plain <= _FAST
-        costs = []
-        if at > 1 and frames[at - 2]:
-            speed = (pts[at] - pts[at - 1]) / (pts[at - 1] - pts[at - 2])
-            known = _distance(
-                marks[at - 2], marks[at - 1], _scale(frames[at - 2], frames[at - 1], 1)
-            )
-            costs.append(_forward(marks[at - 2 : at + 1], scale, known, speed))
-        if at + 1 < len(frames) and frames[at + 1]:
-            speed = (pts[at] - pts[at - 1]) / (pts[at + 1] - pts[at])
-            known = _distance(marks[at], marks[at + 1], _scale(frames[at], frames[at + 1], 1))
-            turned = [marks[at + 1], marks[at], marks[at - 1]]
-            costs.append(_forward(turned, scale.T, known.T, speed).T)
-        # Where no motion is known on a side, the face is expected where it is.
-        fits = [np.where(np.isfinite(cost), cost, plain) for cost in costs] or [plain]
-        by_motion = np.where(within, np.mean(fits, axis=0), np.inf)
-        previous.append(_best(by_motion, plain, 1))
+
+        def linked(at: int = at) -> tuple[int | None, ...]:
+            return _linked_to_previous(frames, marks, pts, at)
+
+        previous.append(linked() if known is None else known(at, linked))
     return Links(tuple(previous), tuple(_gaps(frames, marks, pts, previous, max_gap)))
+
+
+def _linked_to_previous(
+    frames: Sequence[Sequence[Face]],
+    marks: Sequence[npt.NDArray[np.float64]],
+    pts: Sequence[int],
+    at: int,
+) -> tuple[int | None, ...]:
+    """Links the faces of frame `at` by those of the two frames before it and of the one after."""
+    scale = _scale(frames[at - 1], frames[at], 1)
+    plain = _distance(marks[at - 1], marks[at], scale)
+    within = plain <= _FAST
+    costs = []
+    if at > 1 and frames[at - 2]:
+        speed = (pts[at] - pts[at - 1]) / (pts[at - 1] - pts[at - 2])
+        known = _distance(marks[at - 2], marks[at - 1], _scale(frames[at - 2], frames[at - 1], 1))
+        costs.append(_forward(marks[at - 2 : at + 1], scale, known, speed))
+    if at + 1 < len(frames) and frames[at + 1]:
+        speed = (pts[at] - pts[at - 1]) / (pts[at + 1] - pts[at])
+        known = _distance(marks[at], marks[at + 1], _scale(frames[at], frames[at + 1], 1))
+        turned = [marks[at + 1], marks[at], marks[at - 1]]
+        costs.append(_forward(turned, scale.T, known.T, speed).T)
+    # Where no motion is known on a side, the face is expected where it is.
+    fits = [np.where(np.isfinite(cost), cost, plain) for cost in costs] or [plain]
+    by_motion = np.where(within, np.mean(fits, axis=0), np.inf)
+    return _best(by_motion, plain, 1)
 
 
 def _gaps(

@@ -5,8 +5,9 @@ Whoever asks for frames in whatever order gets the same tracks: `track` depends 
 or beyond a cut.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -34,6 +35,13 @@ from vqfr_media.windows import Window
 
 # What `is_cut` said, by the later frame and then the earlier one.
 CutMemo = WeakMemo[Detected, WeakMemo[Detected, bool]]
+
+# How a frame's faces are linked to those before it, by what decides that: the frame, the one before
+# it, the one before that and the one after it; where one of these is beyond the shot, the frame.
+LinkMemo = WeakMemo[
+    Detected,
+    WeakMemo[Detected, WeakMemo[Detected, WeakMemo[Detected, tuple[int | None, ...]]]],
+]
 
 # Thumbnails are compared at every shift up to these shares of their width and height: a pan of a
 # tenth of the picture between two frames is no cut.
@@ -79,7 +87,12 @@ def is_cut(previous: Detected, current: Detected) -> bool:
 
 
 def track(
-    window: Window[Detected], *, score: float, max_gap: int, known_cuts: CutMemo | None = None
+    window: Window[Detected],
+    *,
+    score: float,
+    max_gap: int,
+    known_cuts: CutMemo | None = None,
+    known_links: LinkMemo | None = None,
 ) -> FrameFaces[TrackedFace]:
     """Completes the faces of the centre frame from its neighbours and links them backwards.
 
@@ -89,6 +102,7 @@ def track(
             such a face at most `max_gap` frames away.
         max_gap: A face that is missing in at most this many frames on end is filled in there.
         known_cuts: Spares overlapping windows from looking for the same cuts; changes no result.
+        known_links: Spares them from linking the same frames; changes no result.
 
     Returns:
         Faces ordered by place; `previous` is a position among the faces that this function returns
@@ -105,7 +119,12 @@ def track(
     shot = items[first : last + 1]
     frames = [_ordered(item.faces) for item in shot]
     pts = [item.frame.pts for item in shot]
-    links = link_frames(frames, pts=pts, max_gap=max_gap)
+    links = link_frames(
+        frames,
+        pts=pts,
+        max_gap=max_gap,
+        known=None if known_links is None else partial(_known, known_links, shot),
+    )
     at = centre - first
     faces = _complete(frames, pts, links, at, score=score, max_gap=max_gap)
     before = _complete(frames, pts, links, at - 1, score=score, max_gap=max_gap) if at > 0 else []
@@ -219,6 +238,17 @@ class _Found:
     def filled(self) -> bool:
         """Whether it lies in a gap."""
         return isinstance(self.key, Gap)
+
+
+def _known(
+    memo: LinkMemo, shot: Sequence[Detected], at: int, compute: Callable[[], tuple[int | None, ...]]
+) -> tuple[int | None, ...]:
+    """Returns how frame `at` of a shot is linked to the one before it; see `link_frames`."""
+    here, before = shot[at], shot[at - 1]
+    before_that = shot[at - 2] if at > 1 else here
+    after = shot[at + 1] if at + 1 < len(shot) else here
+    of_pair = memo.get(here, WeakMemo).get(before, WeakMemo)
+    return of_pair.get(before_that, WeakMemo).get(after, compute)
 
 
 def _shot(items: Sequence[Detected], centre: int, radius: int, known: CutMemo) -> tuple[int, int]:

@@ -123,8 +123,9 @@ def difference(
     noise = _new_noise(earlier, face_before, later, face, grid, moved=None)
     if noise is None:
         return _NO_GRAIN
-    group = _statistics(grid, noise.planes)
-    even = float(_calm(noise.planes[0]).mean())
+    calm = _calm(noise.planes[0])
+    even = float(calm.mean())
+    group = _statistics(grid, noise.planes, calm)
     trust = float(np.clip((even - _UNEVEN) / (_EVEN - _UNEVEN), 0, 1))
     if trust == 0 or group.covariance[0, 0] <= (_FAINT * later.format.peak) ** 2:
         return _NO_GRAIN
@@ -134,7 +135,7 @@ def difference(
         if chroma is None:  # a face so small that nobody sees the colour of its grain
             groups.append(PlaneGrain(grid, np.zeros((len(grid),) * 2), (0.0, 0.0)))
         else:
-            groups.append(_statistics(grid, chroma.planes))
+            groups.append(_statistics(grid, chroma.planes, _calm(chroma.planes[0])))
     return _Difference(tuple(groups), trust)
 
 
@@ -237,9 +238,12 @@ def _calm(noise: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     return np.asarray(variance <= _MOVED * np.quantile(variance, _LOWEST))
 
 
-def _statistics(grid: tuple[int, ...], noise: Sequence[npt.NDArray[np.float32]]) -> PlaneGrain:
-    """Averages over the blocks in which nothing but noise is new."""
-    calm = _calm(noise[0])
+def _statistics(
+    grid: tuple[int, ...],
+    noise: Sequence[npt.NDArray[np.float32]],
+    calm: npt.NDArray[np.bool_],
+) -> PlaneGrain:
+    """Averages over the `calm` blocks, in which nothing but noise is new."""
     count = len(grid)
     covariance = np.zeros((count, count))
     for i in range(count):

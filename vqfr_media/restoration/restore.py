@@ -19,7 +19,7 @@ from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend, match_colour, soft_mask
 from vqfr_media.faces.detect import Detector, detect
 from vqfr_media.faces.mesh_fit import MeshFits
-from vqfr_media.faces.track import CutMemo, choose, track
+from vqfr_media.faces.track import CutMemo, LinkMemo, choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
 from vqfr_media.options import DEFAULT_FIDELITY, RestoreOptions
@@ -72,6 +72,8 @@ class Restorer:
     """Finds what is in front of faces, looking at each once for all windows."""
     known_cuts: CutMemo = field(default_factory=CutMemo, compare=False, repr=False)
     """Which neighbouring frames were compared, once for all windows."""
+    known_links: LinkMemo = field(default_factory=LinkMemo, compare=False, repr=False)
+    """How the faces of neighbouring frames are linked, once for all windows."""
     mesh_fits: MeshFits = field(default_factory=MeshFits, compare=False, repr=False)
     """Finds the mesh of faces, each once for all windows."""
 
@@ -106,6 +108,7 @@ class Restorer:
             score=self.options.face.score,
             max_gap=frames_in_gap(self.options.temporal.max_gap, self.frame_rate),
             known_cuts=self.known_cuts,
+            known_links=self.known_links,
         )
 
     def choose(self, window: Window[FrameFaces[TrackedFace]]) -> FrameFaces[TrackedFace]:

@@ -183,6 +183,7 @@ def smooth_pixels(
     for index, own in enumerate(items[centre].faces):
         size = own.image.shape[0]
         total = own.image.copy()
+        scratch = np.empty_like(total)
         weights = np.ones((size, size), np.float32)
         for at, face in follow(window, index):
             if at == centre or abs(seconds[at]) > radius:
@@ -191,13 +192,10 @@ def smooth_pixels(
             similarity = likeness.between(own.aligned, other.aligned)
             resized = cv2.resize(similarity, (size, size), interpolation=cv2.INTER_LINEAR)
             weight = np.asarray(resized * np.float32(gauss(seconds[at], radius)), np.float32)
-            total += _on_all_channels(weight) * other.image
+            # On all channels in memory: broadcasting, NumPy's loops are three values long.
+            cv2.merge((weight, weight, weight), dst=scratch)
+            total += np.multiply(scratch, other.image, out=scratch)
             weights += weight
-        total /= _on_all_channels(weights)
+        total /= cv2.merge((weights, weights, weights), dst=scratch)
         smoothed.append(total)
     return smoothed
-
-
-def _on_all_channels(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Returns (H, W) as (H, W, 3) in memory: broadcasting, NumPy's loops are three values long."""
-    return np.asarray(cv2.merge((plane, plane, plane)), dtype=np.float32)

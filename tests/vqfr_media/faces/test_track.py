@@ -10,6 +10,7 @@ import pytest
 from vqfr_media.faces.linking import link
 from vqfr_media.faces.track import (
     CutMemo,
+    LinkMemo,
     choose,
     follow,
     is_cut,
@@ -268,6 +269,24 @@ def test_cuts_that_overlapping_windows_share_are_looked_for_once() -> None:
     assert len(known) == 11  # every frame but the first was compared with the one before
     said = {known.get(shots[i], WeakMemo).get(shots[i - 1], never) for i in range(1, 12)}
     assert said == {True, False}
+
+
+def test_links_that_overlapping_windows_share_change_no_result() -> None:
+    rng = np.random.default_rng(4)
+    faces = [
+        [face(100 + 9 * i + 60 * n + rng.normal(0, 3), 80 + 40 * n) for n in range(2)]
+        for i in range(14)
+    ]
+    del faces[6][1]  # and one is lost for a frame
+    shots = clip(faces, shots=[i // 9 for i in range(14)])
+    known = LinkMemo()
+    found = [track(w, score=0.8, max_gap=2, known_links=known) for w in sliding(shots, 5)]
+    alone = [track(w, score=0.8, max_gap=2) for w in sliding(shots, 5)]
+
+    for one, other in zip(found, alone, strict=True):
+        same(one, other)
+    linked = [len(known.get(one, WeakMemo)) for one in shots]
+    assert linked == [0, *[1] * 8, 0, *[1] * 4]  # every frame but the first of each shot
 
 
 def never() -> bool:
