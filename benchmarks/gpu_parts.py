@@ -19,9 +19,10 @@ from vqfr_engines.selftest_point import SelftestBackend, checked, points_of
 
 from benchmarks import deform_conv
 from benchmarks.engines import limit_of, operations
+from vqfr_media.backends.batching import is_out_of_memory
 from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.engine import Engine
-from vqfr_media.errors import BackendError, EngineError
+from vqfr_media.errors import BackendError, EngineMemoryError
 from vqfr_media.manifest import BuiltBackend, Precision
 from vqfr_media.network.checkpoint import load_model, save_network
 from vqfr_media.network.config import lite_config
@@ -277,9 +278,7 @@ def eager(
     for batch in batches:
         try:
             figures[str(batch)] = engine_figures(engine.with_batch_size(batch), work, device)
-        except EngineError as error:
-            if not isinstance(error.__cause__, torch.OutOfMemoryError):
-                raise
+        except EngineMemoryError:
             figures[str(batch)] = "does not fit"
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -357,22 +356,25 @@ def engine_figures(engine: Engine, work: float, device: torch.device) -> dict[st
 def training(
     *, device: torch.device, recipe: str, batch: int, precision: str | None, steps: int
 ) -> dict[str, Any]:
-    """Measures images a second; where the batch does not fit, of half of it, and so on."""
+    """Measures images a second; where the batch does not fit, of its halves, and so on."""
     from benchmarks.gpu_training import time_training
 
-    refused: list[int] = []
+    accumulate = 1
     while True:
         try:
-            found = time_training(
-                recipe, device=device, batch=batch, precision=precision, steps=steps
+            return time_training(
+                recipe,
+                device=device,
+                batch=batch,
+                accumulate=accumulate,
+                precision=precision,
+                steps=steps,
             )
-            return {**found, "does_not_fit": refused}
-        except torch.OutOfMemoryError:
-            if batch == 1:
+        except RuntimeError as error:
+            if accumulate == batch or not is_out_of_memory(error):
                 raise
         # Behind the handler: until its end the error's traceback holds the tensors of the step.
-        refused.append(batch)
-        batch //= 2
+        accumulate *= 2
         torch.cuda.empty_cache()
 
 

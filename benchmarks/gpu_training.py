@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 from vqfr_training.configs import Stage2, VqRecipe
 from vqfr_training.recipes import find_recipe
-from vqfr_training.stage import ParameterGroup, place
+from vqfr_training.stage import ParameterGroup, equal_parts, place
 from vqfr_training.step import make_optimisers, train_step
 from vqfr_training.vqfr.networks import codebook_network, parameter_groups
 from vqfr_training.vqfr.stages import InitialWeights, RestorationTraining, build, step
@@ -73,6 +73,10 @@ class RandomFacesStage:
         while True:
             yield self.batch()
 
+    def parts(self, batch: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Returns as many as the recipe accumulates."""
+        return equal_parts(batch, self.recipe.accumulate)
+
     def prepare(self, number: int) -> dict[str, float]:
         """Does nothing: nothing comes before a step."""
         del number
@@ -96,7 +100,7 @@ class RandomFacesStage:
         del state
 
 
-def recipe_for(name: str, *, batch: int, precision: str | None) -> VqRecipe:
+def recipe_for(name: str, *, batch: int, accumulate: int, precision: str | None) -> VqRecipe:
     """Returns A recipe that needs no file: VGG-16's channels weigh one each, nothing is blended."""
     recipe: Any = find_recipe(name)
     perceptual = recipe.stage.perceptual
@@ -104,20 +108,31 @@ def recipe_for(name: str, *, batch: int, precision: str | None) -> VqRecipe:
         perceptual = replace(perceptual, channels="equal")
     stage = replace(recipe.stage, perceptual=perceptual)
     changed: VqRecipe = replace(
-        recipe, batch=batch, stage=stage, blend=1.0, precision=precision or recipe.precision
+        recipe,
+        batch=batch,
+        accumulate=accumulate,
+        stage=stage,
+        blend=1.0,
+        precision=precision or recipe.precision,
     )
     return changed
 
 
 def time_training(
-    name: str, *, device: torch.device, batch: int, precision: str | None, steps: int
+    name: str,
+    *,
+    device: torch.device,
+    batch: int,
+    accumulate: int = 1,
+    precision: str | None,
+    steps: int,
 ) -> dict[str, Any]:
     """Measures images a second of late steps, with every loss, and memory on a GPU.
 
     Raises:
         torch.OutOfMemoryError: the batch does not fit.
     """
-    recipe = recipe_for(name, batch=batch, precision=precision)
+    recipe = recipe_for(name, batch=batch, accumulate=accumulate, precision=precision)
     stage = RandomFacesStage(recipe, device)
     optimisers = make_optimisers(stage)
     starts = [discriminator.start for discriminator in recipe.stage.discriminators]
@@ -134,6 +149,7 @@ def time_training(
     figures: dict[str, Any] = {
         "recipe": name,
         "batch": batch,
+        "accumulate": accumulate,
         "precision": recipe.precision,
         "steps": steps,
         "seconds_a_step": seconds,

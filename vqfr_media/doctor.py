@@ -10,6 +10,8 @@ from typing import Literal, get_args
 import torch
 
 from vqfr_media import weights
+from vqfr_media.backends.nvidia_gpu import lacks_code, why_no_gpu
+from vqfr_media.backends.torch_engine import resolve_device
 from vqfr_media.choices import ChosenDetector, ChosenModel, choose_detector, choose_model
 from vqfr_media.errors import BackendError, EngineFileError, VqfrMediaError
 from vqfr_media.manifest import BuiltBackend
@@ -50,7 +52,7 @@ def examine() -> list[DoctorCheck]:
         *_encoders(),
         *_weights(),
     ]
-    has_gpu = torch.cuda.is_available()
+    has_gpu = resolve_device("auto").type == "cuda"
     return [
         *checks,
         _chosen(
@@ -70,14 +72,15 @@ def _chosen(option: str, choose: Callable[[], ChosenModel | ChosenDetector]) -> 
 
 def _devices() -> list[DoctorCheck]:
     if not torch.cuda.is_available():
-        built = torch.version.cuda
-        why = "this PyTorch is built without CUDA" if built is None else "no NVIDIA GPU or driver"
-        return [DoctorCheck("gpu", "info", f"none: {why}; everything runs on the CPU")]
+        return [DoctorCheck("gpu", "info", f"none: {why_no_gpu()}; everything runs on the CPU")]
     found = []
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         memory = card.total_memory / 2**30
-        found.append(DoctorCheck("gpu", "ok", f"cuda:{index} {card.name}, {memory:.0f} GiB"))
+        text = f"cuda:{index} {card.name}, {memory:.0f} GiB"
+        reason = lacks_code(torch.device("cuda", index))
+        state: Literal["ok", "missing"] = "missing" if reason else "ok"
+        found.append(DoctorCheck("gpu", state, f"{text}; {reason}" if reason else text))
     return found
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vqfr_media import weights
-from vqfr_media.backends.gpu_memory import batch_that_fits, fitting_engine, gives_finite
+from vqfr_media.backends.gpu_memory import batch_that_fits, fitting_engine, free_bytes, gives_finite
 from vqfr_media.backends.nvidia_gpu import has_tensor_cores
 from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
 from vqfr_media.choices import ChosenModel, check_fidelity, choose_model
@@ -196,7 +196,7 @@ def _load_torch_on_gpu(
         batch_size = options.batch_size or batch_that_fits(
             network,
             precision=precision,
-            free_bytes=torch.cuda.mem_get_info(gpu)[0],
+            free_bytes=free_bytes(gpu),
             most=_batch_size(options, gpu),
         )
         engine = TorchEngine(
@@ -208,6 +208,7 @@ def _load_torch_on_gpu(
             backend_why = "; ".join(clause for clause in (why, because) if clause)
             return engine, replace(chosen, backend="torch", backend_why=backend_why)
         logger.warning("%s in %s gives values that are not finite", chosen.name, precision)
+        del engine, network  # or they would take the next one's room
     raise EngineError(
         f"{chosen.name} gives values that are not finite on {gpu} in "
         f"{' and in '.join(precision for precision, _ in precisions)}: use --precision float32"

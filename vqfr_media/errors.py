@@ -12,6 +12,7 @@
     │   ├── BackendError                         a backend or device that is not here
     │   └── EngineFileError                      an engine on disk: damaged, or another machine's
     └── EngineError (also RuntimeError)          exit code 1: the network failed on this machine
+        ├── EngineMemoryError                    it does not fit into the memory of the GPU
         ├── InexactEngineError                   an engine computes something else than PyTorch
         └── SkippedFaceError                     a face was skipped while `strict` was asked for
 
@@ -25,6 +26,7 @@ __all__ = [
     "CodecError",
     "EngineError",
     "EngineFileError",
+    "EngineMemoryError",
     "InexactEngineError",
     "InputError",
     "MachineError",
@@ -83,6 +85,10 @@ class EngineFileError(MachineError):
 
 class EngineError(VqfrMediaError, RuntimeError):
     """The network failed while it ran."""
+
+
+class EngineMemoryError(EngineError):
+    """The network and its batch do not fit into the memory."""
 
 
 class InexactEngineError(EngineError):

@@ -15,7 +15,7 @@ from vqfr_engines.parity import FIDELITIES, fixed_crops
 from vqfr_engines.store import trusted
 from vqfr_engines.verify import network_of, open_trusted
 from vqfr_media.backends.batching import full_batch
-from vqfr_media.backends.gpu_memory import batch_that_fits, fitting_engine
+from vqfr_media.backends.gpu_memory import batch_that_fits, fitting_engine, free_bytes
 from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.engine import Engine
 from vqfr_media.manifest import Manifest
@@ -145,8 +145,9 @@ def _eager(manifest: Manifest, device: torch.device) -> TorchEngine:
     network, spec = network_of(manifest), manifest.spec
     batch_size = spec.batch_size
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-        batch_size = batch_that_fits(network, precision="float32", free_bytes=free, most=batch_size)
+        batch_size = batch_that_fits(
+            network, precision="float32", free_bytes=free_bytes(device), most=batch_size
+        )
     engine = TorchEngine(network, model=spec.model, device=device, batch_size=batch_size)
     return fitting_engine(engine, fixed_crops(spec.size), may_halve=device.type == "cuda")
 

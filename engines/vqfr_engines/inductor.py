@@ -28,8 +28,9 @@ from vqfr_engines.toolchain import (
     linkable_driver,
 )
 from vqfr_media.backends.batching import channels_last
+from vqfr_media.backends.exact_float32 import exact_float32
 from vqfr_media.backends.nvidia_gpu import check_capability, gpu_facts
-from vqfr_media.backends.torch_engine import exact_float32, resolve_device
+from vqfr_media.backends.torch_engine import resolve_device
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.manifest import Precision
 from vqfr_media.network.deform import use_operator

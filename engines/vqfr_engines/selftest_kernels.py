@@ -11,8 +11,9 @@ from vqfr_deform_conv.tiling import Convolution, Tile, tiles
 
 from vqfr_engines.engine_checks import CheckFailedError, Findings
 from vqfr_engines.random_networks import published_config
+from vqfr_media.backends.exact_float32 import exact_float32
 from vqfr_media.backends.nvidia_gpu import check_capability
-from vqfr_media.backends.torch_engine import exact_float32, resolve_device
+from vqfr_media.backends.torch_engine import resolve_device
 from vqfr_media.errors import BackendError
 
 type KernelRun = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Convolution, Tile], Tensor]

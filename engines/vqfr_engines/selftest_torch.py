@@ -19,9 +19,11 @@ from vqfr_engines.engine_checks import (
 )
 from vqfr_engines.parity import Reference, faults, fixed_crops
 from vqfr_engines.random_networks import published_config, random_network
-from vqfr_media.backends.gpu_memory import batch_that_fits, fitting_engine, run_bytes
-from vqfr_media.backends.torch_engine import TorchEngine, exact_float32, resolve_device
-from vqfr_media.errors import BackendError, EngineError
+from vqfr_media.backends.batching import is_out_of_memory
+from vqfr_media.backends.exact_float32 import exact_float32
+from vqfr_media.backends.gpu_memory import batch_that_fits, fitting_engine, free_bytes, run_bytes
+from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
+from vqfr_media.errors import BackendError, EngineMemoryError
 from vqfr_media.manifest import Precision
 from vqfr_media.network.checkpoint import load_model
 from vqfr_media.network.config import VqfrV1Config, VqfrV2Config
@@ -125,7 +127,7 @@ def gpu_batches(
         EngineError: not even the default batch or half of it fits.
     """
     network = random_network(config)
-    free = torch.cuda.mem_get_info(device)[0]
+    free = free_bytes(device)
     default = batch_that_fits(network, precision=precision, free_bytes=free, most=8)
     engine = TorchEngine(
         network, model="v2", device=device, batch_size=default, precision=precision
@@ -184,10 +186,8 @@ def largest_batch(engine: TorchEngine, *, start: int, most: int = _MOST_FACES) -
             crops = torch.zeros(fits * 2, 3, size, size, device=engine.spec.device)
             latents = trial.encode(crops)
             trial.decode(crops, latents, fidelity=FIDELITY)
-        except torch.OutOfMemoryError:
-            break
-        except EngineError as error:
-            if not isinstance(error.__cause__, torch.OutOfMemoryError):
+        except RuntimeError as error:
+            if not (isinstance(error, EngineMemoryError) or is_out_of_memory(error)):
                 raise
             break
         finally:

@@ -214,10 +214,16 @@ _PACKAGES = {
 
 
 def first_error_line(text: str) -> str:
-    """Finds the first line that tells of an error, else the first that is not blank."""
+    """Finds the first line that tells of an error, else the first that is not blank.
+
+    Where a compiler says nothing of errors, it is the last that ends a traceback: PyTorch's
+    compiler works in processes of its own, and wraps what failed there.
+    """
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    told = (line for line in lines if re.search(r"error:|fatal", line))
-    return next(told, lines[0] if lines else "the compiler says nothing")
+    of_compilers = (line for line in lines if re.search(r"error:|fatal", line))
+    of_python = (line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception): \S", line))
+    otherwise = lines[0] if lines else "the compiler says nothing"
+    return next(of_compilers, None) or next(of_python, otherwise)
 
 
 def _compiled(toolchain: Toolchain) -> str | None:

@@ -17,9 +17,9 @@ from vqfr_engines import tensorrt
 
 from tests.vqfr_engines.small import a_manifest
 from vqfr_media.backends import nvidia_gpu, tensorrt_library
+from vqfr_media.backends.exact_float32 import exact_float32
 from vqfr_media.backends.rebuild_hint import rebuild_hint
 from vqfr_media.backends.tensorrt_library import collected_errors, last_reasons, log_bridge
-from vqfr_media.backends.torch_engine import exact_float32
 from vqfr_media.errors import BackendError, EngineError
 from vqfr_media.manifest import MANIFEST
 

@@ -158,7 +158,7 @@ def test_on_a_gpu_every_reason_is_told(weights: Path, engine: Path, root: Path) 
     found = load_automatically(wanted, any_precision=True, any_batch_size=True)
     # There is one, so its backend's trouble is the reason; of tensorrt, none is kept.
     assert found == (
-        "there is no inductor engine: device 'cuda:0' is not here: PyTorch sees 0 CUDA devices"
+        "there is no inductor engine: device 'cuda:0' is not here: no NVIDIA GPU or driver"
     )
 
 

@@ -154,6 +154,11 @@ def test_the_line_that_tells_is_found_in_what_a_compiler_says() -> None:
     assert first_error_line(f"{said}a.cpp:1:10:   fatal error: crt/host_defines.h: No\n more") == (
         "a.cpp:1:10: fatal error: crt/host_defines.h: No"
     )
+    wrapped = "InductorError: SubprocException: An exception occurred in a subprocess:\n\nName=k\n"
+    trace = (
+        "Traceback (most recent call last):\n  File x\nRuntimeError: Failed to find C compiler\n"
+    )
+    assert first_error_line(f"{wrapped}{trace}") == "RuntimeError: Failed to find C compiler"
     assert first_error_line("\n  only this\nand this") == "only this"
     assert first_error_line("") == "the compiler says nothing"
 

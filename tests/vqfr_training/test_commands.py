@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from vqfr_training.__main__ import main
-from vqfr_training.commands import EvaluateDetectorCommand, TrainCommand, default_workers, parse
+from vqfr_training.commands import EvaluateDetectorCommand, TrainCommand, parse
 from vqfr_training.configs import RecipeSeries
-from vqfr_training.distributed import fast_on_gpu
+from vqfr_training.distributed import default_workers, fast_on_gpu
 from vqfr_training.evaluation.evaluate import METRICS
 from vqfr_training.recipe_names import RecipeName
 from vqfr_training.recipes import RECIPES, in_precision, smoke, smoke_stage1
@@ -21,7 +21,7 @@ from vqfr_training.stage import ParameterGroup
 from vqfr_training.step import _adam
 
 FLAGS = {
-    "": "data out init start-from vgg identity minutes resume threads workers precision",
+    "": "data out init start-from vgg identity minutes resume threads workers precision accumulate",
     "restore": "run data out threads",
     "evaluate": "restored truth metrics fetch fid-reference niqe-parameters out threads",
     "pack": "data out each side quality",

@@ -5,7 +5,6 @@ is imported inside the functions, so that help and mistakes are shown at once.
 """
 
 import logging
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +55,8 @@ class TrainCommand:
     """Threads that prepare samples; half the cores but at most 8 where not given."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Of the forward passes; the recipe's where not given."""
+    accumulate: int | None = None
+    """Compute each batch in so many parts: less memory; the recipe's where not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,15 +204,6 @@ def run_command(command: TrainingCommand) -> int:
     return 0
 
 
-def default_workers(cores: int | None = None) -> int:
-    """Returns how many threads prepare samples: half the cores, 1 to 8.
-
-    Args:
-        cores: of the machine; by default as it says.
-    """
-    return max(1, min(8, (cores or os.cpu_count() or 1) // 2))
-
-
 def _set_threads(threads: int | None) -> None:
     import torch
 
@@ -224,15 +216,17 @@ def _set_threads(threads: int | None) -> None:
 
 def _train(command: TrainCommand) -> None:
     from vqfr_training.configs import RecipeSeries
-    from vqfr_training.distributed import distributed_context, fast_on_gpu
+    from vqfr_training.distributed import default_workers, distributed_context, fast_on_gpu
     from vqfr_training.loop import run, run_series
-    from vqfr_training.recipes import find_recipe, in_precision
+    from vqfr_training.recipes import find_recipe, in_parts, in_precision
 
     _set_threads(command.threads)
     _check_data(command.data)
     recipe = find_recipe(command.recipe)
     if command.precision is not None:
         recipe = in_precision(recipe, command.precision)
+    if command.accumulate is not None:
+        recipe = in_parts(recipe, command.accumulate)
     if isinstance(recipe, RecipeSeries) and (command.init, command.start_from) != (None, None):
         raise ValueError(
             f"{recipe.name} starts without weights: --init and --start-from have no effect"

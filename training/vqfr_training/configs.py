@@ -152,6 +152,9 @@ class Recipe[Network: (VqfrV1Config, VqfrV2Config)](RunConfig):
     """How stage 2's low-quality faces are made."""
     batch: int
     """Faces in a step, over all ranks."""
+    accumulate: int = 1
+    """In how many equal parts, one after the other, a rank computes its share of the batch: the
+    gradients are those of the whole, the memory is that of a part."""
     name_weights: tuple[tuple[str, float], ...] = ()
     """How often photographs are drawn, by the end of their names without suffix; others weigh 1."""
     validation_faces: int = 128
@@ -169,6 +172,10 @@ class Recipe[Network: (VqfrV1Config, VqfrV2Config)](RunConfig):
         super().__post_init__()
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
+        if self.accumulate < 1 or self.batch % self.accumulate:
+            raise ValueError(
+                f"a batch of {self.batch} cannot be accumulated in {self.accumulate} equal parts"
+            )
         if self.validation_faces < 1:
             raise ValueError(f"validation_faces must be at least 1, got {self.validation_faces}")
         if not 0 < self.blend <= 1:

@@ -137,6 +137,15 @@ def single_process() -> DistributedContext:
     return DistributedContext(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
+def default_workers(cores: int | None = None) -> int:
+    """Returns how many threads prepare samples: half the cores, 1 to 8.
+
+    Args:
+        cores: of the machine; by default as it says.
+    """
+    return max(1, min(8, (cores or os.cpu_count() or 1) // 2))
+
+
 @contextmanager
 def distributed_context() -> Iterator[DistributedContext]:
     """Yields this process's rank among torchrun's, or `single_process` where it was started alone.

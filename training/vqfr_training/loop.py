@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from vqfr_media.backends.nvidia_gpu import check_bfloat16
 from vqfr_media.files import remove_leftovers, write_text
 from vqfr_media.network.config import VqfrV1Config
 from vqfr_training.configs import DetectorRecipe, Recipe, RecipeSeries, Stage1, VqRecipe
@@ -81,10 +82,16 @@ def run(
 
     Raises:
         ValueError: something given does not fit the recipe, or the run to be resumed.
+        BackendError: the GPU does not compute in the recipe's precision.
     """
     context = single_process() if context is None else context
     if deadline is not None and context.world_size > 1:
         raise ValueError("a time limit is for one process alone")
+    if recipe.precision == "bfloat16" and context.device.type == "cuda":
+        check_bfloat16(
+            torch.cuda.get_device_name(context.device),
+            torch.cuda.get_device_capability(context.device),
+        )
     init_weights = (
         None if init is None else load_fitting(init, _expected_network(recipe, stage1=True))
     )
@@ -250,7 +257,8 @@ def _open(
     if not record.is_file():
         raise ValueError(f"{out} holds no run to resume")
     recorded = json.loads(record.read_text())
-    if recorded["recipe"] != json.loads(json.dumps(asdict(recipe))):
+    earlier = {"accumulate": 1} if isinstance(recipe, Recipe) else {}  # of older versions
+    if {**earlier, **recorded["recipe"]} != json.loads(json.dumps(asdict(recipe))):
         raise ValueError(
             f"{out} was started with another configuration of {recipe.name}, or by another version"
         )

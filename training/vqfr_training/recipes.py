@@ -195,3 +195,19 @@ def in_precision(recipe: AnyRecipe, precision: Literal["float32", "bfloat16"]) -
         recipes = tuple(replace(one, precision=precision) for one in recipe.recipes)
         return replace(recipe, recipes=recipes)
     return replace(recipe, precision=precision)
+
+
+def in_parts(recipe: AnyRecipe, accumulate: int) -> AnyRecipe:
+    """Returns the recipe, or every recipe of a series, with each batch computed in so many parts.
+
+    Raises:
+        ValueError: it has no batch that can be taken apart so.
+    """
+    match recipe:
+        case RecipeSeries():
+            recipes = tuple(replace(one, accumulate=accumulate) for one in recipe.recipes)
+            return replace(recipe, recipes=recipes)
+        case DetectorRecipe():
+            raise ValueError(f"{recipe.name}: --accumulate is for VQFR's recipes")
+        case _:
+            return replace(recipe, accumulate=accumulate)

@@ -49,6 +49,9 @@ class TrainingStage[Batch](Protocol):
         Of several ranks, each gets its share of the batch that one alone would see.
         """
 
+    def parts(self, batch: Batch) -> list[Batch]:
+        """Returns the equal parts of a rank's batch that are computed one after the other."""
+
     def prepare(self, number: int) -> dict[str, float]:
         """Whatever must happen before step `number`; returns what is worth a line in the log."""
 
@@ -77,6 +80,20 @@ class TrainingStage[Batch](Protocol):
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Takes `extra_state` back out of a checkpoint."""
+
+
+def equal_parts(batch: tuple[Tensor, Tensor], count: int) -> list[tuple[Tensor, Tensor]]:
+    """Cuts a batch of N pairs into `count` of N / `count` each.
+
+    Raises:
+        ValueError: that is no whole number.
+    """
+    first, second = batch
+    if len(first) % count:
+        raise ValueError(
+            f"a rank's {len(first)} faces cannot be accumulated in {count} equal parts"
+        )
+    return list(zip(first.chunk(count), second.chunk(count), strict=True))
 
 
 def place(images: Tensor, device: torch.device) -> Tensor:

@@ -40,8 +40,11 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Does step `number` on `batch`: the network, its average, then the discriminators.
 
-    Returns the losses by name, and "norm", that of the network's gradient; of a `context`, which
-    shares out the batch, their means over all ranks.
+    The stage's parts of the batch are computed one after the other, and their gradients averaged:
+    those of the whole batch, for losses that are means over its samples.
+
+    Returns the losses by name, and "norm", that of the network's gradient: means over the parts,
+    and over all ranks of a `context`, which shares out the batch.
 
     Raises:
         RuntimeError: the gradient is not finite.
@@ -53,10 +56,23 @@ def train_step(
         enabled=recipe.precision == "bfloat16",
     )
     _set_rate(adam, learning_rate(recipe, number))
-    with autocast:
-        losses = dict(stage.step(batch, number))
     stage.network.zero_grad()  # also of what does not learn, but is asked for its gradient
-    torch.autograd.backward(losses["total"])
+    if optimisers.discriminators is not None:
+        optimisers.discriminators.zero_grad()
+    found: list[dict[str, Tensor]] = []
+    parts = stage.parts(batch)
+    for part in parts:
+        with autocast:
+            losses = dict(stage.step(part, number))
+        torch.autograd.backward(losses["total"] / len(parts))
+        if optimisers.discriminators is not None:
+            with autocast:
+                adversarial = stage.discriminator_losses(part, number)
+            if adversarial:
+                torch.autograd.backward(adversarial["total"] / len(parts))
+            losses |= {name: value for name, value in adversarial.items() if name != "total"}
+        found.append({name: value.detach() for name, value in losses.items()})
+        del losses
     parameters = [parameter for group in adam.param_groups for parameter in group["params"]]
     if context is not None:
         context.average_gradients(parameters)
@@ -65,31 +81,24 @@ def train_step(
     adam.step()
     average(stage.averaged, stage.network, decay=min(recipe.ema, (1 + number) / (10 + number)))
     if optimisers.discriminators is not None:
-        with autocast:
-            adversarial = stage.discriminator_losses(batch, number)
-        losses |= _step_discriminators(
-            optimisers.discriminators, adversarial, recipe, number, context
-        )
-    return {**(losses if context is None else context.mean(losses)), "norm": norm}
+        _step_discriminators(optimisers.discriminators, recipe, number, context)
+    means = {
+        name: torch.stack([each[name].reshape(()) for each in found]).mean() for name in found[0]
+    }
+    return {**(means if context is None else context.mean(means)), "norm": norm}
 
 
 def _step_discriminators(
-    adam: torch.optim.Adam,
-    losses: dict[str, Tensor],
-    recipe: RunConfig,
-    number: int,
-    context: DistributedContext | None,
-) -> dict[str, Tensor]:
-    if not losses:  # none learns yet
-        return {}
+    adam: torch.optim.Adam, recipe: RunConfig, number: int, context: DistributedContext | None
+) -> None:
+    parameters = [parameter for group in adam.param_groups for parameter in group["params"]]
+    if all(parameter.grad is None for parameter in parameters):  # none learns yet
+        return
     pace = recipe.discriminator_learning_rate / recipe.learning_rate
     _set_rate(adam, learning_rate(recipe, number) * pace)
-    adam.zero_grad(set_to_none=True)
-    torch.autograd.backward(losses["total"])
     if context is not None:
-        context.average_gradients(p for group in adam.param_groups for p in group["params"])
+        context.average_gradients(parameters)
     adam.step()
-    return {name: value for name, value in losses.items() if name != "total"}
 
 
 def _adam(groups: list[ParameterGroup]) -> torch.optim.Adam:

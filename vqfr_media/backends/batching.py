@@ -5,11 +5,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vqfr_media.errors import EngineError
+from vqfr_media.errors import EngineError, EngineMemoryError
 from vqfr_media.files import first_line
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 from vqfr_media.values import EngineSpec
+
+_NO_MEMORY = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
 
 
 def channels_last(crops: Tensor) -> Tensor:
@@ -56,6 +63,7 @@ def run_in_batches(
 
     Raises:
         ValueError: `crops` has another shape.
+        EngineMemoryError: there is too little memory.
         EngineError: `work` failed.
     """
     size, batch = spec.size, spec.batch_size
@@ -74,16 +82,29 @@ def run_in_batches(
                         torch.cat([x, x.new_zeros(batch - count, *x.shape[1:])]) for x in parts
                     ]
                 results.append(work(*parts)[:count])
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:  # PyTorch raises nothing narrower, out of memory included
+        if is_out_of_memory(error):
+            raise EngineMemoryError(
+                f"{spec.model} in {spec.precision} does not fit into the memory of {spec.device} "
+                f"with {batch} faces of {size} px: {_less_memory(spec)}; {first_line(error)}"
+            ) from error
         raise EngineError(
-            f"{spec.model} in {spec.precision} does not fit into the memory of {spec.device} with "
-            f"{batch} faces of {size} px: {_less_memory(spec)}; {first_line(error)}"
-        ) from error
-    except RuntimeError as error:  # PyTorch raises nothing narrower
-        raise EngineError(
-            f"{spec.model} failed on {spec.device} with {batch} faces of {size} px: {error}"
+            f"{spec.model} failed on {spec.device} with {batch} faces of {size} px: "
+            f"{first_line(error)}"
         ) from error
     return torch.cat(results)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tells whether PyTorch failed for lack of memory.
+
+    Where it is cuDNN's workspace that finds no room, PyTorch tries one algorithm after the other
+    and says at last that there is none; cuBLAS has an error of its own for its handle.
+    """
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in said for sign in _NO_MEMORY)
+    )
 
 
 def _less_memory(spec: EngineSpec) -> str:

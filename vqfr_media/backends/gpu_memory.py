@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vqfr_media.backends.batching import full_batch
 from vqfr_media.backends.torch_engine import TorchEngine
-from vqfr_media.errors import EngineError
+from vqfr_media.errors import EngineMemoryError
 from vqfr_media.manifest import Precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
@@ -43,7 +43,7 @@ def batch_that_fits(
     Args:
         network: float32, not yet on the GPU: its weights come out of `free_bytes`.
         precision: arithmetic inside.
-        free_bytes: of the GPU's memory (`torch.cuda.mem_get_info`).
+        free_bytes: of the GPU's memory (`free_bytes`).
         most: faces, at least 1.
     """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in network.parameters())
@@ -56,6 +56,15 @@ def batch_that_fits(
     return batch_size
 
 
+def free_bytes(gpu: torch.device) -> int:
+    """Counts the bytes that this process can still have of a GPU's memory.
+
+    What PyTorch's allocator has taken from the driver and not given out is free too.
+    """
+    kept = torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
+    return int(torch.cuda.mem_get_info(gpu)[0] + kept)
+
+
 def fitting_engine(engine: TorchEngine, crops: Tensor, *, may_halve: bool) -> TorchEngine:
     """Runs a full batch before the first result; the engine, or one for half as many faces.
 
@@ -65,15 +74,15 @@ def fitting_engine(engine: TorchEngine, crops: Tensor, *, may_halve: bool) -> To
         may_halve: whether half the batch is tried, once, where the memory does not hold the whole.
 
     Raises:
-        EngineError: it does not fit all the same, or the network failed.
+        EngineMemoryError: it does not fit all the same.
+        EngineError: the network failed.
     """
     batch_size = engine.spec.batch_size
     try:
         _run(engine, crops)
         return engine
-    except EngineError as error:
-        exhausted = isinstance(error.__cause__, torch.OutOfMemoryError)
-        if not (exhausted and may_halve and batch_size > 1):
+    except EngineMemoryError:
+        if not (may_halve and batch_size > 1):
             raise
     # Behind the handler: until its end the error's traceback holds the tensors of the run.
     if engine.spec.device.startswith("cuda"):

@@ -9,9 +9,10 @@ import torchvision.ops  # noqa: F401  # its operators are what a CPU package cal
 from torch import Tensor
 
 from vqfr_media.backends.batching import channels_last, run_in_batches
+from vqfr_media.backends.exact_float32 import exact_float32
 from vqfr_media.backends.nvidia_gpu import gpu_facts
 from vqfr_media.backends.rebuild_hint import rebuild_hint
-from vqfr_media.backends.torch_engine import exact_float32, resolve_device
+from vqfr_media.backends.torch_engine import resolve_device
 from vqfr_media.errors import EngineError, EngineFileError
 from vqfr_media.files import first_line
 from vqfr_media.values import EngineSpec

@@ -1,14 +1,16 @@
 """PyTorch, eagerly, on a CPU or an NVIDIA GPU; in exact float32 it is the reference."""
 
-import contextlib
 import copy
-from collections.abc import Iterator
+import logging
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from vqfr_media.backends.batching import channels_last, run_in_batches, spec_of
+from vqfr_media.backends.cuda_driver import has_driver
+from vqfr_media.backends.exact_float32 import exact_float32
+from vqfr_media.backends.nvidia_gpu import check_bfloat16, lacks_code, why_no_gpu
 from vqfr_media.errors import BackendError
 from vqfr_media.manifest import Precision
 from vqfr_media.network.export_modules import DecoderModule, EncoderModule
@@ -16,15 +18,27 @@ from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
+logger = logging.getLogger(__name__)
+
 
 def resolve_device(name: str) -> torch.device:
     """Returns the device that `name` (auto, cpu, cuda, cuda:N) stands for on this machine.
 
+    `auto` is the CPU where PyTorch cannot use the GPU; the log says why, if there is a driver.
+
     Raises:
-        BackendError: there is no such device here.
+        BackendError: there is no such device here, or PyTorch cannot use it.
     """
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available():
+            reason = lacks_code(torch.device("cuda:0"))
+        else:
+            reason = why_no_gpu() if has_driver() else "none"
+        if not reason:
+            return torch.device("cuda:0")
+        if reason != "none":
+            logger.warning("the CPU does the work, slowly: %s", reason)
+        return torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -33,32 +47,15 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cpu")
     if device.type != "cuda":
         raise BackendError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (device.index or 0) >= count:
+    if not torch.cuda.is_available():
+        raise BackendError(f"device {name!r} is not here: {why_no_gpu()}")
+    count = torch.cuda.device_count()
+    device = torch.device("cuda", device.index or 0)
+    if device.index >= count:
         raise BackendError(f"device {name!r} is not here: PyTorch sees {count} CUDA devices")
-    return torch.device("cuda", device.index or 0)
-
-
-@contextlib.contextmanager
-def exact_float32(device: torch.device) -> Iterator[None]:
-    """Keeps products on `device` from being rounded to TensorFloat-32 while this lasts.
-
-    It has 10 bits of significand, as many as float16: too few for the choice of codes and for
-    coordinates, and cuDNN takes it from Ampere on unless told otherwise. cuDNN also does not try
-    out algorithms, so that a run can be resumed with the same bits. On a CPU nothing changes.
-    """
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    if reason := lacks_code(device):
+        raise BackendError(f"{reason}: use --device cpu, or a PyTorch that has")
+    return device
 
 
 class TorchEngine:
@@ -81,7 +78,14 @@ class TorchEngine:
             device: that is here.
             batch_size: faces in one run.
             precision: arithmetic of all but the layers that `to_mixed_precision` keeps in float32.
+
+        Raises:
+            BackendError: the GPU does not compute in `precision`.
         """
+        if device.type == "cuda" and precision == "bfloat16":
+            check_bfloat16(
+                torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+            )
         # Two calls: the overload that takes both at once is not in PyTorch's type stubs.
         self._device = device
         network = to_mixed_precision(network.eval(), precision)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from vqfr_media.backends.exact_float32 import exact_float32
 from vqfr_media.faces.affine import apply
 from vqfr_media.faces.openvino_network import OpenvinoNetwork
 from vqfr_media.frames import Frame
@@ -140,12 +141,23 @@ class RetinaFaceDetector:
         batch = torch.from_numpy(centred)
         if not isinstance(self._network, OpenvinoNetwork):
             batch = batch.contiguous(memory_format=torch.channels_last).to(self._device)
-        with torch.inference_mode():
-            offsets, scores, landmarks = (out[0].cpu().numpy() for out in self._network(batch))
+        offsets, scores, landmarks = (out[0].cpu().numpy() for out in self.outputs(batch))
         found = np.flatnonzero(scores[:, 1] > self._lowest)
         return _decode(
             priors(rows, columns)[found], offsets[found], landmarks[found], scores[found, 1]
         )
+
+    def outputs(self, batch: Tensor) -> Sequence[Tensor]:
+        """Runs the network on (1, 3, h, w) blue, green, red without their means.
+
+        In float32 that is not rounded, whatever the engine does beside it: PyTorch has one setting
+        for all threads, and by chance some frames would be rounded and some not.
+
+        Returns:
+            (1, N, 4) offsets, (1, N, 2) scores and (1, N, 10) landmarks, where `batch` is.
+        """
+        with torch.inference_mode(), exact_float32(batch.device):
+            return self._network(batch)
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ from threading import Event
 
 import torch
 
-from vqfr_media.backends.torch_engine import exact_float32
+from vqfr_media.backends.exact_float32 import exact_float32
 from vqfr_media.frames import Frame
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.values import (

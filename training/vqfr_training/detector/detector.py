@@ -103,6 +103,10 @@ class DetectorStage:
         del number
         return {}
 
+    def parts(self, batch: DetectorBatch) -> list[DetectorBatch]:
+        """Returns the batch as it is."""
+        return [batch]
+
     def step(self, batch: DetectorBatch, number: int) -> dict[str, Tensor]:
         """Returns the multi-box losses."""
         del number

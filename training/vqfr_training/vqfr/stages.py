@@ -63,6 +63,13 @@ class CodebookTraining:
     """Latent vectors since the codes were last estimated, on rank 0; checkpointed."""
     context: DistributedContext | None = None
     """Whose latents fill the reservoir; None is this process alone."""
+    _drawing: tuple[int, np.random.Generator] | None = None
+
+    def generator(self, number: int) -> np.random.Generator:
+        """Returns what draws for the reservoir in step `number`, for all parts of its batch."""
+        if self._drawing is None or self._drawing[0] != number:
+            self._drawing = number, np.random.default_rng([self.recipe.seed, number])
+        return self._drawing[1]
 
 
 @dataclass
@@ -238,8 +245,7 @@ def step_codebook(training: CodebookTraining, hq: Tensor, number: int) -> StepRe
         context = training.context
         every = latent if context is None else context.gather(latent)
         if context is None or context.is_main:
-            seed = [training.recipe.seed, number]
-            training.reservoir.add(every, np.random.default_rng(seed))
+            training.reservoir.add(every, training.generator(number))
     if number < stage.unquantised_steps:
         image, code = network.decode_quantized(latent), latent.new_zeros(())
     else:

@@ -15,7 +15,7 @@ from vqfr_training.data.layout import Data, parts
 from vqfr_training.data.photographs import Photographs, batches, validation_pairs
 from vqfr_training.distributed import DistributedContext
 from vqfr_training.records import save_samples
-from vqfr_training.stage import ParameterGroup, place
+from vqfr_training.stage import ParameterGroup, equal_parts, place
 from vqfr_training.vqfr.adversarial import Discriminators
 from vqfr_training.vqfr.networks import (
     CodebookNetwork,
@@ -111,6 +111,10 @@ class VqStage:
         if isinstance(training, RestorationTraining):
             return parameter_groups(training.network, training.stage, betas)
         return [ParameterGroup(list(training.network.parameters()), 1.0, betas)]
+
+    def parts(self, batch: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Returns as many as the recipe accumulates."""
+        return equal_parts(batch, self.recipe.accumulate)
 
     def prepare(self, number: int) -> dict[str, float]:
         """Stage 1 estimates its codes again at stated steps."""
