@@ -247,7 +247,9 @@ def test_the_package_alone_loads_nothing_heavy() -> None:
 
 
 def test_every_module_imports_without_the_extras_and_in_silence() -> None:
-    extras = ("tensorrt", "torch_tensorrt", "openvino", "ray", "vapoursynth")
+    extras = (
+        "tensorrt", "torch_tensorrt", "openvino", "ray", "vapoursynth", "starlette", "uvicorn"
+    )  # fmt: skip
     modules = modules_under("vqfr_media", "vqfr_engines", "vqfr_deform_conv")
     import_afresh([m for m in modules if not below(m, "vqfr_media.vapoursynth")], without=extras)
 

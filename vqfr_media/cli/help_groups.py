@@ -111,6 +111,20 @@ COMMANDS = {
             *_RESTORATION,
         ),
     ),
+    "studio": CommandHelp(
+        "studio SOURCE [-o TRACKS.json] [options]",
+        (
+            "vqfr-media studio film.mkv",
+            "vqfr-media studio film.mkv --start 10:00 --duration 30 --no-browser --port 8080",
+        ),
+        (
+            OptionGroup("what is read and written", ("source", "output", "quiet")),
+            OptionGroup("the page", ("no_browser", "port")),
+            OptionGroup("part of a film", ("start", "end", "duration")),
+            OptionGroup(_FACES.title, (*_FACES.names, "tracks")),
+            *_RESTORATION,
+        ),
+    ),
     "tracks": CommandHelp(
         "tracks SOURCE [-o TRACKS.json] [--preview FACES.mp4] [options]",
         (

@@ -23,6 +23,7 @@ from vqfr_media.cli.parsing import AnyCommand, parse
 from vqfr_media.cli.preview import PreviewCommand, preview
 from vqfr_media.cli.report import ReportCommand, report
 from vqfr_media.cli.restore import RestoreCommand, restore
+from vqfr_media.cli.studio import StudioCommand, studio
 from vqfr_media.cli.tracks import TracksCommand, find_tracks
 from vqfr_media.cli.weights import WeightsCommand, run_weights
 from vqfr_media.errors import InputError, MachineError, VqfrMediaError
@@ -95,6 +96,8 @@ def run(command: AnyCommand) -> int:
             return batch(command)
         case PreviewCommand():
             return preview(command)
+        case StudioCommand():
+            return studio(command)
         case TracksCommand():
             return find_tracks(command)
         case CompareCommand():

@@ -18,6 +18,7 @@ from vqfr_media.cli.help_groups import COMMANDS
 from vqfr_media.cli.preview import PreviewCommand
 from vqfr_media.cli.report import ReportCommand
 from vqfr_media.cli.restore import RestoreCommand
+from vqfr_media.cli.studio import StudioCommand
 from vqfr_media.cli.tracks import TracksCommand
 from vqfr_media.cli.weights import WeightsCommand
 
@@ -25,6 +26,7 @@ AnyCommand = (
     RestoreCommand
     | BatchCommand
     | PreviewCommand
+    | StudioCommand
     | TracksCommand
     | CompareCommand
     | ReportCommand
@@ -38,6 +40,7 @@ _Named = (
     Annotated[RestoreCommand, tyro.conf.subcommand("restore")]
     | Annotated[BatchCommand, tyro.conf.subcommand("batch")]
     | Annotated[PreviewCommand, tyro.conf.subcommand("preview")]
+    | Annotated[StudioCommand, tyro.conf.subcommand("studio")]
     | Annotated[TracksCommand, tyro.conf.subcommand("tracks")]
     | Annotated[CompareCommand, tyro.conf.subcommand("compare")]
     | Annotated[ReportCommand, tyro.conf.subcommand("report")]
@@ -52,6 +55,7 @@ _GROUPED: Mapping[str, type] = {
     "restore": RestoreCommand,
     "batch": BatchCommand,
     "preview": PreviewCommand,
+    "studio": StudioCommand,
     "tracks": TracksCommand,
     "compare": CompareCommand,
     "report": ReportCommand,

@@ -5,12 +5,12 @@ with unedited tracks has the same bits as one without. `tracks_file.py` reads an
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
-from vqfr_media.errors import InputError
+from vqfr_media.errors import InputError, OptionError
 from vqfr_media.faces.track import place
 from vqfr_media.frames import Display, Frame
 from vqfr_media.values import Face, FrameFaces, SkipReason, TrackedFace, number_tracks
@@ -36,6 +36,24 @@ class TracksSource:
     """How the pictures are shown; the places of faces depend on it."""
     frame_count_from_header: int | None = None
     """What the container claimed then; may be wrong or absent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceSettings:
+    """What is to be done with a face: with all tracks of a person, or with one track."""
+
+    enabled: bool = True
+    """Whether it is to be restored."""
+    fidelity: float | None = None
+    """Overrides the `fidelity` option, 0 to 1."""
+    strength: float | None = None
+    """Overrides the `strength` option, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        for name in ("fidelity", "strength"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise OptionError(f"{name} of a face must be between 0 and 1, got {value:g}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +84,20 @@ class FaceTrack:
     """Overrides the `strength` option for this face."""
     person: int | None = None
     """Number of the person, from 1, where persons were told apart: the same in all its tracks."""
+
+    @property
+    def settings(self) -> FaceSettings:
+        """What is to be done with it."""
+        return FaceSettings(enabled=self.enabled, fidelity=self.fidelity, strength=self.strength)
+
+    def with_settings(self, own: FaceSettings, person: FaceSettings) -> "FaceTrack":
+        """Returns the track with settings of its own, and its person's where it has none."""
+        return replace(
+            self,
+            enabled=own.enabled and person.enabled,
+            fidelity=person.fidelity if own.fidelity is None else own.fidelity,
+            strength=person.strength if own.strength is None else own.strength,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,9 @@
 """Tracks as JSON (docs/tracks.md), one line a face, so that a person can edit them."""
 
 import json
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from vqfr_media.errors import InputError
 from vqfr_media.faces.align import similarity
-from vqfr_media.faces.tracks import Appearance, FaceTrack, Tracks, TracksSource
+from vqfr_media.faces.tracks import Appearance, FaceSettings, FaceTrack, Tracks, TracksSource
 from vqfr_media.files import write_text
 from vqfr_media.frames import Display
 from vqfr_media.values import Face
@@ -20,18 +21,25 @@ FORMAT = "vqfr-media tracks"
 VERSION = 1
 
 
-def write_tracks(path: Path, tracks: Tracks) -> None:
+def write_tracks(
+    path: Path, tracks: Tracks, persons: Mapping[int, FaceSettings] | None = None
+) -> None:
     """Writes `tracks`; the file gets its name when it is complete.
+
+    Args:
+        path: the file.
+        tracks: what it is to hold.
+        persons: settings for all tracks of a person, by number; by default none differ.
 
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
     """
-    write_text(path, to_json(tracks))
+    write_text(path, to_json(tracks, persons))
 
 
-def to_json(tracks: Tracks) -> str:
+def to_json(tracks: Tracks, persons: Mapping[int, FaceSettings] | None = None) -> str:
     """Returns the file's text; numbers are written so that they are read back exactly."""
-    source = tracks.source
+    source, settings = tracks.source, persons or {}
     head = {
         "format": FORMAT,
         "version": VERSION,
@@ -49,7 +57,7 @@ def to_json(tracks: Tracks) -> str:
         },
         "shots": list(tracks.shots),
         "persons": [
-            {"id": person, "enabled": True, "fidelity": None, "strength": None}
+            {"id": person, **asdict(settings.get(person, FaceSettings()))}
             for person in sorted({t.person for t in tracks.tracks if t.person is not None})
         ],
     }
@@ -143,18 +151,16 @@ class _Reader:
         persons = self.persons(values.get("persons", []))
         return Tracks(source, shots, tuple(_settled(t, persons) for t in tracks), self.path)
 
-    def persons(self, value: object) -> dict[int, FaceTrack]:
-        """Takes what is set for all tracks of a person, as a track without faces."""
-        found: dict[int, FaceTrack] = {}
+    def persons(self, value: object) -> dict[int, FaceSettings]:
+        """Takes what is set for all tracks of a person."""
+        found: dict[int, FaceSettings] = {}
         for at, one in enumerate(self.items(value, "persons")):
             place = f"persons[{at}]"
             person = self.keys(one, place, {"id", "enabled", "fidelity", "strength"})
             number = self.integer(person["id"], f"{place}.id", 1)
             if number in found:
                 raise self.wrong(f"{place}.id", f"{number} is another person's already")
-            found[number] = FaceTrack(
-                id=number,
-                appearances=(),
+            found[number] = FaceSettings(
                 enabled=self.boolean(person["enabled"], f"{place}.enabled"),
                 fidelity=self.share(person["fidelity"], f"{place}.fidelity"),
                 strength=self.share(person["strength"], f"{place}.strength"),
@@ -314,17 +320,10 @@ class _Reader:
         return result
 
 
-def _settled(track: FaceTrack, persons: dict[int, FaceTrack]) -> FaceTrack:
+def _settled(track: FaceTrack, persons: dict[int, FaceSettings]) -> FaceTrack:
     """Returns the track with what is set for its person, where it has no setting of its own."""
     person = persons.get(track.person) if track.person is not None else None
-    if person is None:
-        return track
-    return replace(
-        track,
-        enabled=track.enabled and person.enabled,
-        fidelity=person.fidelity if track.fidelity is None else track.fidelity,
-        strength=person.strength if track.strength is None else track.strength,
-    )
+    return track if person is None else track.with_settings(track.settings, person)
 
 
 def _short(value: object) -> str:

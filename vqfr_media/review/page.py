@@ -75,7 +75,10 @@ def render(
     )
     environment.filters["picture"] = _data_url
     known = knows_left_alone(measured, run)
-    template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    template, style = (
+        Path(__file__).with_name(name).read_text(encoding="utf-8")
+        for name in ("report.html.j2", "base.css")
+    )
     return environment.from_string(template).render(
         measured=measured,
         clips=[(name, _clip(clip)) for name, clip in
@@ -93,6 +96,7 @@ def render(
                 if not track.moments],
         run=run,
         notes=notes,
+        style=style,
         version=version("vqfr-media"),
     )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """The report in a real browser: at the width of a desk and of a hand, by day and by night."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browsers import contrast, headless_browser, luminance
 from tests.vqfr_media.review.conftest import MadeReport
 
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 # Contrast of text that WCAG 2.2 asks for (1.4.3), and of what a drawing is made of (1.4.11).
 TEXT_CONTRAST, DRAWING_CONTRAST = 4.5, 3.0
 
@@ -44,33 +43,8 @@ MEASURE = """() => {
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium; the tests skip where there is none."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
-    )
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip("no browser here: apt-get install chromium-headless-shell")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with headless_browser() as running:
         yield running
-        running.close()
-
-
-def luminance(colour: str) -> float:
-    """Of `rgb(r, g, b)` or `#rrggbb` (WCAG 2.2)."""
-    if colour.startswith("#"):
-        codes = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
-    else:
-        codes = [int(float(part)) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-    linear = [
-        c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in codes
-    ]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
 
 
 def test_contrast_is_that_of_the_standard() -> None:

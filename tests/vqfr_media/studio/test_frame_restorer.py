@@ -1,0 +1,158 @@
+"""Frames by settings that change: the bits of a restoration, and no more work than needed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.scenes import write_scene
+from tests.stand_ins import InvertingEngine, MarkerDetector
+from vqfr_media.choices import ChosenDetector, ChosenModel
+from vqfr_media.errors import MediaError, OptionError
+from vqfr_media.faces.tracks import FaceSettings, Tracks
+from vqfr_media.frames import Frame
+from vqfr_media.options import BlendOptions, FaceOptions, RestoreOptions, TemporalOptions
+from vqfr_media.prepare import Prepared
+from vqfr_media.restoration.find_tracks import find_tracks
+from vqfr_media.restoration.restore import Restorer
+from vqfr_media.restoration.stream import restore_frames
+from vqfr_media.studio.film import Film, open_film
+from vqfr_media.studio.frame_restorer import FrameRestorer
+from vqfr_media.studio.settings import StudioSettings
+from vqfr_media.values import SkipReason
+
+COUNT = 14
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("discs") / "scene.mkv"
+    return write_scene(path, frames=COUNT, discs=2, cut=9)
+
+
+@pytest.fixture(scope="module")
+def tracks(clip: Path) -> Tracks:
+    found = find_tracks(clip, detector=MarkerDetector())
+    assert [len(one.appearances) for one in found.tracks] == [9, 9, 5, 5]
+    return found
+
+
+def engine_and_restorer(
+    clip: Path, tracks: Tracks, options: RestoreOptions
+) -> tuple[InvertingEngine, FrameRestorer]:
+    engine = InvertingEngine(size=64)
+    ready = Prepared(
+        engine, None, ChosenModel("identity", Path(), ""), ChosenDetector("none", Path(), "")
+    )
+    return engine, FrameRestorer(open_film(clip, options), ready, options, tracks)
+
+
+def streamed(
+    clip: Path, tracks: Tracks, options: RestoreOptions, settings: StudioSettings
+) -> list[Frame]:
+    """What `restore --tracks` hands to the encoder."""
+    film = open_film(clip, options)
+    mixing = replace(options.blend, strength=settings.strength, grain=settings.grain)
+    restorer = Restorer(
+        InvertingEngine(size=64),
+        None,
+        replace(options, blend=mixing),
+        film.info.time_base,
+        film.info.frame_rate,
+        settings.applied(tracks),
+    )
+    frames = film.frames(range(COUNT)).values()
+    return [frame for frame, _ in restore_frames(frames, restorer)]
+
+
+CHOICES = [
+    StudioSettings(),
+    StudioSettings(strength=0.4, grain=0.5),
+    StudioSettings(tracks={0: FaceSettings(enabled=False)}),
+    StudioSettings(grain=0, tracks={1: FaceSettings(strength=0.3), 2: FaceSettings(strength=0)}),
+    StudioSettings(tracks={0: FaceSettings(enabled=False), 3: FaceSettings(enabled=False)}),
+]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        RestoreOptions(),
+        RestoreOptions(
+            face=FaceOptions(faces="largest"),
+            temporal=TemporalOptions(choice_radius=0.04, latent_radius=0.04),
+            blend=BlendOptions(keep_occluders=True),
+        ),
+    ],
+    ids=["defaults", "largest"],
+)
+def test_frames_are_those_of_a_restoration_in_any_order(
+    clip: Path, tracks: Tracks, options: RestoreOptions
+) -> None:
+    _, restorer = engine_and_restorer(clip, tracks, options)
+    expected = [streamed(clip, tracks, options, settings) for settings in CHOICES]
+    # From choice to choice at a frame, as somebody tries them; and back to the first.
+    for number in (3, 9, 3):
+        for settings, frames in zip((*CHOICES, CHOICES[0]), (*expected, expected[0]), strict=True):
+            restored = restorer.restore(number, settings)
+            for plane, wanted in zip(restored.planes, frames[number].planes, strict=True):
+                np.testing.assert_array_equal(plane, wanted)
+
+
+def test_sliders_and_fewer_faces_cost_nothing_of_the_network(clip: Path, tracks: Tracks) -> None:
+    engine, restorer = engine_and_restorer(clip, tracks, RestoreOptions())
+    whole = restorer.restore(4, StudioSettings())
+    work = engine.decoded
+    assert work > 0
+    for settings in (CHOICES[1], CHOICES[2], CHOICES[3], StudioSettings()):
+        again = restorer.restore(4, settings)
+    assert engine.decoded == work
+    assert all(map(np.array_equal, again.planes, whole.planes))
+    # A neighbour needs one frame more, of two faces.
+    restorer.restore(5, StudioSettings())
+    assert work < engine.decoded <= work + 2 * engine.spec.batch_size
+    # What nobody wants restored is not restored.
+    before = engine.decoded
+    off = StudioSettings(tracks={n: FaceSettings(enabled=False) for n in range(4)})
+    assert restorer.restore(12, off).planes == restorer.film.frames(range(12, 13))[12].planes
+    assert engine.decoded == before
+
+
+def test_reasons_are_those_of_the_stages(clip: Path, tracks: Tracks) -> None:
+    face = FaceOptions(min_face=55, max_face=100_000)
+    _, restorer = engine_and_restorer(clip, tracks, RestoreOptions(face=face))
+    assert restorer.reasons(2, StudioSettings()) == {0: SkipReason.TOO_SMALL, 1: None}
+    off = StudioSettings(tracks={1: FaceSettings(enabled=False)})
+    assert restorer.reasons(2, off) == {0: SkipReason.TOO_SMALL, 1: SkipReason.DISABLED}
+    largest = RestoreOptions(face=FaceOptions(faces="largest"))
+    _, restorer = engine_and_restorer(clip, tracks, largest)
+    assert restorer.reasons(2, StudioSettings()) == {0: SkipReason.NOT_CHOSEN, 1: None}
+    assert restorer.reasons(2, off) == {0: None, 1: SkipReason.DISABLED}
+
+
+def test_fidelity_needs_a_network_that_has_it(clip: Path, tracks: Tracks) -> None:
+    _, restorer = engine_and_restorer(clip, tracks, RestoreOptions())
+    assert not restorer.has_fidelity
+    for settings in (
+        StudioSettings(fidelity=0.5),
+        StudioSettings(tracks={0: FaceSettings(fidelity=0.5)}),
+    ):
+        with pytest.raises(OptionError, match="fidelity has no effect on identity; only v2"):
+            restorer.restore(0, settings)
+
+
+def test_a_film_keeps_what_was_read_and_gives_any_frame(clip: Path) -> None:
+    film = open_film(clip, RestoreOptions())
+    assert (film.count, film.shown) == (COUNT, range(COUNT))
+    first = film.frames(range(4, 7))
+    assert list(first) == [4, 5, 6]
+    again = film.frames(range(3, 8))
+    assert all(again[number] is first[number] for number in (4, 5, 6))
+    assert [again[number].index for number in again] == [3, 4, 5, 6, 7]
+    assert film.seconds(5) == pytest.approx(0.2)
+    blank = film.blank(7)
+    assert (blank.index, blank.display_size) == (7, again[7].display_size)
+    clip_gone = Film(Path("nowhere.mkv"), film.info, film.shown, film._index, None)
+    with pytest.raises(MediaError, match="nowhere"):
+        clip_gone.frames(range(1))

@@ -1,0 +1,1 @@
+"""A page in the browser for choosing faces and settings, served to this machine alone."""

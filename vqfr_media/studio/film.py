@@ -1,0 +1,132 @@
+"""A film's frames by number, as a restoration reads them, in any order and from any thread."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import cast
+
+import numpy as np
+
+from vqfr_media.frames import Frame, Plane, VideoInfo
+from vqfr_media.media.cut import find_cut
+from vqfr_media.media.fields import check_fields, with_fields
+from vqfr_media.media.image import is_image, read_image
+from vqfr_media.media.index import (
+    FrameIndex,
+    IndexMismatchError,
+    corrected_index,
+    make_index,
+    read_frames,
+    without_false_keys,
+)
+from vqfr_media.media.read import open_video
+from vqfr_media.options import RestoreOptions
+from vqfr_media.preflight import refuse_range_of_image
+from vqfr_media.restoration.find_tracks import info_of_image
+
+# Frames that are kept besides those asked for last: who goes back and forth decodes them once.
+_KEPT = 32
+
+
+class Film:
+    """A video, or an image as a film of one frame; keeps the frames that were read last."""
+
+    def __init__(
+        self,
+        source: Path,
+        info: VideoInfo,
+        shown: range,
+        index: FrameIndex | None,
+        still: Frame | None,
+    ) -> None:
+        """Takes an index of a video, or the frame of an image; `open_film` makes both."""
+        self.source = source
+        self.info = info
+        """What is known of it."""
+        self.shown = shown
+        """Numbers of the frames that a restoration would write."""
+        self._index = index
+        self._kept: OrderedDict[int, Frame] = OrderedDict({} if still is None else {0: still})
+        self._lock = Lock()
+        self._tried_keys: set[int] = set()
+
+    @property
+    def count(self) -> int:
+        """Frames of the whole film."""
+        return 1 if self._index is None else len(self._index)
+
+    def seconds(self, number: int) -> float:
+        """Returns when a frame is shown, from the film's beginning."""
+        if self._index is None:
+            return 0.0
+        return float(int(self._index.times[number]) * self.info.time_base - self.info.clock_start)
+
+    def frames(self, wanted: range) -> dict[int, Frame]:
+        """Returns frames by their numbers, which are within the film.
+
+        Raises:
+            MediaError: the file is damaged, or is not the one that was opened.
+        """
+        with self._lock:
+            missing = [number for number in wanted if number not in self._kept]
+            for number in wanted:
+                if number in self._kept:
+                    self._kept.move_to_end(number)
+            if missing:
+                for frame in self._read(range(missing[0], missing[-1] + 1)):
+                    self._kept.setdefault(frame.index, frame)
+            while len(self._kept) > len(wanted) + _KEPT:
+                self._kept.popitem(last=False)
+            return {number: self._kept[number] for number in wanted}
+
+    def blank(self, number: int) -> Frame:
+        """Returns a frame with this number and nothing on it: for what looks at faces alone."""
+        info = self.info
+        nothing = np.zeros((), info.format.dtype)
+        shapes = (
+            info.format.plane_shape(plane, info.width, info.height)
+            for plane in range(info.format.num_planes)
+        )
+        planes = tuple(cast(Plane, np.broadcast_to(nothing, shape)) for shape in shapes)
+        return Frame(number, number, planes, info.format, info.display)
+
+    def _read(self, wanted: range) -> Iterator[Frame]:
+        assert self._index is not None  # noqa: S101 - the frame of an image is always kept
+        while True:
+            keys = self._index.keys[self._index.keys <= wanted.start].tolist()
+            if keys and keys[-1] not in self._tried_keys:
+                self._index = without_false_keys(self.source, self._index, wanted.start)
+                self._tried_keys.add(keys[-1])
+            try:
+                yield from read_frames(self.source, self._index, wanted)
+                return
+            except IndexMismatchError:
+                better = corrected_index(self.source, self._index)
+                if better is None:
+                    raise
+                self._index = better
+
+
+def open_film(source: Path, options: RestoreOptions) -> Film:
+    """Opens a video or an image whose faces are to be chosen.
+
+    Args:
+        source: the file.
+        options: which part of it, and how its fields are treated; `tracks` names the file to come.
+
+    Raises:
+        MediaError: it is no video or image, or is damaged.
+        OptionError: it has no such part, or is interlaced, so that no tracks file fits it.
+    """
+    if is_image(source):
+        refuse_range_of_image(source, options)
+        still, _ = read_image(source)
+        return Film(source, info_of_image(still), range(1), None, replace(still, index=0))
+    with open_video(source) as reader:
+        info = with_fields(reader.info, options.fields)
+    if info.tags.field_order:
+        check_fields(source, info, options)
+    index = make_index(source, info)
+    return Film(source, info, find_cut(source, index, info, options.part).frames, index, None)
