@@ -1,77 +1,57 @@
-"""Milliseconds per 1080p frame of each stage but the codecs, one face in it.
+"""What a frame costs outside and inside the network, and how fast a whole film is restored.
 
-    python -m benchmarks.pipeline [FACE.jpg]
+    python -m benchmarks.pipeline --sizes 1080p --faces 1 --crops 256 512 --engines none
+    python -m benchmarks.pipeline --list
 
-The scene is made here: a photograph of a face, 400 pixels high, drifts over a soft background, in
-4:2:0. The same frames go through facexlib's own detection at full size, in the same run.
+Each cell (size, faces, side of the crops, engine) is measured by itself and kept in
+results/pipeline.json, so a run may measure some of them. `none` is an engine that takes no time;
+`lite` is the real one, which has crops of 256. In each cell, from the same frames:
+
+- the milliseconds of processor time of each stage, one after the other, in one thread;
+- processor time and wall time of all stages side by side, as `restore` runs them, without codecs;
+- frames a second of `restore_video` with decoding and encoding (H.264);
+- frames a second of a loop of facexlib's FaceRestoreHelper over the same film and engine.
 """
 
-import sys
+import argparse
+import itertools
+import json
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import cv2
+import av
 import numpy as np
-import torch
 
 from benchmarks import record
+from benchmarks.naive_loop import naive_seconds
+from benchmarks.pipeline_scene import SIZES, IdleEngine, scene
 from vqfr_media import weights
-from vqfr_media.engine import load_engine
+from vqfr_media.engine import Engine, load_engine
 from vqfr_media.faces.detect import RetinaFaceDetector
-from vqfr_media.frames import Frame, PixelFormat
-from vqfr_media.media.colour import from_rgb
-from vqfr_media.media.image import read_image
-from vqfr_media.options import ModelOptions, RestoreOptions
-from vqfr_media.pipeline import num_faces
+from vqfr_media.frames import Frame
+from vqfr_media.options import EncodeOptions, ModelOptions, RestoreOptions
+from vqfr_media.pipeline import restore_video
 from vqfr_media.restoration.restore import Restorer
+from vqfr_media.restoration.stream import num_faces, restore_frames
 from vqfr_media.windows import in_batches, sliding
 
-WIDTH, HEIGHT, FRAMES, WARM_UP = 1920, 1080, 60, 15
+DATA = Path(__file__).parents[2] / "shared"
 STAGES = (
-    "detect",
-    "track",
-    "choose",
-    "align",
-    "encode",
-    "smooth latents",
-    "decode",
-    "smooth pixels",
+    "detect", "track", "choose", "align", "encode", "smooth_latents", "decode", "smooth_pixels",
     "blend",
-)
+)  # fmt: skip
 NETWORK = ("encode", "decode")
-FACES = Path(__file__).parents[2] / "shared/data/faces/val"
-
-
-def scene(photograph: Path) -> Iterator[Frame]:
-    """Returns `FRAMES` frames with one drifting face."""
-    frame, _ = read_image(photograph)
-    green, blue, red = frame.planes
-    face = np.stack([red, green, blue], axis=2).astype(np.float32)
-    rng = np.random.default_rng(0)
-    coarse = rng.uniform(60, 160, (9, 16, 3)).astype(np.float32)
-    background = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-    pixel_format = PixelFormat(family="yuv", subsampling=(1, 1))
-    for index in range(FRAMES):
-        shift = np.array([[0.85, 0, 700 + 1.7 * index], [0, 0.85, 200 + 0.6 * index]])
-        picture = cv2.warpAffine(
-            face,
-            shift,
-            (WIDTH, HEIGHT),
-            dst=background.copy(),
-            borderMode=cv2.BORDER_TRANSPARENT,
-        )
-        noisy = (picture + rng.normal(0, 2, picture.shape)) / 255
-        y, u, v = from_rgb(noisy.astype(np.float32), pixel_format)
-        half = (WIDTH // 2, HEIGHT // 2)
-        halves = [cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in (u, v)]
-        planes = tuple(np.rint(p).clip(0, 255).astype(np.uint8) for p in (y, *halves))
-        yield Frame(index, index, planes, pixel_format)
+WARM_UP = 10
 
 
 class Clock:
-    """Adds up the time spent in each stage, frame by frame."""
+    """Processor time of each stage, frame by frame."""
 
     def __init__(self) -> None:
         self.spent: dict[str, list[float]] = {name: [] for name in STAGES}
@@ -80,9 +60,9 @@ class Clock:
         """Returns `work`, timed under `name`."""
 
         def run(argument: A) -> R:
-            started = time.perf_counter()
+            started = time.process_time()
             result = work(argument)
-            self.spent[name].append(time.perf_counter() - started)
+            self.spent[name].append(time.process_time() - started)
             return result
 
         return run
@@ -92,62 +72,142 @@ class Clock:
         return 1000 * float(np.median(self.spent[name][WARM_UP:]))
 
 
-def run(frames: list[Frame], restorer: Restorer) -> Clock:
-    """Sends the frames through every stage, as stream.py does but in one thread."""
-    clock, t = Clock(), restorer
-    detected = map(clock.timed("detect", t.detect), frames)
-    tracked = map(clock.timed("track", t.track), sliding(detected, t.radii.track))
-    chosen = map(clock.timed("choose", t.choose), sliding(tracked, t.radii.choose))
-    aligned = map(clock.timed("align", t.align), sliding(chosen, t.radii.align))
-    encoded = in_batches(aligned, clock.timed("encode", t.encode), size_of=num_faces, batch_size=1)
-    latents = map(
-        clock.timed("smooth latents", t.smooth_latents), sliding(encoded, t.radii.latents)
-    )
-    decoded = in_batches(latents, clock.timed("decode", t.decode), size_of=num_faces, batch_size=1)
-    finished = map(clock.timed("smooth pixels", t.smooth_pixels), sliding(decoded, t.radii.pixels))
-    faces = 0
-    for frame_faces in finished:
-        faces += len(frame_faces.faces)
-        clock.timed("blend", t.blend)(frame_faces)
-    if faces != FRAMES:
-        raise RuntimeError(f"the scene has one face in each of {FRAMES} frames, found {faces}")
-    return clock
+def of_each_stage(frames: Sequence[Frame], work: Restorer, faces: int) -> dict[str, float]:
+    """Sends the frames through every stage as stream.py does, but in one thread."""
+    clock, radii = Clock(), work.radii
+
+    def stage(name: str) -> Callable[[Any], Any]:
+        return clock.timed(name, getattr(work, name))
+
+    tracked = map(stage("track"), sliding(map(stage("detect"), frames), radii.track))
+    chosen = map(stage("choose"), sliding(tracked, radii.choose))
+    aligned = map(stage("align"), sliding(chosen, radii.align))
+    batch = work.engine.spec.batch_size
+    encoded = in_batches(aligned, stage("encode"), size_of=num_faces, batch_size=batch)
+    latents = map(stage("smooth_latents"), sliding(encoded, radii.latents))
+    decoded = in_batches(latents, stage("decode"), size_of=num_faces, batch_size=batch)
+    seen = 0
+    for frame_faces in map(stage("smooth_pixels"), sliding(decoded, radii.pixels)):
+        seen += len(frame_faces.faces)
+        stage("blend")(frame_faces)
+    if not 0.9 * faces * len(frames) <= seen <= faces * len(frames):
+        raise RuntimeError(f"{faces} faces in each of {len(frames)} frames, but {seen} were found")
+    figures = {name: clock.milliseconds(name) for name in STAGES}
+    figures["outside the network"] = sum(figures[name] for name in STAGES if name not in NETWORK)
+    return figures
 
 
-def facexlib_milliseconds(frame: Frame, weights_file: Path) -> float:
-    """Times facexlib's own detection on the full frame."""
-    from facexlib.detection.retinaface import RetinaFace
+def side_by_side(frames: Sequence[Frame], work: Restorer) -> dict[str, float]:
+    """Times all stages as they run in a restoration, without codecs, per frame."""
+    used, started = time.process_time(), time.perf_counter()
+    count = sum(1 for _ in restore_frames(frames, work))
+    wall, used = time.perf_counter() - started, time.process_time() - used
+    return {"processor": 1000 * used / count, "wall": 1000 * wall / count}
 
-    network = RetinaFace("mobile0.25", half=False, device="cpu")
-    state = torch.load(weights_file, map_location="cpu", weights_only=True)
-    network.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
-    network.eval()
-    picture = np.repeat(frame.planes[0][..., None], 3, axis=2)
-    times = []
-    with torch.inference_mode():
-        for _ in range(5):
-            started = time.perf_counter()
-            network.detect_faces(picture, 0.8)
-            times.append(time.perf_counter() - started)
-    return 1000 * float(np.median(times))
+
+def write_film(path: Path, frames: Sequence[Frame]) -> None:
+    """Writes the frames as H.264, 25 a second."""
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("libx264", rate=Fraction(25), options={"preset": "fast"})
+        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
+        for frame in frames:
+            planes = np.concatenate([plane.ravel() for plane in frame.planes])
+            packed = planes.reshape(-1, frame.width)
+            picture = av.VideoFrame.from_ndarray(packed, format="yuv420p")
+            picture.pts = frame.index
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode(None))
+
+
+def cell(
+    size: str, faces: int, engine: Engine, detector_file: Path, *, frames: int, noise: float
+) -> dict[str, Any]:
+    """Measures one cell."""
+    photographs = sorted((DATA / "data/faces/val").glob("*.jpg"))
+    film = list(scene(photographs, size=size, faces=faces, frames=frames, noise=noise))
+    detector = RetinaFaceDetector(detector_file, backbone="mobilenet")
+    load = os.getloadavg()[0]
+
+    def restorer() -> Restorer:
+        return Restorer(engine, detector, RestoreOptions(), Fraction(1, 25), Fraction(25))
+
+    figures: dict[str, Any] = {"processor ms by stage": of_each_stage(film, restorer(), faces)}
+    figures["side by side, ms per frame"] = side_by_side(film, restorer())
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "in.mp4"
+        write_film(source, film)
+        started = time.perf_counter()
+        restore_video(
+            source,
+            Path(folder) / "out.mp4",
+            RestoreOptions(encode=EncodeOptions(preset="fast")),
+            engine=engine,
+            detector=detector,
+        )
+        figures["whole film, frames a second"] = frames / (time.perf_counter() - started)
+        write_film(source, film[:WARM_UP])
+        seconds = naive_seconds(source, Path(folder) / "naive.mp4", engine, detector_file.parent)
+        figures["facexlib's helper, frames a second"] = 1 / seconds
+    return {
+        **figures,
+        "frames": frames,
+        "noise": noise,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load of the machine before": load,
+    }
+
+
+def kept_cells() -> dict[str, Any]:
+    """Returns the cells that earlier runs have left."""
+    path = record.RESULTS / "pipeline.json"
+    figures: dict[str, Any] = json.loads(path.read_text())["figures"] if path.is_file() else {}
+    return {name: value for name, value in figures.items() if isinstance(value, dict)}
+
+
+def cells(chosen: argparse.Namespace) -> Iterator[tuple[str, int, int, str]]:
+    """Yields size, faces, side of the crops and engine of each cell; lite has crops of 256 only."""
+    for size, faces, crop, engine in itertools.product(
+        chosen.sizes, chosen.faces, chosen.crops, chosen.engines
+    ):
+        if engine == "none" or crop == 256:
+            yield size, faces, crop, engine
 
 
 def main() -> None:
-    """Prints the table and writes results/pipeline.json."""
-    photograph = Path(sys.argv[1]) if len(sys.argv) > 1 else min(FACES.glob("*.jpg"))
-    frames = list(scene(photograph))
-    detector_file = weights.find("mobilenet")
-    detector = RetinaFaceDetector(detector_file, backbone="mobilenet")
-    engine, _ = load_engine(ModelOptions(model="lite"))
-    options = RestoreOptions()
-    restorer = Restorer(engine, detector, options, Fraction(1, 25), Fraction(25))
-    clock = run(frames, restorer)
-    figures = {name: clock.milliseconds(name) for name in STAGES}
-    figures["all but the network"] = sum(figures[name] for name in STAGES if name not in NETWORK)
-    figures["facexlib detection alone"] = facexlib_milliseconds(frames[0], detector_file)
-    for name, value in figures.items():
-        print(f"{name:26}{value:8.1f} ms")
-    record.write("pipeline", figures)
+    """Measures the chosen cells, one line each, and keeps them in results/pipeline.json."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--faces", nargs="+", type=int, choices=(1, 4, 9, 16), default=[1, 4, 16])
+    parser.add_argument("--crops", nargs="+", type=int, choices=(256, 512), default=[256, 512])
+    parser.add_argument("--engines", nargs="+", choices=("none", "lite"), default=["none", "lite"])
+    parser.add_argument("--frames", type=int, default=50)
+    parser.add_argument("--noise", type=float, default=2.0, help="grain of the film, 8-bit codes")
+    parser.add_argument("--detector", type=Path, help="facexlib's mobilenet checkpoint")
+    parser.add_argument("--list", action="store_true", help="only name the cells")
+    chosen = parser.parse_args()
+    if chosen.frames < 2 * WARM_UP:
+        parser.error(f"--frames must be at least {2 * WARM_UP}")
+    detector_file = chosen.detector
+    for size, faces, crop, name in cells(chosen):
+        title = f"{size}, {faces} faces, crops {crop}, {name}, noise {chosen.noise:g}"
+        if chosen.list:
+            print(title)
+            continue
+        detector_file = detector_file or weights.find("mobilenet")
+        engine: Engine = IdleEngine(crop)
+        if name == "lite":
+            engine, _ = load_engine(ModelOptions(model="lite"))
+        figures = cell(size, faces, engine, detector_file, frames=chosen.frames, noise=chosen.noise)
+        record.write("pipeline", {**kept_cells(), title: figures})
+        outside = figures["processor ms by stage"]["outside the network"]
+        beside = figures["side by side, ms per frame"]
+        print(
+            f"{title}: outside the network {outside:.1f} ms; side by side {beside['processor']:.1f}"
+            f" ms of processor, {beside['wall']:.1f} ms wall;"
+            f" film {figures['whole film, frames a second']:.1f} fps,"
+            f" facexlib's helper {figures["facexlib's helper, frames a second"]:.1f} fps",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
