@@ -34,6 +34,15 @@ class Sum(IntEnum):
     CHANGE = auto()
     SKIPPED = auto()
     LOST = auto()
+    MESHES = auto()
+    MESH_JITTER_BEFORE = auto()
+    MESH_JITTER_AFTER = auto()
+    MOTIONS = auto()
+    UNSTEADINESS_BEFORE = auto()
+    UNSTEADINESS_AFTER = auto()
+    DRIFTS = auto()
+    DRIFT_BEFORE = auto()
+    DRIFT_AFTER = auto()
 
 
 def no_sums() -> npt.NDArray[np.float64]:
@@ -65,6 +74,19 @@ class Figures:
     """Share of the faces that were left alone, as far as that is known."""
     lost: float
     """Share of the faces that the detector does not find in the result."""
+    mesh_jitter_before: float | None = None
+    """Jitter of the face mesh in the source, display pixels of the source."""
+    mesh_jitter_after: float | None = None
+    """The same of the result."""
+    unsteadiness_before: float | None = None
+    """Change of the source's aligned face that its motion does not explain, in its pixels."""
+    unsteadiness_after: float | None = None
+    """The same of the result, along the source's motion and over the source's sharpness."""
+    drift_before: float | None = None
+    """Distance of neighbouring frames' faces in the source, as dlib's network tells persons apart:
+    above 0.6 it would take them for two."""
+    drift_after: float | None = None
+    """The same of the result."""
 
 
 def figures_of(sums: npt.NDArray[np.float64]) -> Figures:
@@ -92,6 +114,12 @@ def figures_of(sums: npt.NDArray[np.float64]) -> Figures:
         change=float(sums[Sum.CHANGE] / faces),
         skipped=float(sums[Sum.SKIPPED] / faces),
         lost=float(sums[Sum.LOST] / faces),
+        mesh_jitter_before=mean(Sum.MESH_JITTER_BEFORE, Sum.MESHES),
+        mesh_jitter_after=mean(Sum.MESH_JITTER_AFTER, Sum.MESHES),
+        unsteadiness_before=mean(Sum.UNSTEADINESS_BEFORE, Sum.MOTIONS),
+        unsteadiness_after=mean(Sum.UNSTEADINESS_AFTER, Sum.MOTIONS),
+        drift_before=mean(Sum.DRIFT_BEFORE, Sum.DRIFTS),
+        drift_after=mean(Sum.DRIFT_AFTER, Sum.DRIFTS),
     )
 
 
@@ -118,7 +146,7 @@ def line_deviation(values: Three[Floats], seconds: Three[float]) -> Floats:
 
 
 def jitter(landmarks: Three[npt.NDArray[np.float64]], seconds: Three[float]) -> float:
-    """Returns the root mean square of (5, 2) landmarks' deviation from the line in time."""
+    """Returns the root mean square of (n, 2) points' deviation from the line in time."""
     return float(np.sqrt(np.mean(np.square(line_deviation(landmarks, seconds)))))
 
 

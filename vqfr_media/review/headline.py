@@ -85,7 +85,7 @@ def pairs_of(series: Sequence[Figures], name: str) -> list[tuple[float, float]]:
 
     Args:
         series: figures over time.
-        name: `jitter` or `flicker`.
+        name: `jitter`, `flicker`, `mesh_jitter`, `unsteadiness` or `drift`.
     """
     pairs = ((getattr(s, f"{name}_before"), getattr(s, f"{name}_after")) for s in series)
     return [(one, other) for one, other in pairs if one is not None and other is not None]

@@ -23,6 +23,7 @@ from vqfr_media.review.figures import Sum, figures_of, no_sums
 from vqfr_media.review.measurement import Clip, MeasuredRestoration, MeasuredTrack
 from vqfr_media.review.pairs import Pair, Pairing, display_size, open_pair
 from vqfr_media.review.picture import upright_size
+from vqfr_media.review.steadiness import FaceJudge, Look
 from vqfr_media.review.track_accumulator import CROP, Sighting, TrackAccumulator
 from vqfr_media.values import Face, FrameFaces, SkipReason, TrackedFace, number_tracks
 from vqfr_media.windows import sliding
@@ -41,6 +42,7 @@ def measure(
     detector_description: str,
     tracks: Tracks | None = None,
     chosen: FaceOptions | None = None,
+    judge: FaceJudge | None = None,
     max_tracks: int = 40,
     on_start: Callable[[VideoInfo], None] | None = None,
     on_frame: Callable[[Frame], None] | None = None,
@@ -55,6 +57,7 @@ def measure(
         detector_description: what `detector` is, for the reader.
         tracks: faces of the source.
         chosen: which faces the restoration left alone; None where that is not known.
+        judge: looks at every face in both clips; None looks at none.
         max_tracks: tracks of which series and pictures are kept, the longest ones.
         on_start: called once, with what is known of the source.
         on_frame: called with each frame of the source, for progress.
@@ -71,7 +74,7 @@ def measure(
             tracks.check_picture(info.width, info.height, info.display)
         if on_start is not None:
             on_start(info)
-        measuring = _Measuring(options, detector, tracks, max_tracks)
+        measuring = _Measuring(options, detector, tracks, max_tracks, judge)
         for followed in _followed(pairing, options, detector, tracks, chosen):
             measuring.add(followed)
             if on_frame is not None:
@@ -141,13 +144,19 @@ class _Measuring:
     """Folds moments, in order, into the figures of every track."""
 
     def __init__(
-        self, options: RestoreOptions, detector: Detector, tracks: Tracks | None, max_tracks: int
+        self,
+        options: RestoreOptions,
+        detector: Detector,
+        tracks: Tracks | None,
+        max_tracks: int,
+        judge: FaceJudge | None,
     ) -> None:
         self.pairs = 0
         self._options = options
         self._detector = detector
         self._tracks = tracks
         self._max_tracks = max_tracks
+        self._judge = judge
         self._seconds = 0.0
         self._shots = 0
         self._total = no_sums()
@@ -228,7 +237,14 @@ class _Measuring:
         other: npt.NDArray[np.float64] | None,
     ) -> Sighting:
         before = align(pair.before, tracked, landmarks=points, size=CROP)
-        there = apply(pair.to_after(), points)
+        to_after = pair.to_after()
+        there = apply(to_after, points)
+        looks: tuple[Look | None, Look | None] = (None, None)
+        if self._judge is not None:
+            looks = (
+                self._judge.look(pair.before, points, np.eye(2, 3)),
+                self._judge.look(pair.after, there, invert(to_after)),
+            )
         after = align(pair.after, tracked, landmarks=there, size=CROP)
         return Sighting(
             frame=pair.before.index,
@@ -240,6 +256,8 @@ class _Measuring:
             before=before.crop,
             after=after.crop,
             reason=tracked.skip,
+            look_before=looks[0],
+            look_after=looks[1],
         )
 
     def _finish(self, number: int) -> None:

@@ -118,6 +118,17 @@ def figure_rows(
         jitter = "no clear difference"
     if flicker and not is_clear(pairs_of(series, "flicker")):
         flicker = "no clear difference"
+    in_time = []
+    for title, name, less, more in (
+        ("Mesh jitter, px", "mesh_jitter", "steadier", "less steady"),
+        ("Unsteadiness, px", "unsteadiness", "steadier", "less steady"),
+        ("Drift of identity", "drift", "more alike", "less alike"),
+    ):
+        pair = (getattr(figures, f"{name}_before"), getattr(figures, f"{name}_after"))
+        verdict = _verdict(*pair, less, more)
+        if verdict and not is_clear(pairs_of(series, name)):
+            verdict = "no clear difference"
+        in_time.append(FigureRow(title, _number(pair[0]), _number(pair[1]), verdict))
     return (
         FigureRow("Landmark jitter, px", _number(one), _number(other), jitter),
         FigureRow(
@@ -133,6 +144,7 @@ def figure_rows(
             _verdict(1.0, figures.sharpness, "softer", "sharper"),
         ),
         FigureRow("Change, levels", UNKNOWN, _number(figures.change), ""),
+        *in_time,
         FigureRow("Left alone, %", UNKNOWN, _percent(figures.skipped) if known else UNKNOWN, ""),
         FigureRow("Not found after, %", UNKNOWN, _percent(figures.lost), ""),
     )

@@ -1,5 +1,6 @@
 """From two paths to a page: what `restore` did to every face, measured and shown."""
 
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,16 +8,19 @@ from pathlib import Path
 
 from vqfr_media.choices import choose_detector
 from vqfr_media.errors import OptionError
+from vqfr_media.faces.mesh import bundled_mesh
 from vqfr_media.faces.tracks_file import read_tracks
 from vqfr_media.files import check_place, refuse_same, write_bytes
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import load_detector
+from vqfr_media.restoration.persons import load_describer
 from vqfr_media.review.measure import measure
 from vqfr_media.review.measurement import MeasuredRestoration
 from vqfr_media.review.page import render
 from vqfr_media.review.plots import check_plots_available
 from vqfr_media.review.restore_run import RestoreRun, read_restore_run
+from vqfr_media.review.steadiness import FaceJudge
 
 FORMAT = "vqfr-media figures"
 VERSION = 1
@@ -85,6 +89,12 @@ def write_report(
             f"The restoration found its faces with {run.detector}, this page with {chosen.name}, "
             "so they may differ."
         )
+    judge = FaceJudge(load_describer(), bundled_mesh() if _has_openvino() else None)
+    if judge.mesh is None:
+        notes.append(
+            "Mesh jitter is not known: the face mesh runs in OpenVINO, which is not installed; "
+            "pip install openvino."
+        )
     found = f"the {chosen.name} detector ({chosen.why})"
     measured = measure(
         source,
@@ -96,6 +106,7 @@ def write_report(
         else f"{tracks.name}, and in the result by {found}",
         tracks=known,
         chosen=None if run is None else run.face,
+        judge=judge,
         max_tracks=max_tracks,
         on_start=on_start,
         on_frame=on_frame,
@@ -109,6 +120,10 @@ def write_report(
         values = {"format": FORMAT, "version": VERSION, **measured.to_json()}
         _write(figures, json.dumps(values, indent=1) + "\n")
     return measured
+
+
+def _has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None
 
 
 def _contradictions(

@@ -20,6 +20,7 @@ from vqfr_media.review.figures import (
 )
 from vqfr_media.review.measurement import MeasuredTrack, Moment
 from vqfr_media.review.picture import to_8_bits
+from vqfr_media.review.steadiness import Look, unsteadiness
 from vqfr_media.values import SkipReason
 
 CROP = 256
@@ -53,6 +54,10 @@ class Sighting:
     """The same of the result, cut out at the same place."""
     reason: SkipReason | None
     """Why the face was left alone, if it was and that is known."""
+    look_before: Look | None = None
+    """What networks see of it in the source; None where nobody looked."""
+    look_after: Look | None = None
+    """The same of the result."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +108,8 @@ class TrackAccumulator:
         if self._surest is None or _rank(sighting) > _rank(self._surest):
             self._surest = sighting
         self._window = [*(self._window[-2:] if linked else []), seen]
+        if len(self._window) > 1:
+            self._series.add(self._place(sighting), _changes(*self._window[-2:]))
         if len(self._window) == 3:
             self._add_changes(self._window)
 
@@ -138,7 +145,7 @@ class TrackAccumulator:
         return sighting.frame - self._first.frame
 
     def _add_changes(self, window: Sequence[_SightingLuma]) -> None:
-        """Counts jitter and flicker of the middle one of three frames."""
+        """Counts jitter, of landmarks and mesh, and flicker of the middle one of three frames."""
         sums = no_sums()
         sightings = [seen.sighting for seen in window]
         seconds = (sightings[0].seconds, sightings[1].seconds, sightings[2].seconds)
@@ -150,6 +157,14 @@ class TrackAccumulator:
             sums[Sum.JITTERS] = 1
             sums[Sum.JITTER_BEFORE] = jitter((before[0], before[1], before[2]), seconds)
             sums[Sum.JITTER_AFTER] = jitter((after[0], after[1], after[2]), seconds)
+        meshes = [
+            tuple(look.mesh for s in sightings if (look := getattr(s, f"look_{when}")) is not None)
+            for when in ("before", "after")
+        ]
+        if all(len(points) == 3 and all(p is not None for p in points) for points in meshes):
+            sums[Sum.MESHES] = 1
+            sums[Sum.MESH_JITTER_BEFORE] = jitter(meshes[0], seconds)
+            sums[Sum.MESH_JITTER_AFTER] = jitter(meshes[1], seconds)
         sums[Sum.FLICKERS] = 1
         for column, values in (
             (Sum.FLICKER_BEFORE, [seen.before for seen in window]),
@@ -170,6 +185,23 @@ def _sums_of(seen: _SightingLuma) -> npt.NDArray[np.float64]:
     sums[Sum.CHANGE] = float(np.abs(seen.after - seen.before)[INNER, INNER].mean())
     sums[Sum.SKIPPED] = seen.sighting.reason is not None
     sums[Sum.LOST] = seen.sighting.landmarks_after is None
+    return sums
+
+
+def _changes(then: _SightingLuma, now: _SightingLuma) -> npt.NDArray[np.float64]:
+    """Counts what two neighbouring frames tell."""
+    sums = no_sums()
+    unrest = unsteadiness((then.before, now.before), (then.after, now.after), INNER)
+    if unrest is not None:
+        sums[Sum.MOTIONS] = 1
+        sums[Sum.UNSTEADINESS_BEFORE], sums[Sum.UNSTEADINESS_AFTER] = unrest
+    one, other = then.sighting, now.sighting
+    looks = (one.look_before, other.look_before, one.look_after, other.look_after)
+    known = [look.descriptor for look in looks if look is not None]
+    if len(known) == len(looks):
+        sums[Sum.DRIFTS] = 1
+        sums[Sum.DRIFT_BEFORE] = np.linalg.norm(known[1] - known[0])
+        sums[Sum.DRIFT_AFTER] = np.linalg.norm(known[3] - known[2])
     return sums
 
 

@@ -271,7 +271,14 @@ def figures(**changes: Any) -> Figures:
 
 
 def test_verdicts() -> None:
-    rows = {row.name: row for row in figure_rows(figures(), known=True)}
+    in_time = {
+        "mesh_jitter_before": 1.0, "mesh_jitter_after": 1.1, "unsteadiness_before": 0.4,
+        "unsteadiness_after": 0.3, "drift_before": 0.2, "drift_after": 0.1,
+    }  # fmt: skip
+    rows = {row.name: row for row in figure_rows(figures(**in_time), known=True)}
+    assert rows["Mesh jitter, px"].verdict == "10 % less steady"
+    assert rows["Unsteadiness, px"].verdict == "25 % steadier"
+    assert rows["Drift of identity"].verdict == "50 % more alike"
     assert rows["Landmark jitter, px"].verdict == "50 % steadier"
     assert rows["Flicker, levels"].verdict == "20 % less calm"
     assert rows["Sharpness, × source"].verdict == "as before"

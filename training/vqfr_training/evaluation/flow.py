@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vqfr_media.review.steadiness import Flow, targets
+from vqfr_media.review.steadiness import motion as motion_of_luma
 from vqfr_training.data.picture_files import Picture
 from vqfr_training.evaluation.metric_weights import Missing
 from vqfr_training.evaluation.report import MetricResult, MetricValue
@@ -24,9 +26,6 @@ WARPING = (
     "unsteadiness_truth",
 )
 """What is measured between neighbouring frames."""
-
-type Flow = NDArray[np.float32]
-"""(H, W, 2): where a pixel of one picture lies in the other, x before y, as a shift."""
 
 
 @dataclass
@@ -79,31 +78,17 @@ class WarpingError:
 
 def motion(now: Picture, then: Picture) -> tuple[Flow, NDArray[np.bool_]]:
     """Returns Flow from `now` to `then`, and where it holds: forth and back agree (H, W)."""
-    finder = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    one, other = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (now, then))
-    forth = np.asarray(finder.calc(one, other, np.zeros((*one.shape, 2), np.float32)), np.float32)
-    back = np.asarray(finder.calc(other, one, np.zeros((*one.shape, 2), np.float32)), np.float32)
-    x, y = _targets(forth)
-    returned = cv2.remap(back, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    off = np.square(forth + returned).sum(axis=2)
-    # Sundaram, Brox, Keutzer, 2010, Eq. 5: the tolerance grows with the motion.
-    length = np.square(forth).sum(axis=2) + np.square(returned).sum(axis=2)
-    rows, columns = one.shape
-    inside = (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1)
-    return forth, inside & (off < 0.01 * length + 0.5)
+    one, other = (
+        np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8) for picture in (now, then)
+    )
+    return motion_of_luma(one, other)
 
 
 def warped_difference(now: Picture, then: Picture, flow: Flow) -> NDArray[np.float32]:
     """Returns (H, W) mean over the channels of |now − then moved along the flow|, in levels."""
-    x, y = _targets(flow)
+    x, y = targets(flow)
     moved = cv2.remap(then, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(np.abs(now.astype(np.float32) - moved).mean(axis=2), np.float32)
-
-
-def _targets(flow: Flow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    rows, columns = flow.shape[:2]
-    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
-    return x + flow[..., 0], y + flow[..., 1]
 
 
 def _inside(boxes: Sequence[NDArray[np.float64]], shape: Sequence[int]) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vqfr_media.review.steadiness import gradient
 from vqfr_training.data.picture_files import Picture
 
 # Below this presence the truth's own mesh is a guess.
@@ -21,9 +22,7 @@ type MeshPair = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 def sharpness(true: Picture, where: NDArray[np.bool_]) -> float:
     """Returns the mean length of the gradient of `true` in `where`, in levels per pixel."""
-    grey = cv2.cvtColor(true, cv2.COLOR_RGB2GRAY)
-    across, down = (cv2.Sobel(grey, cv2.CV_32F, *axes, scale=1 / 8) for axes in ((1, 0), (0, 1)))
-    return float(np.hypot(across, down)[where].mean())
+    return gradient(np.asarray(cv2.cvtColor(true, cv2.COLOR_RGB2GRAY), np.uint8), where)
 
 
 def unsteadiness(error: NDArray[np.float32], true: Picture, where: NDArray[np.bool_]) -> float:
