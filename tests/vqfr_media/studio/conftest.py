@@ -102,7 +102,7 @@ def running(session: StudioSession) -> Iterator[RunningStudio]:
         thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def studio_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The astronaut twice, the second time in a mirror: two persons."""
     path = tmp_path_factory.mktemp("studio") / NAME
@@ -111,13 +111,13 @@ def studio_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ready() -> Prepared:
     """The network that comes with the package."""
     return prepare(OPTIONS, None, None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def found_session(studio_film: Path, ready: Prepared) -> StudioSession:
     """The film opened, with the faces that are in it."""
     return open_session(
@@ -125,8 +125,8 @@ def found_session(studio_film: Path, ready: Prepared) -> StudioSession:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def studio(found_session: StudioSession) -> Iterator[RunningStudio]:
-    """It served."""
+    """It served, no longer than a module: its threads are not to meet other tests."""
     with running(found_session) as one:
         yield one

@@ -6,6 +6,7 @@ import re
 import shlex
 import socket
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,18 @@ def test_it_listens_to_this_machine_alone(found_session: StudioSession) -> None:
         taken.listen()
         with pytest.raises(MachineError, match="choose another --port"):
             studio_server(found_session, port=taken.getsockname()[1])
+
+
+def test_nothing_of_it_is_left_running(found_session: StudioSession) -> None:
+    before = set(threading.enumerate())
+    with running(found_session) as one:
+        one.ask("save", settings={}, method="POST")
+        one.ask("about.json")
+        ours = set(threading.enumerate()) - before
+        assert ours
+    for thread in ours:  # those that worked for it end a moment after it
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def test_two_studios_have_two_tokens(found_session: StudioSession, studio: RunningStudio) -> None:
