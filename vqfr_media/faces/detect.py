@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from vqfr_media.backends.exact_float32 import exact_float32
-from vqfr_media.faces.affine import apply
+from vqfr_media.faces.affine import Matrix23, apply
 from vqfr_media.faces.openvino_network import OpenvinoNetwork
+from vqfr_media.faces.turned import look_again
 from vqfr_media.frames import Frame
 from vqfr_media.media.colour import proxy_to_display, rgb_proxy
 from vqfr_media.network.checkpoint import load_official
@@ -52,7 +53,7 @@ def detect(frame: Frame, detector: Detector, *, proxy: int, score: float) -> Det
 
     Args:
         frame: The picture.
-        detector: Called once.
+        detector: Called once, and three times around each face that may be turned.
         proxy: Longer side of the small picture; it is never enlarged.
         score: Score of a face that counts by itself; faces from `WEAK` of it are kept.
 
@@ -60,16 +61,36 @@ def detect(frame: Frame, detector: Detector, *, proxy: int, score: float) -> Det
         The faces in display coordinates, best first, and a thumbnail for finding cuts.
     """
     picture = rgb_proxy(frame, proxy)
-    to_display = proxy_to_display(frame, picture.shape)
-    # The proxy's pixels are square to within rounding, so a box stays a box.
+    found = [
+        look_again(picture, face, detector)
+        for face in detector(picture)
+        if face.score >= WEAK * score
+    ]
+    return detected_in(frame, picture, found, proxy_to_display(frame, picture.shape))
+
+
+def detected_in(
+    frame: Frame,
+    picture: npt.NDArray[np.uint8],
+    found: Sequence[Face],
+    to_display: Matrix23,
+) -> Detected:
+    """Returns the faces of a small picture as those of the frame, with a thumbnail.
+
+    Args:
+        frame: What the picture shows.
+        picture: (h, w, 3) RGB, upright.
+        found: In pixel-centre coordinates of the picture.
+        to_display: Leads from there to display coordinates.
+    """
+    # The small picture's pixels are square to within rounding, so a box stays a box.
     faces = tuple(
         Face(
             apply(to_display, face.box.reshape(2, 2)).reshape(4),
             apply(to_display, face.landmarks),
             face.score,
         )
-        for face in detector(picture)
-        if face.score >= WEAK * score
+        for face in found
     )
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     thumbnail = cv2.resize(grey, THUMBNAIL, interpolation=cv2.INTER_AREA)

@@ -125,6 +125,7 @@ def _read(image: Image.Image, path: Path) -> tuple[Frame, ImageExtras]:
             full_range=True,
         ),
         display=Display(quarter_turns=_TURNS.get(orientation, 0)),
+        is_still=True,
     )
     dpi = image.info.get("dpi")
     extras = ImageExtras(

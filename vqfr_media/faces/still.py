@@ -1,0 +1,132 @@
+"""Finds the faces of a single picture, for which there is more time than for a frame of a film.
+
+Large pictures are searched in overlapping tiles at several sizes, so that a small head in a
+panorama is found too; a picture in which no face is upright is searched lying on its side and
+standing on its head.
+"""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vqfr_media.faces.detect import WEAK, Detector, detected_in
+from vqfr_media.faces.turned import Look, faces_of_turned, look_again, moved, overlap, pose
+from vqfr_media.frames import Frame
+from vqfr_media.media.colour import proxy_to_display, rgb_proxy
+from vqfr_media.values import Detected, Face
+
+# Share of a tile's side by which it lies over the next one. A face that is larger than this in a
+# tile is seen whole in the picture of half the size.
+_OVERLAP = 0.25
+# Share of two boxes that is common to both from which they are of one face.
+_SAME = 0.4
+# Pixels from the edge of a tile from which a box is cut off there.
+_EDGE = 2
+
+
+def detect_still(frame: Frame, detector: Detector, *, proxy: int, score: float) -> Detected:
+    """Finds the faces of a picture that is no frame of a film, in any size and turned.
+
+    Args:
+        frame: The picture.
+        detector: Called once for the whole, and for each tile of at most `proxy` × `proxy`.
+        proxy: Side of what the detector sees at a time.
+        score: Score of a face that counts by itself; faces from `WEAK` of it are kept.
+
+    Returns:
+        As `detect` does.
+    """
+    picture = rgb_proxy(frame, _largest(max(frame.display_size), proxy))
+    found = _search(picture, detector, proxy=proxy)
+    if not any(face.score >= score and not pose(face.landmarks).is_doubtful for face in found):
+        small = _reduced(picture, proxy)
+        scale = picture.shape[1] / small.shape[1], picture.shape[0] / small.shape[0]
+        turned = (faces_of_turned(small, turns, detector) for turns in (1, 2, 3))
+        ways = [found, *([_scaled(face, *scale) for face in faces] for faces in turned)]
+        found = max(ways, key=lambda way: sum(face.score for face in way if face.score >= score))
+    return detected_in(
+        frame, picture, [face for face in found if face.score >= WEAK * score],
+        proxy_to_display(frame, picture.shape),
+    )  # fmt: skip
+
+
+def _largest(side: float, proxy: int) -> int:
+    """Returns the longest side that is searched: `proxy` doubled up to half of the picture's."""
+    size = proxy
+    while 2 * size <= side / 2:
+        size *= 2
+    return size
+
+
+def _search(picture: npt.NDArray[np.uint8], look: Look, *, proxy: int) -> list[Face]:
+    """Returns the faces of a picture, seen in all sizes from its own down to `proxy`."""
+    found: list[Face] = []
+    size = _largest(2 * max(picture.shape[:2]), proxy)
+    while True:
+        level = _reduced(picture, size)
+        scale = picture.shape[1] / level.shape[1], picture.shape[0] / level.shape[0]
+        here = [_scaled(face, *scale) for face in _in_tiles(level, look, side=proxy)]
+        # What a larger picture shows as well is placed better there, unless it showed a part.
+        found = [one for one in found if not any(_is_part(one, other) for other in here)]
+        found += [one for one in here if all(overlap(one.box, o.box) < _SAME for o in found)]
+        if size <= proxy:
+            return sorted(found, key=lambda face: -face.score)
+        size //= 2
+
+
+def _in_tiles(picture: npt.NDArray[np.uint8], look: Look, *, side: int) -> list[Face]:
+    rows, columns = picture.shape[:2]
+    found: list[Face] = []
+    for top in _starts(rows, side):
+        for left in _starts(columns, side):
+            tile = np.ascontiguousarray(picture[top : top + side, left : left + side])
+            height, width = tile.shape[:2]
+            for face in (look_again(tile, one, look) for one in look(tile)):
+                x0, y0, x1, y1 = face.box
+                cut = (
+                    (left > 0 and x0 < _EDGE)
+                    or (top > 0 and y0 < _EDGE)
+                    or (left + width < columns and x1 > width - _EDGE)
+                    or (top + height < rows and y1 > height - _EDGE)
+                )
+                here = moved(face, left, top)
+                twin = next((o for o in found if overlap(o.box, here.box) >= _SAME), None)
+                if cut or (twin is not None and twin.score >= here.score):
+                    continue
+                found = [o for o in found if o is not twin] + [here]
+    return found
+
+
+def _starts(length: int, side: int) -> Iterator[int]:
+    """Yields where tiles begin, so that they cover `length` evenly and lie over each other."""
+    if length <= side:
+        yield 0
+        return
+    count = -(-(length - side) // round(side * (1 - _OVERLAP))) + 1
+    for number in range(count):
+        yield round(number * (length - side) / (count - 1))
+
+
+def _is_part(one: Face, other: Face) -> bool:
+    """Whether `one` lies in the middle of a face more than twice as large: a part of it."""
+    x, y = one.box.reshape(2, 2).mean(axis=0)
+    x0, y0, x1, y1 = other.box
+    return bool(x0 < x < x1 and y0 < y < y1 and other.size > 2 * one.size)
+
+
+def _reduced(picture: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    rows, columns = picture.shape[:2]
+    if max(rows, columns) <= size:
+        return picture
+    factor = size / max(rows, columns)
+    shape = (max(1, round(columns * factor)), max(1, round(rows * factor)))
+    return cv2.resize(picture, shape, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _scaled(face: Face, x: float, y: float) -> Face:
+    # As `cv2.resize` places pixels: the corners of the pictures agree, not their first centres.
+    scale, shift = np.array([x, y]), np.array([x, y]) / 2 - 0.5
+    box = (face.box.reshape(2, 2) * scale + shift).reshape(4)
+    return Face(box, face.landmarks * scale + shift, face.score)
