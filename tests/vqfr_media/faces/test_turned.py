@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from vqfr_media import weights
 from vqfr_media.faces.align import template
@@ -20,7 +21,7 @@ RGB = PixelFormat(family="rgb", bits=8, full_range=True)
 
 def photograph(number: int, size: int, shared: Path) -> npt.NDArray[np.uint8]:
     path = sorted((shared / "data/people/val").glob("*_l.jpg"))[number]
-    picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    picture = np.asarray(Image.open(path).convert("RGB"))
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
@@ -38,9 +39,7 @@ def frame_of(picture: npt.NDArray[np.uint8]) -> Frame:
 
 
 def turned(frame: Frame, quarter_turns: int) -> Frame:
-    planes = tuple(
-        np.ascontiguousarray(np.rot90(p, quarter_turns)).astype(np.uint8) for p in frame.planes
-    )
+    planes = tuple(np.rot90(p, quarter_turns).astype(np.uint8, order="C") for p in frame.planes)
     return Frame(0, 0, planes, RGB, is_still=True)
 
 
