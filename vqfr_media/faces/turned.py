@@ -30,7 +30,7 @@ _SAME = 0.4
 
 
 @dataclass(frozen=True)
-class Pose:
+class LandmarksPose:
     """How five landmarks lie, compared with those of an upright face."""
 
     shape: float
@@ -44,17 +44,17 @@ class Pose:
         return self.shape > _DOUBTFUL_SHAPE or abs(self.turn) > _DOUBTFUL_TURN
 
 
-def pose(landmarks: npt.NDArray[np.float64]) -> Pose:
+def pose(landmarks: npt.NDArray[np.float64]) -> LandmarksPose:
     """Returns how (5, 2) landmarks lie; those that span no face are infinitely far from one."""
     try:
         matrix = similarity(landmarks, 512)
     except ValueError:
-        return Pose(np.inf, 0.0)
+        return LandmarksPose(np.inf, 0.0)
     wanted = template(512)
     eyes = float(np.linalg.norm(wanted[1] - wanted[0]))
     distances = np.linalg.norm(apply(matrix, landmarks) - wanted, axis=1)
     turn = -np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))
-    return Pose(float(np.sqrt(np.mean(distances**2))) / eyes, float(turn))
+    return LandmarksPose(float(np.sqrt(np.mean(distances**2))) / eyes, float(turn))
 
 
 def look_again(picture: npt.NDArray[np.uint8], face: Face, look: Look) -> Face:

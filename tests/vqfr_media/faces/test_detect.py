@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from vqfr_media.errors import CheckpointError
-from vqfr_media.faces.align import similarity
+from vqfr_media.faces.align import similarity, template
 from vqfr_media.faces.detect import THUMBNAIL, WEAK, RetinaFaceDetector, detect, priors
 from vqfr_media.frames import Display, Frame, PixelFormat
 from vqfr_media.values import Face
@@ -184,9 +184,7 @@ def test_a_turned_source_gives_the_same_faces(
 def test_weak_faces_are_kept_down_to_the_bound() -> None:
     def stand_in(image: Picture) -> list[Face]:
         assert image.shape == (50, 100, 3)
-        return [
-            Face(np.array([0, 0, 1, 1.0]), np.zeros((5, 2)), score) for score in (0.9, 0.4, 0.39)
-        ]
+        return [Face(np.array([0, 0, 1, 1.0]), template(2), score) for score in (0.9, 0.4, 0.39)]
 
     frame = rgb_frame(np.zeros((100, 200, 3), np.uint8))
     detected = detect(frame, stand_in, proxy=100, score=0.8)

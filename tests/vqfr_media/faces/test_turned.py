@@ -140,14 +140,14 @@ def test_the_bundled_detector_finds_turned_faces_in_a_picture_without_an_upright
 
 
 def test_small_heads_in_a_panorama_are_found_once_each_and_large_ones_whole(
-    shared: Path, bundled: RetinaFaceDetector
+    shared: Path, published: RetinaFaceDetector
 ) -> None:
     # Heads of some 110 px: of 9 px in the small picture of the whole.
     places = {0: (700, 300, 210), 3: (3900, 100, 210), 5: (5400, 800, 210), 6: (2000, 20, 1100)}
     picture = scene(shared, 7600, 1200, places)
-    as_a_frame = detect(picture, bundled, proxy=640, score=0.8).faces
+    as_a_frame = detect(picture, published, proxy=640, score=0.8).faces
     assert sum(face.score >= 0.8 for face in as_a_frame) == 1
-    found = detect_still(picture, bundled, proxy=640, score=0.8).faces
+    found = detect_still(picture, published, proxy=640, score=0.8).faces
     strong = [face for face in found if face.score >= 0.8]
     assert len(strong) == len(places)
     for left, top, side in places.values():
