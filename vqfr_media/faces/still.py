@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqfr_media.faces.detect import WEAK, Detector, detected_in
-from vqfr_media.faces.turned import Look, faces_of_turned, look_again, moved, overlap, pose
+from vqfr_media.faces.turned import FindFaces, faces_of_turned, look_again, moved, overlap, pose
 from vqfr_media.frames import Frame
 from vqfr_media.media.colour import proxy_to_display, rgb_proxy
 from vqfr_media.values import Detected, Face
@@ -60,14 +60,14 @@ def _largest(side: float, proxy: int) -> int:
     return size
 
 
-def _search(picture: npt.NDArray[np.uint8], look: Look, *, proxy: int) -> list[Face]:
+def _search(picture: npt.NDArray[np.uint8], find: FindFaces, *, proxy: int) -> list[Face]:
     """Returns the faces of a picture, seen in all sizes from its own down to `proxy`."""
     found: list[Face] = []
     size = _largest(2 * max(picture.shape[:2]), proxy)
     while True:
         level = _reduced(picture, size)
         scale = picture.shape[1] / level.shape[1], picture.shape[0] / level.shape[0]
-        here = [_scaled(face, *scale) for face in _in_tiles(level, look, side=proxy)]
+        here = [_scaled(face, *scale) for face in _in_tiles(level, find, side=proxy)]
         # What a larger picture shows as well is placed better there, unless it showed a part.
         found = [one for one in found if not any(_is_part(one, other) for other in here)]
         found += [one for one in here if all(overlap(one.box, o.box) < _SAME for o in found)]
@@ -76,14 +76,14 @@ def _search(picture: npt.NDArray[np.uint8], look: Look, *, proxy: int) -> list[F
         size //= 2
 
 
-def _in_tiles(picture: npt.NDArray[np.uint8], look: Look, *, side: int) -> list[Face]:
+def _in_tiles(picture: npt.NDArray[np.uint8], find: FindFaces, *, side: int) -> list[Face]:
     rows, columns = picture.shape[:2]
     found: list[Face] = []
     for top in _starts(rows, side):
         for left in _starts(columns, side):
             tile = np.ascontiguousarray(picture[top : top + side, left : left + side])
             height, width = tile.shape[:2]
-            for face in (look_again(tile, one, look) for one in look(tile)):
+            for face in (look_again(tile, one, find) for one in find(tile)):
                 x0, y0, x1, y1 = face.box
                 cut = (
                     (left > 0 and x0 < _EDGE)

@@ -15,7 +15,7 @@ from vqfr_media.faces.affine import Matrix23, apply
 from vqfr_media.faces.align import similarity, template
 from vqfr_media.values import Face
 
-type Look = Callable[[npt.NDArray[np.uint8]], list[Face]]
+type FindFaces = Callable[[npt.NDArray[np.uint8]], list[Face]]
 """Finds faces in an (h, w, 3) picture, in its pixel-centre coordinates."""
 
 # Distance of landmarks from the template's shape, and turn, from which they are looked at again.
@@ -57,13 +57,13 @@ def pose(landmarks: npt.NDArray[np.float64]) -> LandmarksPose:
     return LandmarksPose(float(np.sqrt(np.mean(distances**2))) / eyes, float(turn))
 
 
-def look_again(picture: npt.NDArray[np.uint8], face: Face, look: Look) -> Face:
+def look_again(picture: npt.NDArray[np.uint8], face: Face, find: FindFaces) -> Face:
     """Returns the face as it is seen where its surroundings are turned, if that is more face-like.
 
     Args:
         picture: (h, w, 3), where the face was found.
         face: In pixel-centre coordinates of the picture.
-        look: Called three times, with what lies around the face turned by 90, 180 and 270 degrees.
+        find: Called three times, with what lies around the face turned by 90, 180 and 270 degrees.
     """
     seen = pose(face.landmarks)
     if not seen.is_doubtful:
@@ -72,7 +72,7 @@ def look_again(picture: npt.NDArray[np.uint8], face: Face, look: Look) -> Face:
     part = picture[top:bottom, left:right]
     best, best_shape = face, seen.shape
     for quarter_turns in (1, 2, 3):
-        for other in faces_of_turned(part, quarter_turns, look):
+        for other in faces_of_turned(part, quarter_turns, find):
             found = pose(other.landmarks)
             here = moved(other, left, top)
             upright_there = abs(_wrapped(found.turn - 90 * quarter_turns)) <= _DOUBTFUL_TURN
@@ -86,17 +86,19 @@ def look_again(picture: npt.NDArray[np.uint8], face: Face, look: Look) -> Face:
     return best
 
 
-def faces_of_turned(picture: npt.NDArray[np.uint8], quarter_turns: int, look: Look) -> list[Face]:
-    """Returns the faces of a picture that is turned for `look`, in coordinates of the picture.
+def faces_of_turned(
+    picture: npt.NDArray[np.uint8], quarter_turns: int, find: FindFaces
+) -> list[Face]:
+    """Returns the faces of a picture that is turned for `find`, in coordinates of the picture.
 
     Args:
         picture: (h, w, 3).
         quarter_turns: By how many quarters it is turned counter-clockwise.
-        look: Called with the turned picture.
+        find: Called with the turned picture.
     """
     turned = np.ascontiguousarray(np.rot90(picture, quarter_turns))
     back = _turned_back(picture.shape[1], picture.shape[0], quarter_turns)
-    return [_placed(face, back) for face in look(turned)]
+    return [_placed(face, back) for face in find(turned)]
 
 
 def _turned_back(width: int, height: int, quarter_turns: int) -> Matrix23:
