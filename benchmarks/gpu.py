@@ -9,9 +9,9 @@ faces at once, with memory and the share of the GPU's arithmetic limit; training
 that what was done survives a stop; `--resume` goes on with what was not done, or failed. Parts run
 in processes of their own until one fails or crashes; then the next begins afresh.
 
-It needs torch, torchvision, numpy, safetensors and triton; training also needs OpenCV and
-scikit-learn, the film all that a restoration needs: where that is not installed, those are skipped.
-`--smoke` runs tiny shapes on a CPU, to see that the code works. Exits with 3 where there is no GPU.
+It needs torch, torchvision, numpy, safetensors and triton; the film needs all that a restoration
+does, and is skipped where that is not installed. `--smoke` runs tiny shapes on a CPU (with numba),
+to see that the code works. Exits with 3 where there is no GPU.
 """
 
 import argparse

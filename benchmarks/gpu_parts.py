@@ -357,6 +357,9 @@ def training(
     *, device: torch.device, recipe: str, batch: int, precision: str | None, steps: int
 ) -> dict[str, Any]:
     """Measures images a second; where the batch does not fit, of its halves, and so on."""
+    from benchmarks.stand_ins import stand_in
+
+    stand_in("cv2", "skimage", "sklearn", "tqdm")  # they prepare photographs
     from benchmarks.gpu_training import time_training
 
     accumulate = 1

@@ -33,7 +33,7 @@ class RandomFacesStage:
                 torch.save(features.state_dict(prefix="features."), vgg)
             training = build(recipe, device, InitialWeights(stage1=stage1, vgg=vgg))
         assert isinstance(training, RestorationTraining), recipe.name
-        self._training = training
+        self.training = training
         self.network: nn.Module = training.network
         self.averaged: nn.Module = training.averaged
         self.discriminators: nn.Module | None = training.discriminators
@@ -42,11 +42,11 @@ class RandomFacesStage:
     def parameter_groups(self) -> list[ParameterGroup]:
         """Returns what learns."""
         assert isinstance(self.recipe.stage, Stage2)
-        return parameter_groups(self._training.network, self.recipe.stage, self.recipe.betas)
+        return parameter_groups(self.training.network, self.recipe.stage, self.recipe.betas)
 
     def discriminator_groups(self) -> list[ParameterGroup]:
         """Returns what of the discriminators learns."""
-        return self._training.discriminators.parameter_groups(self.recipe.discriminator_betas)
+        return self.training.discriminators.parameter_groups(self.recipe.discriminator_betas)
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Returns noise in place of faces: (lq, hq)."""
@@ -57,13 +57,13 @@ class RandomFacesStage:
 
     def step(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
         """Returns the network's losses."""
-        result = step(self._training, *batch, number)
+        result = step(self.training, *batch, number)
         self._drawn = result.images
         return result.losses
 
     def discriminator_losses(self, batch: tuple[Tensor, Tensor], number: int) -> dict[str, Tensor]:
         """Returns the discriminators' losses on what was just drawn."""
-        return self._training.discriminators.losses(self._drawn, batch[1], number)
+        return self.training.discriminators.losses(self._drawn, batch[1], number)
 
     def batches(
         self, *, first_step: int, workers: int, rank: int = 0, world_size: int = 1
@@ -118,6 +118,12 @@ def recipe_for(name: str, *, batch: int, accumulate: int, precision: str | None)
     return changed
 
 
+def late_step(recipe: VqRecipe) -> int:
+    """Returns a step in which every discriminator counts, and the gradient's penalty."""
+    starts = [discriminator.start for discriminator in recipe.stage.discriminators]
+    return -(-max(starts, default=0) // 16) * 16
+
+
 def time_training(
     name: str,
     *,
@@ -135,8 +141,7 @@ def time_training(
     recipe = recipe_for(name, batch=batch, accumulate=accumulate, precision=precision)
     stage = RandomFacesStage(recipe, device)
     optimisers = make_optimisers(stage)
-    starts = [discriminator.start for discriminator in recipe.stage.discriminators]
-    number = -(-max(starts, default=0) // 16) * 16  # R1 comes in every sixteenth
+    number = late_step(recipe)
     given = stage.batch()
     taken = []
     for index in range(1 + steps):  # the first warms up

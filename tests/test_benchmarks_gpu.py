@@ -1,32 +1,57 @@
 """`python -m benchmarks.gpu` on the CPU, in tiny shapes, where little else is installed."""
 
+import functools
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from benchmarks.gpu import main
+from benchmarks.gpu_parts import measured, small_weights, smoke_parts
 from tests.paths import PACKAGES, ROOT
 
-# What a machine with a GPU may lack: of the package, of the training, and of the engines.
-ABSENT = (
-    "av", "facexlib", "lightning_fabric", "openvino", "platformdirs", "skimage", "tensorboard",
-    "tensorrt", "torch_fidelity", "torchmetrics", "tqdm", "tyro",
-)  # fmt: skip
-REFUSES = f"""
-import sys
-sys.modules.update(dict.fromkeys({ABSENT!r}))  # to import one is an ImportError, in every process
-"""
+# What has to do on a machine with a GPU; numba computes warps where there is none.
+ENOUGH = ("torch", "torchvision", "numpy", "safetensors", "triton", "numba")
+
+
+@functools.cache
+def absent() -> list[str]:
+    """Every installed module that is neither one of `ENOUGH` nor needed by them, nor ours."""
+    needed, waiting = set(), list(ENOUGH)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in needed:
+            continue
+        needed.add(name)
+        try:
+            wanted = [Requirement(line) for line in metadata.requires(name) or ()]
+        except metadata.PackageNotFoundError:  # of another system
+            continue
+        waiting += [each.name for each in wanted if not each.marker or each.marker.evaluate()]
+    of = metadata.packages_distributions()
+    return sorted(
+        module
+        for module, names in of.items()
+        if module.isidentifier()
+        and module not in {*PACKAGES, *ENOUGH, "nvidia"}
+        and needed.isdisjoint(map(canonicalize_name, names))
+    )
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The record of a whole run, which takes up what an earlier one has left, and what it said."""
     folder = tmp_path_factory.mktemp("gpu")
-    (folder / "sitecustomize.py").write_text(REFUSES)
+    # To import one is an ImportError, in every process.
+    refuses = f"import sys\nsys.modules.update(dict.fromkeys({absent()!r}))\n"
+    (folder / "sitecustomize.py").write_text(refuses)
     output = folder / "gpu.json"
     found = {"outcome": "passed", "detail": "from before", "seconds": 1.0, "figures": {}}
     crashed = {"outcome": "stopped", "detail": "no time", "figures": {}}
@@ -78,6 +103,24 @@ def test_every_part_runs_or_says_what_it_lacks(smoke: tuple[Path, str]) -> None:
     assert first.startswith("no NVIDIA GPU") == (record["machine"].get("gpu") is None)
     assert [line.split()[0] for line in lines] == [parts[n]["outcome"] for n in record["plan"]]
     assert last == str(output)
+
+
+def test_what_may_be_absent_is() -> None:
+    assert {"av", "cv2", "facexlib", "openvino", "sklearn", "lightning_fabric"} <= set(absent())
+    assert {"torch", "sympy", "PIL", "numpy"}.isdisjoint(absent())
+
+
+def test_a_whole_installation_films_and_trains(tmp_path: Path) -> None:
+    parts = [
+        part
+        for part in smoke_parts(small_weights(tmp_path))
+        if part.kind in ("pipeline", "training")
+    ]
+    for part in parts:
+        found = measured(part, device=torch.device("cpu"), folder=tmp_path)
+        assert (found["outcome"], found["detail"]) == ("passed", ""), part.name
+    assert found["figures"]["frames"] == 2
+    assert found["figures"]["faces"] == 2
 
 
 def test_too_little_time_is_refused(tmp_path: Path) -> None:

@@ -2,18 +2,16 @@
 
 import gc
 import weakref
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torchvision.ops import deform_conv2d
 from vqfr_engines.bench import one_after_another
 from vqfr_training.recipes import smoke_stage1
 
+from benchmarks.live_bytes import LiveBytes
 from vqfr_media.backends.gpu_memory import (
     batch_that_fits,
     fitting_engine,
@@ -32,43 +30,6 @@ from vqfr_media.network.vqfr_v2 import VqfrV2, vqfr_v2_config
 
 CPU = torch.device("cpu")
 GIB = 2**30
-
-
-class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of every storage that lives, and the columns inside torchvision."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.peak: int = 0
-        self.columns: list[int] = []
-        self._now = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        inside = 0
-        if function is torch.ops.torchvision.deform_conv2d.default:
-            (images, channels), (height, width) = args[0].shape[:2], args[2].shape[2:]
-            inside = images * channels * 9 * height * width * args[0].element_size()
-            self.columns.append(inside)
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._add(tensor.untyped_storage())
-        self.peak = max(self.peak, self._now + inside)
-        return result
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._known:
-            self._known.add(key)
-            self._now += size
-            weakref.finalize(storage, self._drop, key, size)
-
-    def _drop(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self._now -= size
 
 
 def operands(images: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
