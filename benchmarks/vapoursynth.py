@@ -1,12 +1,16 @@
-"""Frames per second through vspipe and by the command, on the same clip with the same engine.
+"""Frames per second through vspipe and by the command, and what a seek in an editor costs.
 
-    python -m benchmarks.vapoursynth [CLIP.mp4]
+    python -m benchmarks.vapoursynth [CLIP.mp4] [--seeks-only]
 
-Both are whole processes, started again for each run, in turns; each says itself how long its frames
-took, without start-up and model loading. Neither encodes: the command's frames are counted and
-dropped, vspipe writes to nowhere.
+The first two are whole processes, started again for each run, in turns; each says itself how long
+its frames took, without start-up and model loading. Neither encodes: the command's frames are
+counted and dropped, vspipe writes to nowhere. A seek is one frame asked for far from those before
+it, with one thread of VapourSynth: with the defaults, with only the radii 0, and with
+`preview=True`. Its processor time is told; the first frame, which loads the engine, is left out.
 """
 
+import argparse
+import json
 import os
 import re
 import statistics
@@ -54,6 +58,39 @@ vqfr(clip, model="lite", device_index=-1, num_streams={streams}).set_output()
 """
 
 
+SEEK = """
+import json, sys, time
+import vapoursynth as vs
+from vqfr_media.vapoursynth import vqfr
+
+vs.core.num_threads = 1
+source = vs.core.bs.VideoSource(sys.argv[1], cachepath=sys.argv[2])
+clip = vqfr(source, model="lite", device_index=-1, detector="bundled", **json.loads(sys.argv[3]))
+clip.get_frame(0).close()
+for number in (80, 40, 120, 60, 100, 20):
+    started = time.process_time()
+    clip.get_frame(number).close()
+    print(time.process_time() - started)
+"""
+
+SEEKS: dict[str, dict[str, object]] = {
+    "defaults": {},
+    "radii 0": {"landmarks_radius": 0, "latent_radius": 0, "pixel_radius": 0, "grain": 0},
+    "preview": {"preview": True},
+}
+
+
+def seeks(clip: Path, folder: Path, options: dict[str, object]) -> list[float]:
+    """Returns the processor time of each of some frames far apart, in seconds."""
+    done = subprocess.run(
+        [sys.executable, "-c", SEEK, clip, folder / "index", json.dumps(options)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [float(line) for line in done.stdout.split()]
+
+
 def by_command(clip: Path) -> float:
     """Returns frames per second of the pipeline as `restore_video` runs it, without its encoder."""
     done = subprocess.run(
@@ -89,26 +126,43 @@ def through_vspipe(clip: Path, folder: Path, streams: int) -> float:
     return float(found[1])
 
 
-def main() -> None:
-    """Prints the table and writes results/vapoursynth.json."""
-    clip = Path(sys.argv[1]) if len(sys.argv) > 1 else CLIP
+def speeds(clip: Path, folder: Path) -> dict[str, float | list[float]]:
+    """Returns the frames per second of the command and of vspipe, every run and the median."""
     runs: dict[str, list[float]] = {"command": [], "vspipe, 1 stream": [], "vspipe, 2 streams": []}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        through_vspipe(clip, folder, 1)  # makes the source's index, which is kept
-        for _ in range(ROUNDS):
-            runs["command"].append(by_command(clip))
-            runs["vspipe, 1 stream"].append(through_vspipe(clip, folder, 1))
-            runs["vspipe, 2 streams"].append(through_vspipe(clip, folder, 2))
+    through_vspipe(clip, folder, 1)  # makes the source's index, which is kept
+    for _ in range(ROUNDS):
+        runs["command"].append(by_command(clip))
+        runs["vspipe, 1 stream"].append(through_vspipe(clip, folder, 1))
+        runs["vspipe, 2 streams"].append(through_vspipe(clip, folder, 2))
     figures: dict[str, float | list[float]] = {"frames": FRAMES}
-    for name, speeds in runs.items():
-        figures[f"{name}, fps"] = statistics.median(speeds)
-        figures[f"{name}, every run"] = speeds
-        print(f"{name:20}{statistics.median(speeds):8.2f} fps   {speeds}")
+    for name, measured in runs.items():
+        figures[f"{name}, fps"] = statistics.median(measured)
+        figures[f"{name}, every run"] = measured
+        print(f"{name:20}{statistics.median(measured):8.2f} fps   {measured}")
     ratio = statistics.median(runs["vspipe, 1 stream"]) / statistics.median(runs["command"])
     figures["vspipe over command"] = ratio
     print(f"vspipe over command {ratio:.3f}")
-    record.write("vapoursynth", figures)
+    return figures
+
+
+def main() -> None:
+    """Prints the tables and writes results/vapoursynth.json and results/vapoursynth_seeks.json."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("clip", nargs="?", type=Path, default=CLIP)
+    parser.add_argument("--seeks-only", action="store_true", help="leave out the frames per second")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        figures: dict[str, float | list[float]] = {}
+        for what, options in SEEKS.items():
+            measured = seeks(given.clip, folder, options)
+            figures[f"{what}, seconds"] = statistics.median(measured)
+            figures[f"{what}, every frame"] = measured
+            told = " ".join(f"{seconds:.2f}" for seconds in measured)
+            print(f"seek, {what:14}{statistics.median(measured):8.2f} s     {told}")
+        record.write("vapoursynth_seeks", figures)
+        if not given.seeks_only:
+            record.write("vapoursynth", speeds(given.clip, folder))
 
 
 if __name__ == "__main__":

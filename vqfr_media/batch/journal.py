@@ -53,6 +53,11 @@ class Journal:
         found = [record for record in self._records.values() if record.status == "working"]
         return sorted(found, key=lambda record: natural_key(PurePosixPath(record.output)))
 
+    def made(self) -> list[Record]:
+        """Returns the records of outputs that some run made, in natural order."""
+        found = [record for record in self._records.values() if record.result is not None]
+        return sorted(found, key=lambda record: natural_key(PurePosixPath(record.output)))
+
     def add(self, record: Record) -> None:
         """Adds or replaces a record that need not survive a crash."""
         self._records[record.output] = record

@@ -67,6 +67,20 @@ def preview(
         yield task, outcome
 
 
+def outputs_without_source(plan: BatchPlan) -> tuple[str, ...]:
+    """Returns the outputs of earlier runs whose sources the plan no longer has, as sentences.
+
+    Raises:
+        OutputError: the `batch.json` in the plan's folder was not written by this program.
+    """
+    planned = {task.output for task in plan.tasks}
+    return tuple(
+        f"{record.output}: is kept; its source {record.source} is not part of this batch"
+        for record in read_journal(plan.folder).made()
+        if (output := plan.folder / record.output) not in planned and output.exists()
+    )
+
+
 class Planner:
     """Decides, file by file, what is to be done: by its record, its content and its output."""
 

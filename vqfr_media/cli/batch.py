@@ -319,11 +319,12 @@ def _run_plan(
 
 def _show_plan(plan: "BatchPlan", worker: "FileWorker", policy: "RerunPolicy") -> int:
     """Prints what would be restored, and why."""
-    from vqfr_media.batch.planner import preview
+    from vqfr_media.batch.planner import outputs_without_source, preview
 
     for _, record in preview(plan, worker, policy):
         status = "to do" if record.status == "pending" else record.status
         reason = f": {record.reason}" if record.status in ("pending", "failed") else ""
         echo(printable(f"{status:9}  {record.output}{reason}"))
+    echo(*map(printable, outputs_without_source(plan)))
     echo(*(f"left out: {reason}" for reason in (*plan.left_out, *plan.unreadable)))
     return 0

@@ -21,7 +21,8 @@ def table(report: "BatchReport") -> list[str]:
     head = (
         f"{'status':7} {padded('file')} {'frames':>7} {'faces':>7} {'left':>6} {'s':>8} {'fps':>6}"
     )
-    return [head, *map(row, rows)]
+    legend = ["* its warnings are in the report"] if any(map(_is_starred, rows)) else []
+    return [head, *map(row, rows), *legend]
 
 
 def row(record: "Record") -> str:
@@ -30,10 +31,17 @@ def row(record: "Record") -> str:
     if record.status == "failed":
         return f"{start} {printable(record.reason)}"
     fps = "" if record.fps is None else f"{record.fps:.1f}"
-    return (
+    figures = (
         f"{start} {record.frames:7} {record.restored:7} {sum(record.skipped.values()):6} "
-        f"{record.seconds:8.1f} {fps:>6}{' *' if record.warnings else ''}"
+        f"{record.seconds:8.1f} {fps:>6}"
     )
+    reasons = ", ".join(f"{number} {reason}" for reason, number in record.skipped.items())
+    told = [*(["*"] if _is_starred(record) else []), *([f"left: {reasons}"] if reasons else [])]
+    return "  ".join([figures, *told])
+
+
+def _is_starred(record: "Record") -> bool:
+    return record.status == "done" and bool(record.warnings)
 
 
 def total(plan: "BatchPlan", report: "BatchReport") -> str:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from vqfr_media import cli, weights
 from vqfr_media.batch.journal import JOURNAL_NAME
 from vqfr_media.batch.record import REPORT_NAME, BatchReport, Record
 from vqfr_media.cli.batch_table import padded, row, short, table
+from vqfr_media.values import SkipReason
 
 FAST = {"preset": "ultrafast"}
 
@@ -275,6 +277,16 @@ def test_the_columns_of_the_table_are_one_below_the_other() -> None:
     assert len(padded("祖母")) == 42  # two columns each
     assert row(wide).split("  ")[-1] == row(plain).split("  ")[-1] == "   3.0".strip()
     assert row(wide).index(" 3 ") == row(plain).index(" 3 ") - 2
+
+
+def test_a_row_says_why_faces_were_left_alone_and_a_star_is_explained() -> None:
+    left = {SkipReason.TOO_SMALL: 3, SkipReason.NOT_CHOSEN: 1}
+    record = Record(output="a.mp4", source="", status="done", skipped=left)
+    assert row(record).endswith("  left: 3 too small, 1 not chosen")
+    starred = replace(record, warnings=("no subtitles",))
+    assert row(starred).endswith("  *  left: 3 too small, 1 not chosen")
+    assert table(BatchReport(records=(starred,), seconds=1.0))[-1].startswith("* ")
+    assert len(table(BatchReport(records=(record,), seconds=1.0))) == 2
 
 
 def test_a_long_table_names_only_what_failed() -> None:

@@ -26,13 +26,13 @@ from tests.vqfr_media.batch.workers import (
     with_options,
 )
 from vqfr_media.batch.plan import plan_folder
-from vqfr_media.batch.planner import RerunPolicy
+from vqfr_media.batch.planner import RerunPolicy, outputs_without_source
 from vqfr_media.batch.run import run_batch
 from vqfr_media.batch.task import ProgressListener, Task
 from vqfr_media.errors import EngineError, MediaError, OutputError, SkippedFaceError
 from vqfr_media.frames import VideoInfo
 from vqfr_media.media.read import open_video
-from vqfr_media.options import EncodeOptions, FaceOptions
+from vqfr_media.options import EncodeOptions, FaceOptions, RestoreOptions
 from vqfr_media.pipeline import restore_video
 from vqfr_media.summary import Summary
 
@@ -369,6 +369,18 @@ def test_work_left_behind_of_a_file_that_is_gone_is_told(three: Path, tmp_path: 
     assert report.left_behind[0].endswith(f"{work} may be deleted")
     (three / "other.mp4").rename(three / "1.mp4")
     assert run(three, output)[0].left_behind == ()
+
+
+def test_outputs_whose_sources_are_gone_are_named(three: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run(three, output)
+    (three / "1.mp4").rename(three / "other.mp4")
+    plan = plan_folder(three, output, RestoreOptions())
+    assert outputs_without_source(plan) == (
+        f"1.mp4: is kept; its source {three / '1.mp4'} is not part of this batch",
+    )
+    (output / "1.mp4").unlink()
+    assert outputs_without_source(plan) == ()
 
 
 def test_a_failed_attempt_leaves_the_earlier_output(three: Path, tmp_path: Path) -> None:
