@@ -240,7 +240,7 @@ def lite_people_adversarial() -> Recipe[VqfrV1Config]:
     )
 
 
-def lite_people_codebook() -> Recipe[VqfrV1Config]:
+def lite_people_stage1_longer() -> Recipe[VqfrV1Config]:
     """Learns the third edition's codebook for longer, on from `lite_people_stage1`.
 
     The third edition's texture branch draws damaged faces nearly as well as clean ones (25.4 and
@@ -248,7 +248,7 @@ def lite_people_codebook() -> Recipe[VqfrV1Config]:
     """
     return replace(
         lite_people_stage1(),
-        name="lite_people_codebook",
+        name="lite_people_stage1_longer",
         stage=Stage1(
             unquantised_steps=0,
             reestimate_at=(150, 400),
@@ -264,7 +264,7 @@ def lite_people_codebook() -> Recipe[VqfrV1Config]:
 
 
 def lite_people_recoded() -> Recipe[VqfrV1Config]:
-    """Restores with `lite_people_codebook`'s codes; the main branch is `lite_people_longer`'s."""
+    """Restores with `lite_people_stage1_longer`'s codes; main branch: `lite_people_longer`'s."""
     return replace(
         lite_people_longer(),
         name="lite_people_recoded",

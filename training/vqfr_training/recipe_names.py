@@ -24,7 +24,7 @@ type RecipeName = Literal[
     "lite_people_stage2",
     "lite_people_longer",
     "lite_people_adversarial",
-    "lite_people_codebook",
+    "lite_people_stage1_longer",
     "lite_people_recoded",
     "lite_gpu",
     "lite_gpu_stage1",

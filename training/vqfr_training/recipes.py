@@ -163,7 +163,7 @@ def _table() -> dict[str, Callable[[], AnyRecipe]]:
         "lite_people_stage2": lite.lite_people_stage2,
         "lite_people_longer": lite.lite_people_longer,
         "lite_people_adversarial": lite.lite_people_adversarial,
-        "lite_people_codebook": lite.lite_people_codebook,
+        "lite_people_stage1_longer": lite.lite_people_stage1_longer,
         "lite_people_recoded": lite.lite_people_recoded,
         "lite_gpu": gpu.lite_gpu,
         "lite_gpu_stage1": gpu.lite_gpu_stage1,

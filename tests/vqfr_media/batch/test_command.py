@@ -55,9 +55,10 @@ def test_twelve_files_then_nothing_then_one(
     lines = said.out.splitlines()
     assert lines[0].split() == ["status", "file", "frames", "faces", "left", "s", "fps"]
     assert [line.split()[0] for line in lines[1:13]] == [status for status, _, _ in FATES.values()]
-    assert lines[13] == "left out: 1 file of other kinds: 1 .txt"
-    assert lines[14].startswith("12 files: 9 done, 3 failed in ")
-    assert lines[14].endswith(f"; {output}/batch.json tells of each")
+    assert lines[13] == "* its warnings are in the report"
+    assert lines[14] == "left out: 1 file of other kinds: 1 .txt"
+    assert lines[15].startswith("12 files: 9 done, 3 failed in ")
+    assert lines[15].endswith(f"; {output}/batch.json tells of each")
     assert said.err.count("vqfr-media: failed: ") == 3
     assert "Traceback" not in said.err
     values = json.loads((output / "batch.json").read_text())

@@ -218,6 +218,15 @@ def detector_and_engine() -> Iterator[tuple[Detector, InvertingEngine]]:
         yield MarkerDetector(), InterruptedEngine("decode", at)
 
 
+@pytest.fixture
+def ctrl_c_interrupts() -> Iterator[None]:
+    """As in a terminal: a shell starts what runs in the background with Ctrl-C switched off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 @pytest.mark.parametrize(("detector", "engine"), list(detector_and_engine()))
 def test_ctrl_c_while_a_stage_works_leaves_nothing(
     tmp_path: Path, detector: Detector, engine: InvertingEngine
@@ -229,6 +238,7 @@ def test_ctrl_c_while_a_stage_works_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
 
 
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_ctrl_c_while_the_caller_waits_for_a_slow_stage(film: list[Frame]) -> None:
     work = restorer()
     replaced(
