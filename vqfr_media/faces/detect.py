@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from vqfr_media.backends.exact_float32 import exact_float32
-from vqfr_media.faces.affine import Matrix23, apply
+from vqfr_media.faces.affine import Matrix23
 from vqfr_media.faces.openvino_network import OpenvinoNetwork
-from vqfr_media.faces.turned import look_again
+from vqfr_media.faces.turned import look_again, placed
 from vqfr_media.frames import Frame
 from vqfr_media.media.colour import proxy_to_display, rgb_proxy
 from vqfr_media.network.checkpoint import load_official
@@ -84,14 +84,7 @@ def detected_in(
         to_display: Leads from there to display coordinates.
     """
     # The small picture's pixels are square to within rounding, so a box stays a box.
-    faces = tuple(
-        Face(
-            apply(to_display, face.box.reshape(2, 2)).reshape(4),
-            apply(to_display, face.landmarks),
-            face.score,
-        )
-        for face in found
-    )
+    faces = tuple(placed(face, to_display) for face in found)
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     thumbnail = cv2.resize(grey, THUMBNAIL, interpolation=cv2.INTER_AREA)
     return Detected(frame, faces, thumbnail.astype(np.uint8, copy=False))

@@ -11,8 +11,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vqfr_media.faces.detect import WEAK, Detector, detected_in
-from vqfr_media.faces.turned import FindFaces, faces_of_turned, look_again, moved, overlap, pose
+from vqfr_media.faces.detect import WEAK, Detector, detect, detected_in
+from vqfr_media.faces.turned import (
+    SAME_FACE,
+    FindFaces,
+    faces_of_turned,
+    look_again,
+    moved,
+    overlap,
+    placed,
+    pose,
+)
 from vqfr_media.frames import Frame
 from vqfr_media.media.colour import proxy_to_display, rgb_proxy
 from vqfr_media.values import Detected, Face
@@ -20,10 +29,14 @@ from vqfr_media.values import Detected, Face
 # Share of a tile's side by which it lies over the next one. A face that is larger than this in a
 # tile is seen whole in the picture of half the size.
 _OVERLAP = 0.25
-# Share of two boxes that is common to both from which they are of one face.
-_SAME = 0.4
 # Pixels from the edge of a tile from which a box is cut off there.
 _EDGE = 2
+
+
+def detect_in_any(frame: Frame, detector: Detector, *, proxy: int, score: float) -> Detected:
+    """Finds the faces of a frame as `detect` does, of an image as `detect_still` does."""
+    find = detect_still if frame.is_still else detect
+    return find(frame, detector, proxy=proxy, score=score)
 
 
 def detect_still(frame: Frame, detector: Detector, *, proxy: int, score: float) -> Detected:
@@ -70,7 +83,7 @@ def _search(picture: npt.NDArray[np.uint8], find: FindFaces, *, proxy: int) -> l
         here = [_scaled(face, *scale) for face in _in_tiles(level, find, side=proxy)]
         # What a larger picture shows as well is placed better there, unless it showed a part.
         found = [one for one in found if not any(_is_part(one, other) for other in here)]
-        found += [one for one in here if all(overlap(one.box, o.box) < _SAME for o in found)]
+        found += [one for one in here if all(overlap(one.box, o.box) < SAME_FACE for o in found)]
         if size <= proxy:
             return sorted(found, key=lambda face: -face.score)
         size //= 2
@@ -92,7 +105,7 @@ def _in_tiles(picture: npt.NDArray[np.uint8], find: FindFaces, *, side: int) -> 
                     or (top + height < rows and y1 > height - _EDGE)
                 )
                 here = moved(face, left, top)
-                twin = next((o for o in found if overlap(o.box, here.box) >= _SAME), None)
+                twin = next((o for o in found if overlap(o.box, here.box) >= SAME_FACE), None)
                 if cut or (twin is not None and twin.score >= here.score):
                     continue
                 found = [o for o in found if o is not twin] + [here]
@@ -127,6 +140,4 @@ def _reduced(picture: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]
 
 def _scaled(face: Face, x: float, y: float) -> Face:
     # As `cv2.resize` places pixels: the corners of the pictures agree, not their first centres.
-    scale, shift = np.array([x, y]), np.array([x, y]) / 2 - 0.5
-    box = (face.box.reshape(2, 2) * scale + shift).reshape(4)
-    return Face(box, face.landmarks * scale + shift, face.score)
+    return placed(face, np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5]]))

@@ -26,7 +26,7 @@ _DOUBTFUL_TURN = 45.0
 # Side of what is looked at again, in sides of the face's box.
 _AROUND = 3.0
 # Overlap from which two boxes are of one face.
-_SAME = 0.4
+SAME_FACE = 0.4
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def look_again(picture: npt.NDArray[np.uint8], face: Face, find: FindFaces) -> F
             if (
                 upright_there
                 and found.shape <= _DOUBTFUL_SHAPE
-                and overlap(here.box, face.box) >= _SAME
+                and overlap(here.box, face.box) >= SAME_FACE
                 and (found.shape < best_shape or (best is face and abs(seen.turn) > _DOUBTFUL_TURN))
             ):
                 best, best_shape = here, found.shape
@@ -98,7 +98,7 @@ def faces_of_turned(
     """
     turned = np.ascontiguousarray(np.rot90(picture, quarter_turns))
     back = _turned_back(picture.shape[1], picture.shape[0], quarter_turns)
-    return [_placed(face, back) for face in find(turned)]
+    return [placed(face, back) for face in find(turned)]
 
 
 def _turned_back(width: int, height: int, quarter_turns: int) -> Matrix23:
@@ -114,7 +114,8 @@ def _turned_back(width: int, height: int, quarter_turns: int) -> Matrix23:
             return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
-def _placed(face: Face, matrix: Matrix23) -> Face:
+def placed(face: Face, matrix: Matrix23) -> Face:
+    """Returns the face where `matrix` brings it; its box stays upright."""
     corners = apply(matrix, face.box.reshape(2, 2))
     box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
     return Face(box, apply(matrix, face.landmarks), face.score)
@@ -122,7 +123,7 @@ def _placed(face: Face, matrix: Matrix23) -> Face:
 
 def moved(face: Face, x: float, y: float) -> Face:
     """Returns the face shifted by (x, y) pixels."""
-    return _placed(face, np.array([[1.0, 0.0, x], [0.0, 1.0, y]]))
+    return placed(face, np.array([[1.0, 0.0, x], [0.0, 1.0, y]]))
 
 
 def _around(face: Face, width: int, height: int) -> tuple[int, int, int, int]:

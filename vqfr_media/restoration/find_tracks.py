@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from vqfr_media.choices import ChosenDetector, choose_detector
-from vqfr_media.faces.detect import Detector, detect
-from vqfr_media.faces.still import detect_still
+from vqfr_media.faces.detect import Detector
+from vqfr_media.faces.still import detect_in_any
 from vqfr_media.faces.track import CutMemo, track
 from vqfr_media.faces.tracks import Tracks, TracksSource, collect
 from vqfr_media.frames import Frame, VideoInfo
@@ -147,8 +147,7 @@ def follow_faces(
     known_cuts = CutMemo()
 
     def detect_one(frame: Frame) -> Detected:
-        find = detect_still if frame.is_still else detect
-        return find(frame, detector, proxy=face.proxy, score=face.score)
+        return detect_in_any(frame, detector, proxy=face.proxy, score=face.score)
 
     def follow(window: Window[Detected]) -> FrameFaces[TrackedFace]:
         return track(window, score=face.score, max_gap=gap, known_cuts=known_cuts)

@@ -17,9 +17,9 @@ from vqfr_media.engine import Engine
 from vqfr_media.errors import EngineError, OptionError, SkippedFaceError
 from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend, match_colour, soft_mask
-from vqfr_media.faces.detect import Detector, detect
+from vqfr_media.faces.detect import Detector
 from vqfr_media.faces.mesh_fit import MeshFits
-from vqfr_media.faces.still import detect_still
+from vqfr_media.faces.still import detect_in_any
 from vqfr_media.faces.track import CutMemo, LinkMemo, choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
@@ -100,8 +100,7 @@ class Restorer:
         if self.detector is None:
             raise ValueError("faces can be looked for only with a detector")
         face = self.options.face
-        find = detect_still if frame.is_still else detect
-        return find(frame, self.detector, proxy=face.proxy, score=face.score)
+        return detect_in_any(frame, self.detector, proxy=face.proxy, score=face.score)
 
     def track(self, window: Window[Detected]) -> FrameFaces[TrackedFace]:
         """Completes and links the faces of one frame."""
