@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from types import FrameType
 from typing import assert_never
@@ -31,9 +31,7 @@ from vqfr_media.errors import InputError, MachineError, VqfrMediaError
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command line and exits with its code."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _stop)
+    _on_stop_signals(_stop)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[WarningHandler()])
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -55,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read our words has gone: they are not missed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    _on_stop_signals(signal.SIG_IGN)  # nothing is left to stop; `_stop` may still be repeating
     raise SystemExit(code)
 
 
@@ -79,11 +78,29 @@ def exit_code(error: VqfrMediaError) -> int:
             return 1
 
 
+def _on_stop_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    # SIGALRM is our own: it repeats what `_stop` has begun. Windows has no SIGHUP and no SIGALRM.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM"):
+        number = getattr(signal, name, None)
+        if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+            continue  # `nohup` asks that the command outlives its terminal
+        signal.signal(number, handler)
+
+
 def _stop(_signal: int, _frame: FrameType | None) -> None:
-    # Once is enough: stopping takes a second, and a second signal must not cut it short.
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    """Stops the command by a KeyboardInterrupt, until that has arrived in `main`.
+
+    A library may lose it: Python drops what is raised in a destructor or a callback of C, and some
+    imports catch everything. So it is raised again each second, unless the command is just cleaning
+    up after it: that takes a moment, and another signal must not cut it short.
+    """
+    error = sys.exception()
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return
+        error = error.__context__
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 1, 1)
     raise KeyboardInterrupt
 
 

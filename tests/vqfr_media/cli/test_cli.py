@@ -6,8 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from vqfr_media.media.read import open_video
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
     """The command takes over signals; the tests' own process gets them back."""
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
     handlers = [signal.getsignal(name) for name in names]
     yield
     for name, handler in zip(names, handlers, strict=True):
@@ -291,35 +292,113 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, signals: int) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_ctrl_c_within_an_exec_ends_with_the_usual_code(tmp_path: Path) -> None:
-    """As while a library makes a dataclass: `python -m` would end by the signal after all."""
+def stopped_while(
+    tmp_path: Path, body: str, *, below: Sequence[str] = ()
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a `restore` whose work is `body`, as `python -m`; a signal is sent within `body`.
+
+    `below` is a command that starts ours.
+    """
     (tmp_path / "in.mp4").write_text("no video")
     (tmp_path / "stopped.py").write_text(
-        "import os, signal, sys\n"
+        "import os, signal, sys, time\n"
         "import vqfr_media.cli\n"
         "main = sys.modules['vqfr_media.cli.main']\n"
         "def stopped(command):\n"
-        "    exec('os.kill(os.getpid(), signal.SIGINT); [0] * 9', globals())\n"
-        "main.run = stopped\n"
+        + textwrap.indent(textwrap.dedent(body), "    ")
+        + "main.run = stopped\n"
         "main.main(['restore', 'in.mp4', '-o', 'out.mp4'])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "stopped"],
+    return subprocess.run(
+        [*below, sys.executable, "-m", "stopped"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         check=False,
     )
+
+
+def test_ctrl_c_within_an_exec_ends_with_the_usual_code(tmp_path: Path) -> None:
+    """As while a library makes a dataclass: `python -m` would end by the signal after all."""
+    body = "exec('os.kill(os.getpid(), signal.SIGINT); [0] * 9', globals())\n"
+    done = stopped_while(tmp_path, body)
     assert done.returncode == 130
     assert b"stopped" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_that_a_library_loses_stops_the_command_after_all(tmp_path: Path, name: str) -> None:
+    done = stopped_while(
+        tmp_path,
+        f"""
+        class Callback:
+            def __del__(self):
+                os.kill(os.getpid(), signal.{name})
+                [0] * 9  # Python only says on stderr what a destructor raises
+        Callback()
+        try:
+            os.kill(os.getpid(), signal.{name})
+            [0] * 9
+        except BaseException:
+            print("lost", flush=True)
+        time.sleep(30)
+        print("never stopped")
+        """,
+    )
+    assert done.returncode == 130
+    assert done.stdout == b"lost\n"
+    assert b"stopped; nothing was written" in done.stderr
+
+
+def test_cleaning_up_after_ctrl_c_is_not_cut_short(tmp_path: Path) -> None:
+    done = stopped_while(
+        tmp_path,
+        """
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(30)
+        finally:
+            for _ in range(25):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.1)
+            print("cleaned")
+        """,
+    )
+    assert done.returncode == 130
+    assert done.stdout == b"cleaned\n"
+    assert b"Traceback" not in done.stderr
+
+
+def test_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    body = """
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(0.1)
+        print("gone on")
+        return 0
+        """
+    done = stopped_while(tmp_path, body, below=["nohup"])
+    assert done.returncode == 0
+    assert done.stdout == b"gone on\n"
+    assert stopped_while(tmp_path, body).returncode == 130
+
+
+def is_caught(process: int, number: int) -> bool:
+    """Whether a process has a handler of its own for the signal (proc(5), SigCgt)."""
+    status = Path(f"/proc/{process}/status").read_text()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
 def test_ctrl_c_during_start_up_is_no_traceback(tmp_path: Path) -> None:
     source = write_scene(tmp_path / "in.mp4", frames=2, discs=0, codec="libx264")
     command = [sys.executable, "-m", "vqfr_media", "restore", str(source)]
     command += ["-o", str(tmp_path / "out.mp4")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        time.sleep(1.5)  # the handler is in place, the heavy libraries are being imported
+        while not is_caught(process.pid, signal.SIGTERM):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.5)  # the heavy libraries are being imported
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
