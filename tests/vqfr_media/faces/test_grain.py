@@ -8,6 +8,8 @@ from vqfr_media.frames import PixelFormat
 from vqfr_media.values import Grain, PlaneGrain
 
 AREA = (slice(-30, 482), slice(100, 740))
+# What these four samples were when this was written: a film continued tomorrow has the same grain.
+FOUR_SAMPLES = (0.55807495, 0.08949120, 0.85887468, -0.96926636)
 
 
 def grain(
@@ -46,6 +48,22 @@ def test_places_have_their_own_noise_in_every_frame() -> None:
     both = grain([[4.0, 0.0], [0.0, 4.0]], (0.4, 0.6))
     one, two = (grain_noise(both, plane, area=AREA, frame_index=7) for plane in (0, 1))
     assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.02
+
+
+def test_no_part_of_the_noise_is_seen_again_nearby() -> None:
+    noise = grain_noise(grain([[1.0]]), 0, area=(slice(0, 512), slice(0, 512)), frame_index=2)
+    # At every shift at once: the correlation of the noise with itself.
+    power = np.abs(np.fft.rfft2(noise - noise.mean())) ** 2
+    correlation = np.fft.irfft2(power, noise.shape) / (noise.size * noise.var())
+    assert correlation[0, 0] == pytest.approx(1)
+    assert np.sort(np.abs(correlation.ravel()))[-2] < 0.03
+
+
+def test_the_noise_is_that_of_every_process() -> None:
+    noise = grain_noise(grain([[1.0]]), 0, area=(slice(64, 65), slice(64, 68)), frame_index=5)
+    again = grain_noise(grain([[1.0]]), 0, area=(slice(0, 300), slice(0, 300)), frame_index=5)
+    np.testing.assert_array_equal(noise[0], again[64, 64:68])
+    np.testing.assert_allclose(noise[0], FOUR_SAMPLES, atol=1e-6)
 
 
 @pytest.mark.parametrize("times", [2, 3])
