@@ -120,8 +120,8 @@ class EvaluateDetectorCommand:
 
     weights: Path
     """The detector to be measured."""
-    data: Path
-    """Folder with val/ photographs."""
+    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """Folder with val/ photographs; required, repeatable."""
     out: Path
     """Where report.md goes."""
     beside: Path | None = None
@@ -140,8 +140,8 @@ class EvaluateDetectorCommand:
 class LabelFacesCommand:
     """Write detector/labels.json: where the faces of the photographs are."""
 
-    data: Path
-    """Folder with train/ and val/ photographs."""
+    data: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """Folder with train/ and val/ photographs; required, repeatable."""
     weights: Path
     """RetinaFace weights."""
 
@@ -365,6 +365,7 @@ def _evaluate_detector(command: EvaluateDetectorCommand) -> None:
     from vqfr_training.detector.report import NamedDetector, write_report
     from vqfr_training.recipes import detector
 
+    _check_data(command.data)
     _set_threads(command.threads)
     paths = [command.weights, *([command.beside] if command.beside else [])]
     report = write_report(
@@ -382,6 +383,7 @@ def _evaluate_detector(command: EvaluateDetectorCommand) -> None:
 def _label_faces(command: LabelFacesCommand) -> None:
     from vqfr_training.detector.labels import write_labels
 
+    _check_data(command.data)
     detector = _load_detector(command.weights)
     count = write_labels(command.data, detector, made_by=command.weights.name)
     logger.info("%d photographs labelled", count)

@@ -20,7 +20,7 @@ from vqfr_media.backends.nvidia_gpu import check_bfloat16
 from vqfr_media.files import remove_leftovers, write_text
 from vqfr_media.network.config import VqfrV1Config
 from vqfr_training.configs import DetectorRecipe, Recipe, RecipeSeries, Stage1, VqRecipe
-from vqfr_training.data.layout import Data, each, find_sources, parts
+from vqfr_training.data.layout import Data, find_sources, parts
 from vqfr_training.detector.detector import DetectorStage
 from vqfr_training.detector.retinaface import RetinaFace
 from vqfr_training.distributed import DistributedContext, single_process
@@ -111,7 +111,7 @@ def run(
         "init_sha256": None if init_weights is None else fingerprint(init_weights),
         "start_from_sha256": None if start_weights is None else fingerprint(start_weights),
         # Counted by rank 0 alone: over the network, a listing of many files takes its time.
-        "pictures": _count_pictures(recipe, data) if context.is_main else None,
+        "pictures": _count_pictures(data) if context.is_main else None,
     }
     described = describe_run(recipe, data=data, init=init, start_from=start_from, content=content)
     first_step = _open(out, stage, optimisers, resume=resume, described=described, context=context)
@@ -198,10 +198,8 @@ def _expected_network(recipe: VqRecipe | DetectorRecipe, *, stage1: bool = False
         return restoration_network(recipe.network, recipe.stage)
 
 
-def _count_pictures(recipe: VqRecipe | DetectorRecipe, data: Data) -> int | None:
-    """On how many there are depends what sample i is; the detector's are another matter."""
-    if not isinstance(recipe, Recipe):
-        return None
+def _count_pictures(data: Data) -> int:
+    """On how many there are depends what sample i is."""
     return sum(len(source.locations) for source in find_sources(parts(data, "train")))
 
 
@@ -226,11 +224,8 @@ def _build(
                 context=context,
             )
         case DetectorRecipe():
-            if len(each(data)) > 1:
-                raise ValueError(f"{recipe.name} takes one data set")
-            (folder,) = each(data)
             return DetectorStage(
-                recipe, data=folder, device=context.device, init=init if start is None else start
+                recipe, data=data, device=context.device, init=init if start is None else start
             )
 
 

@@ -33,6 +33,7 @@ type RecipeName = Literal[
     "smoke_stage1",
     "smoke_stage2",
     "detector",
+    "detector_people",
     "smoke_detector",
 ]
 """The names of `recipes.py`, in its order; a test compares them."""

@@ -114,6 +114,13 @@ def detector() -> DetectorRecipe:
     )
 
 
+def detector_people() -> DetectorRecipe:
+    """Returns the detector's second edition: on from the first, with people of all kinds."""
+    return replace(
+        detector(), name="detector_people", steps=4000, learning_rate=1e-3, warmup_steps=100, seed=2
+    )
+
+
 def smoke_detector() -> DetectorRecipe:
     """Returns the same detector on tiny scenes in seconds.
 
@@ -172,6 +179,7 @@ def _table() -> dict[str, Callable[[], AnyRecipe]]:
         "smoke_stage1": smoke_stage1,
         "smoke_stage2": smoke_stage2,
         "detector": detector,
+        "detector_people": detector_people,
         "smoke_detector": smoke_detector,
     }
 

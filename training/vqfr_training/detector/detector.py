@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vqfr_training.configs import DetectorRecipe
+from vqfr_training.data.layout import Data, parts
 from vqfr_training.detector.backgrounds import sample_photographs
 from vqfr_training.detector.detections import contact_sheet, find_faces
 from vqfr_training.detector.multibox import Targets, multibox_loss, targets
@@ -30,13 +31,13 @@ _VALIDATED_AT_ONCE = 8
 
 
 class DetectorStage:
-    """A face detector learning from the photographs in a folder."""
+    """A face detector learning from the photographs of one data set or several."""
 
     def __init__(
         self,
         recipe: DetectorRecipe,
         *,
-        data: Path,
+        data: Data,
         device: torch.device,
         init: Mapping[str, Tensor] | None = None,
     ) -> None:
@@ -52,7 +53,7 @@ class DetectorStage:
         self.network.to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
         self._validation = scenes_of(
-            data / "val",
+            parts(data, "val"),
             config=recipe.validation,
             count=recipe.validation_scenes,
             seed=_VALIDATION_SEED,
@@ -70,7 +71,7 @@ class DetectorStage:
             raise ValueError(
                 f"the detector is trained by one process, not rank {rank} of {world_size}"
             )
-        portraits, photographs = Portraits(self._data / "train"), sample_photographs()
+        portraits, photographs = Portraits(parts(self._data, "train")), sample_photographs()
         recipe = self.recipe
 
         def prepare(number: int) -> DetectorBatch:
@@ -164,9 +165,9 @@ class DetectorStage:
         """Nothing."""
 
 
-def scenes_of(folder: Path, *, config: SceneConfig, count: int, seed: int) -> list[Scene]:
-    """Returns the first `count` scenes with the people in `folder`."""
-    portraits, photographs = Portraits(folder), sample_photographs()
+def scenes_of(folders: Data, *, config: SceneConfig, count: int, seed: int) -> list[Scene]:
+    """Returns the first `count` scenes with the people in `folders`."""
+    portraits, photographs = Portraits(folders), sample_photographs()
     return [
         make_scene(index, seed=seed, config=config, portraits=portraits, photographs=photographs)
         for index in range(count)

@@ -6,21 +6,27 @@ x to the right, y down. A scene places it with a homography from there to its ow
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vqfr_training.data.layout import Data
 from vqfr_training.data.picture_files import Picture
-from vqfr_training.detector.labels import Label, load_labels, usual_label
+from vqfr_training.detector.labels import (
+    LABELLED_SIDE,
+    Label,
+    load_labels,
+    read_portraits,
+    usual_label,
+)
 
 type Points = NDArray[np.float64]
 """(N, 2) x, y."""
 
 LEVELS = (512, 256, 128, 64)
 """Sides of the reduced photographs; a face takes the smallest that has its detail."""
-_PHOTOGRAPH = 768
 _MATTE = 192
 
 
@@ -57,25 +63,28 @@ class Portrait:
 
 
 class Portraits:
-    """A folder's photographs with their labels and mattes, decoded once, at all levels."""
+    """The photographs of some folders with their labels and mattes, decoded once, at all levels."""
 
-    def __init__(self, folder: Path, *, labels: Mapping[str, Label] | None = None) -> None:
-        if not folder.is_dir():
-            raise ValueError(f"{folder} is not a folder")
+    def __init__(self, folders: Data, *, labels: Mapping[str, Label] | None = None) -> None:
+        """See `read_portraits` for the folders; a photograph without a label has the usual one.
+
+        Raises:
+            ValueError: what `read_portraits` raises.
+        """
         labels = load_labels() if labels is None else labels
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
-        if not paths:
-            raise ValueError(f"no .jpg or .png photographs in {folder}")
-        self.names = [path.name for path in paths]
+        self.names: list[str] = []
+        self.levels: list[list[Picture]] = []
+        for name, photograph in read_portraits(folders):
+            self.names.append(PurePosixPath(name).name)
+            self.levels.append(_levels(photograph))
         self.labels = [labels.get(name, usual_label()) for name in self.names]
-        self.levels: list[list[Picture]] = [_load(path) for path in paths]
 
     def __len__(self) -> int:
         return len(self.levels)
 
     def at(self, number: int, level: int) -> Portrait:
         """Returns person `number` as photographed; the image is not a copy."""
-        label, scale = self.labels[number], LEVELS[level] / _PHOTOGRAPH
+        label, scale = self.labels[number], LEVELS[level] / LABELLED_SIDE
         return Portrait(
             self.levels[number][level],
             (label.landmarks + 0.5) * scale - 0.5,
@@ -111,21 +120,15 @@ class Portraits:
 def level_for(size: float) -> int:
     """Returns the smallest level whose faces are at least `size` pixels high."""
     usual = usual_label().box
-    share = (usual[3] - usual[1]) / _PHOTOGRAPH
+    share = (usual[3] - usual[1]) / LABELLED_SIDE
     fitting = [i for i, side in enumerate(LEVELS) if side * share >= size]
     return fitting[-1] if fitting else 0
 
 
-def _load(path: Path) -> list[Picture]:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{path} is not a readable picture")
-    if image.shape[:2] != (_PHOTOGRAPH, _PHOTOGRAPH):
-        raise ValueError(f"{path} is {image.shape[1]}x{image.shape[0]}, expected 768x768")
-    matte = cv2.resize(person_matte(np.asarray(image, np.uint8)), (LEVELS[0],) * 2)
-    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    top = cv2.resize(rgb, (LEVELS[0],) * 2, interpolation=cv2.INTER_AREA)
-    whole = np.dstack([top, matte])
+def _levels(photograph: Picture) -> list[Picture]:
+    """Returns RGB and opacity of a photograph at every level."""
+    top = cv2.resize(photograph, (LEVELS[0],) * 2, interpolation=cv2.INTER_AREA)
+    whole = np.dstack([top, cv2.resize(person_matte(photograph), (LEVELS[0],) * 2)])
     return [
         np.asarray(cv2.resize(whole, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
         for side in LEVELS
@@ -133,7 +136,7 @@ def _load(path: Path) -> list[Picture]:
 
 
 def person_matte(photograph: Picture) -> Picture:
-    """Finds the person's opacity (192, 192) in a studio photograph, by graph cuts."""
+    """Finds the person's opacity (192, 192) in an aligned RGB photograph, by graph cuts."""
     small = cv2.resize(photograph, (_MATTE, _MATTE), interpolation=cv2.INTER_AREA)
     guess = np.full((_MATTE, _MATTE), cv2.GC_PR_BGD, np.uint8)
     cv2.ellipse(guess, (96, 104), (58, 80), 0, 0, 360, cv2.GC_PR_FGD, -1)
@@ -143,7 +146,9 @@ def person_matte(photograph: Picture) -> Picture:
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(1)
     whole = (0, 0, _MATTE, _MATTE)  # not looked at: the mask says where to begin
-    cut, _, _ = cv2.grabCut(small, guess, whole, *models, 3, cv2.GC_INIT_WITH_MASK)
+    cut, _, _ = cv2.grabCut(
+        np.ascontiguousarray(small[..., ::-1]), guess, whole, *models, 3, cv2.GC_INIT_WITH_MASK
+    )
     opaque = ((np.asarray(cut, np.uint8) & 1) * 255).astype(np.uint8)
     _, parts = cv2.connectedComponents(opaque)
     opaque[parts != parts[104, 96]] = 0

@@ -9,6 +9,7 @@ import numpy as np
 
 from vqfr_media.files import write_text
 from vqfr_training.configs import DetectorRecipe
+from vqfr_training.data.layout import Data, parts
 from vqfr_training.data.picture_files import Picture
 from vqfr_training.detector.detections import Detections, contact_sheet
 from vqfr_training.detector.detector import scenes_of
@@ -44,7 +45,7 @@ def write_report(
     detectors: Sequence[NamedDetector],
     recipe: DetectorRecipe,
     *,
-    data: Path,
+    data: Data,
     out: Path,
     scenes: int = 500,
     empty: int = 200,
@@ -56,8 +57,8 @@ def write_report(
     Args:
         detectors: each returns faces down to a low score; the first is the one in
             question, the last the one it is compared with.
-        recipe: whose kinds of scenes to make, with the people of `data`/val.
-        data: folder with `val`.
+        recipe: whose kinds of scenes to make, with the people of `val`.
+        data: folder with `val`, or several.
         out: made if absent.
         scenes: how many, damaged and undamaged each (some have no face, as in training).
         empty: how many without any.
@@ -67,8 +68,10 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     names = [detector.name for detector in detectors]
     config = _widest(recipe)
-    seen = scenes_of(data / "val", config=config, count=scenes, seed=_SEED)
-    clear = scenes_of(data / "val", config=replace(config, damaged=0.0), count=scenes, seed=_SEED)
+    seen = scenes_of(parts(data, "val"), config=config, count=scenes, seed=_SEED)
+    clear = scenes_of(
+        parts(data, "val"), config=replace(config, damaged=0.0), count=scenes, seed=_SEED
+    )
     lines: list[str] = []
     for title, some in (("scenes as in training", seen), ("scenes by a perfect camera", clear)):
         truths = [measure(detector.find, some) for detector in detectors]
@@ -80,7 +83,7 @@ def write_report(
         lines += [table(names, fixed), ""]
     lines += [f"## {empty} scenes without a face", ""]
     barren = scenes_of(
-        data / "val", config=replace(config, empty=1.0), count=empty, seed=_EMPTY_SEED
+        parts(data, "val"), config=replace(config, empty=1.0), count=empty, seed=_EMPTY_SEED
     )
     for detector in detectors:
         scores = np.array([face.score for scene in barren for face in detector.find(scene.image)])
