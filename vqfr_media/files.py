@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from vqfr_media.errors import InputError, MediaError, OutputError
 
 # Bytes of a file's name, on nearly every file system.
-_LONGEST_NAME = 255
+LONGEST_NAME = 255
 
 logger = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ def remove_leftovers(path: Path) -> None:
 def _temporary_stem(target: Path) -> str:
     """Returns as much of the target's name as leaves room for what temporary names add to it."""
     stem = os.fsencode(target.stem)
-    room = _LONGEST_NAME - len(os.fsencode(f"..part-01234567{target.suffix}"))
+    room = LONGEST_NAME - len(os.fsencode(f"..part-01234567{target.suffix}"))
     if len(stem) > room:
         # A name that is cut may end amid a character, of which nothing is kept.
         return stem[: max(room, 0)].decode(errors="ignore")

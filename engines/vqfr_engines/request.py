@@ -9,15 +9,14 @@ from vqfr_engines import source_hash
 from vqfr_media.errors import CheckpointError
 from vqfr_media.files import file_sha256
 from vqfr_media.manifest import BuiltBackend, EngineIdentity, Precision
-from vqfr_media.network.checkpoint import read_config
-from vqfr_media.network.vqfr_v1 import VqfrV1
-from vqfr_media.network.vqfr_v2 import VqfrV2
 from vqfr_media.values import EngineSpec
 
 if TYPE_CHECKING:
     from vqfr_media.backends.inductor_engine import InductorEngine
     from vqfr_media.backends.openvino_engine import OpenvinoEngine
     from vqfr_media.backends.tensorrt_engine import TensorrtEngine
+    from vqfr_media.network.vqfr_v1 import VqfrV1
+    from vqfr_media.network.vqfr_v2 import VqfrV2
 
 
 class Builder(Protocol):
@@ -44,7 +43,7 @@ class Builder(Protocol):
 
     def build(
         self,
-        network: VqfrV1 | VqfrV2,
+        network: "VqfrV1 | VqfrV2",
         folder: Path,
         *,
         precision: Precision,
@@ -127,6 +126,8 @@ def identity_of(request: EngineRequest) -> EngineIdentity:
         BackendError: it cannot be built or run here.
         CheckpointError: the weights cannot be read.
     """
+    from vqfr_media.network.checkpoint import read_config
+
     builder = builder_of(request.backend)
     check_backend(request.backend, precision=request.precision, device=request.device)
     network = read_config(request.weights, model=request.model).to_dict()

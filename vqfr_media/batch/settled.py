@@ -90,7 +90,7 @@ def settled_worker(
     if options.model.device != "cpu" and has_driver():
         return None
     journal = read_journal(plan.folder)
-    if not all(_looks_settled(plan, task, journal) for task in plan.tasks):
+    if not all(looks_settled(plan, task, journal) for task in plan.tasks):
         return None
     try:
         model = choose_model(options.model, has_gpu=False, offline=True)
@@ -108,7 +108,8 @@ def settled_worker(
     return None
 
 
-def _looks_settled(plan: BatchPlan, task: Task, journal: Journal) -> bool:
+def looks_settled(plan: BatchPlan, task: Task, journal: Journal) -> bool:
+    """Tells whether a file is done or has failed, as far as sizes and times say."""
     record = journal[output_name(plan, task)]
     if record is None or not record.identity or record.content is None:
         return False

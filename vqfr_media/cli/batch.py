@@ -60,6 +60,9 @@ class BatchCommand:
     """Replace existing files that no earlier batch has made."""
     trust_times: bool = False
     """Take a file of the same size and time for unchanged, instead of reading it."""
+    report: bool = False
+    """Also write beside each output what was done, with every track and skipped face, as JSON:
+    film.mp4.report.json."""
     dry_run: bool = False
     """Only say what would be restored, and why."""
     ray: str | None = None
@@ -93,12 +96,30 @@ def batch(command: BatchCommand) -> int:
     )
     quiet = command.quiet
     with (
-        BatchProgress(len(plan.tasks), quiet=quiet or command.dry_run) as progress,
+        BatchProgress(plan, policy, quiet=quiet or command.dry_run) as progress,
         _open_worker(command, plan, policy, remote, progress.listener()) as worker,
     ):
         if command.dry_run:
             return _show_plan(plan, worker, policy)
-        return _run_plan(plan, worker, policy, progress, quiet=quiet)
+        code = _run_plan(plan, worker, policy, progress, quiet=quiet)
+    if command.report and not quiet:
+        echo(*_without_report(plan))
+    return code
+
+
+def _without_report(plan: "BatchPlan") -> list[str]:
+    """Says how many outputs of this machine were made by a run that wrote no report on them."""
+    from vqfr_media.batch.file_report import report_path
+
+    made = [] if plan.url else [task.output for task in plan.tasks if task.output.exists()]
+    count = sum(not report_path(output).exists() for output in made)
+    if not count:
+        return []
+    from vqfr_media.summary import counted
+
+    return [
+        f"{counted(count, 'file')} from an earlier run without a report; --redo makes them again"
+    ]
 
 
 def restore_many(
@@ -115,7 +136,7 @@ def restore_many(
     plan, policy = plan_files(sources, folder, options), RerunPolicy(overwrite=True)
     check_available(options)
     with (
-        BatchProgress(len(plan.tasks), quiet=quiet) as progress,
+        BatchProgress(plan, policy, quiet=quiet) as progress,
         _open_local_worker(plan, policy, options, progress.listener(), quiet=quiet) as worker,
     ):
         return _run_plan(plan, worker, policy, progress, quiet=quiet)
@@ -189,6 +210,10 @@ def _open_worker(
         worker = stack.enter_context(
             _open_process_or_cluster(command, plan, policy, remote, listener)
         )
+        if command.report:
+            from vqfr_media.batch.file_report import ReportingWorker
+
+            worker = ReportingWorker(worker)
         if remote.output is None and not remote.files:
             yield worker
             return
@@ -197,7 +222,11 @@ def _open_worker(
             if not command.dry_run:
                 stack.enter_context(_report_uploaded(remote.output))
         yield StagingWorker(
-            worker, remote_files=remote.files, cache=remote.cache, output=remote.output
+            worker,
+            remote_files=remote.files,
+            cache=remote.cache,
+            output=remote.output,
+            reports=command.report,
         )
 
 

@@ -203,9 +203,10 @@ def status_lines(statuses: Sequence["EngineStatus"]) -> list[str]:
 def verify(name: str) -> int:
     """Says how exact an engine is; 3 where it can no longer be believed."""
     from vqfr_engines.store import locate_engine
-    from vqfr_engines.verify import verify_engine
 
     folder = locate_engine(name)
+    from vqfr_engines.verify import verify_engine  # only now: it imports PyTorch
+
     verified = verify_engine(folder)
     echo(f"{folder}: sound, and fits this machine", verified.parity.line())
     return 0
@@ -213,14 +214,16 @@ def verify(name: str) -> int:
 
 def bench(command: EngineBench) -> int:
     """Says what an engine is worth."""
-    from vqfr_engines.bench import bench_engine
     from vqfr_engines.store import locate_engine
 
     from vqfr_media.files import write_text
 
     if command.runs < 1:
         raise OptionError(f"runs must be at least 1, got {command.runs}")
-    result = bench_engine(locate_engine(command.engine), runs=command.runs)
+    folder = locate_engine(command.engine)
+    from vqfr_engines.bench import bench_engine  # only now: it imports PyTorch
+
+    result = bench_engine(folder, runs=command.runs)
     echo(*bench_lines(result))
     if command.json is not None:
         write_text(command.json, json.dumps(bench_json(result), indent=2) + "\n")

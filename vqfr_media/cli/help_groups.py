@@ -82,7 +82,7 @@ COMMANDS = {
             "vqfr-media batch footage/ restored/ --include '*.mp4' --dry-run",
         ),
         (
-            OptionGroup("what is read and written", ("source", "output", "quiet")),
+            OptionGroup("what is read and written", ("source", "output", "report", "quiet")),
             OptionGroup("which files", ("include", "exclude", "follow_links", "dry_run")),
             OptionGroup("how they are named", ("video_suffix", "image_suffix")),
             OptionGroup("what is done again", ("redo", "retry", "overwrite", "trust_times")),

@@ -1,9 +1,8 @@
 """`vqfr-media restore`."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -52,7 +51,8 @@ def restore(command: RestoreCommand) -> int:
             if command.report is not None:
                 raise OptionError(
                     f"{command.output}/batch.json will tell of each of the {len(sources)} inputs; "
-                    f"leave out --report {command.report}"
+                    f"leave out --report {command.report}, or use "
+                    "`vqfr-media batch --report` for one on each"
                 )
             if command.person or command.not_person:
                 raise OptionError(
@@ -82,7 +82,7 @@ def restore_one(source: Path, command: RestoreCommand) -> int:
 
     check_files(source, output, command.options)
     # Only now what takes seconds to import: who mistyped a name is told at once.
-    from vqfr_media.jobs.identity import library_versions
+    from vqfr_media.batch.file_report import report_text
     from vqfr_media.media.image import is_image
     from vqfr_media.pipeline import restore_image, restore_video
 
@@ -101,12 +101,7 @@ def restore_one(source: Path, command: RestoreCommand) -> int:
                     on_resume=skip,
                 )
     if report is not None:
-        done = {
-            **summary.to_json(),
-            "options": asdict(command.options),
-            "versions": library_versions(),
-        }
-        write_text(report, json.dumps(done, indent=2, default=str) + "\n")
+        write_text(report, report_text(summary, command.options))
     if not command.quiet:
         echo(*summary.lines())
     return 0

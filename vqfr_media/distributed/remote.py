@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath
 from threading import Lock
 
+from vqfr_media.batch.file_report import report_path
 from vqfr_media.batch.find_media import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -237,6 +238,7 @@ class StagingWorker:
         remote_files: dict[Path, RemoteFile],
         cache: Path,
         output: RemoteOutput | None,
+        reports: bool = False,
     ) -> None:
         """Wraps a worker.
 
@@ -246,10 +248,11 @@ class StagingWorker:
                 which the other worker may read there.
             cache: folder into which inputs are fetched.
             output: where outputs are uploaded; None if they stay on this machine.
+            reports: whether the other worker writes a report beside each output.
         """
         self.max_concurrency = worker.max_concurrency
         self._worker, self._cache = worker, cache
-        self._remote_files, self._output = remote_files, output
+        self._remote_files, self._output, self._reports = remote_files, output, reports
 
     def settings(self, options: RestoreOptions) -> Mapping[str, str]:
         """See `FileWorker.settings`."""
@@ -276,6 +279,9 @@ class StagingWorker:
         summary = self._worker.work(task)
         if self._output is not None:
             self._output.upload(task.output)
+            report = report_path(task.output)
+            if self._reports and report.is_file():
+                self._output.upload(report)
         return summary
 
     def stops_batch(self, error: VqfrMediaError) -> bool:

@@ -50,7 +50,7 @@ def test_twelve_files_then_nothing_then_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs, output = write_folder(tmp_path / "in"), tmp_path / "out"
-    assert run("batch", inputs, output) == 4
+    assert run("batch", inputs, output, "--report") == 4
     said = capsys.readouterr()
     lines = said.out.splitlines()
     assert lines[0].split() == ["status", "file", "frames", "faces", "left", "s", "fps"]
@@ -69,7 +69,14 @@ def test_twelve_files_then_nothing_then_one(
     assert photograph.restored == 1
     assert photograph.made_with["model"] == "lite"
     assert photograph.made_with["detector"] == "bundled"
-    before = {path: path.stat() for path in output.rglob("*.*") if path.name != "batch.json"}
+    reports = sorted(path.name for path in output.rglob("*.report.json"))
+    assert reports == sorted(
+        f"{Path(made).name}.report.json" for status, made, _ in FATES.values() if status == "done"
+    )
+    values = json.loads((output / "photograph.jpg.report.json").read_text())
+    assert (values["restored"], values["options"]["blend"]["strength"]) == (1, 1.0)
+    (output / "photograph.jpg.report.json").unlink()
+    before = {path: path.stat() for path in output.rglob("*.*") if path.suffix != ".json"}
     assert len(before) == 9
 
     assert run("batch", inputs, output, "--quiet") == 4
@@ -86,8 +93,10 @@ def test_twelve_files_then_nothing_then_one(
             (inputs / name).unlink()
     clip = inputs / "season 1/clip 10.mp4"
     write_scene(clip, frames=3, codec="libx264", options=FAST)
-    assert run("batch", inputs, output) == 0
-    assert "9 files: 1 done, 8 unchanged in " in capsys.readouterr().out
+    assert run("batch", inputs, output, "--report") == 0
+    said = capsys.readouterr()
+    assert "9 files: 1 done, 8 unchanged in " in said.out
+    assert said.out.splitlines()[-1].startswith("1 output of an earlier run without a report; ")
     changed = output / "season 1/clip 10.mp4"
     assert [path for path in before if path.stat() != before[path]] == [changed]
 

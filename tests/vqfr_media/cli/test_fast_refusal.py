@@ -117,6 +117,22 @@ def test_files_that_are_missing_or_no_films_are_refused_without_a_network(tmp_pa
         assert says in error
 
 
+def test_engines_are_named_and_refused_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VQFR_MEDIA_ENGINES", str(tmp_path / "engines"))
+    bad = tmp_path / "engines/bad"
+    bad.mkdir(parents=True)
+    (bad / "manifest.json").write_text("{}")
+    commands = {
+        "engine list": 0, "engine verify none": 2, "engine bench none": 2, "engine remove none": 2,
+        "engine remove bad": 0,
+    }  # fmt: skip
+    codes, errors = outcomes(tmp_path, *map(str.split, commands))
+    assert codes == [f"CODE {code}" for code in commands.values()]
+    assert all("there is no engine none" in error for error in errors)
+
+
 @pytest.mark.skipif(has_driver(), reason="only PyTorch knows whether a GPU can be used")
 def test_a_batch_with_nothing_to_do_loads_nothing_and_still_finds_a_change(tmp_path: Path) -> None:
     inputs, outputs = tmp_path / "in", tmp_path / "out"
