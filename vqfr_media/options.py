@@ -191,7 +191,7 @@ class EncodeOptions:
     drop_unsupported_streams: bool = False
     """Leave out streams that the container cannot hold, with a warning, instead of refusing."""
     image_quality: int = 95
-    """Quality of JPEG and WebP images, 1 to 100."""
+    """Quality of JPEG, WebP and AVIF images, 1 to 100."""
 
     def __post_init__(self) -> None:
         if self.quality is not None:

@@ -300,6 +300,7 @@ def restore_image(
                 warnings = ("the output is the input, byte for byte",)
             else:
                 write_image(output, restored, extras, options.encode)
+                warnings = extras.notes
     summary = summarise(counts, ready, source, output, started, warnings)
     return replace(summary, kind="image")
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from vqfr_media.batch.record import REPORT_NAME, is_report
 from vqfr_media.errors import InputError
+from vqfr_media.media.heif import READ_ONLY
 from vqfr_media.media.image import FORMATS
 from vqfr_media.summary import counted
 
@@ -26,7 +27,8 @@ REPLACED_SUFFIXES = {".qt": ".mov"} | dict.fromkeys(
     ),
     ".mkv",
 )  # fmt: skip
-IMAGE_SUFFIXES = tuple(FORMATS)
+WRITABLE_IMAGES = tuple(FORMATS)
+IMAGE_SUFFIXES = (*WRITABLE_IMAGES, *READ_ONLY)
 VIDEO_SUFFIXES = (*WRITABLE_VIDEOS, *REPLACED_SUFFIXES)
 
 

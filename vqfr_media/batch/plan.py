@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from vqfr_media.batch.find_media import (
-    IMAGE_SUFFIXES,
     REPLACED_SUFFIXES,
+    WRITABLE_IMAGES,
     WRITABLE_VIDEOS,
     FileFilter,
     find_media,
@@ -17,6 +17,7 @@ from vqfr_media.batch.record import REPORT_NAME
 from vqfr_media.batch.task import BatchPlan, Kind, Task
 from vqfr_media.errors import CodecError, InputError, OptionError
 from vqfr_media.media.codecs import can_encode, encoder_options
+from vqfr_media.media.heif import READ_ONLY
 from vqfr_media.media.image import is_image
 from vqfr_media.options import EncodeOptions, RestoreOptions
 
@@ -150,7 +151,7 @@ def _check_options(
         )
     for suffix, known, kind in (
         (video_suffix, WRITABLE_VIDEOS, "video"),
-        (image_suffix, IMAGE_SUFFIXES, "image"),
+        (image_suffix, WRITABLE_IMAGES, "image"),
     ):
         if suffix is not None and suffix.lower() not in known:
             raise OptionError(f"{kind}_suffix must be one of {', '.join(known)}, got {suffix!r}")
@@ -171,7 +172,7 @@ def _suffix(path: PurePath, wanted: str | None) -> str:
     own = path.suffix
     if wanted is not None and wanted.lower() != own.lower():
         return wanted
-    return REPLACED_SUFFIXES.get(own.lower(), own) if wanted is None else own
+    return {**REPLACED_SUFFIXES, **READ_ONLY}.get(own.lower(), own) if wanted is None else own
 
 
 def _names(wanted: Mapping[PurePath, str | None]) -> dict[PurePath, PurePath]:

@@ -118,7 +118,8 @@ def _without_report(plan: "BatchPlan") -> list[str]:
     from vqfr_media.summary import counted
 
     return [
-        f"{counted(count, 'file')} from an earlier run without a report; --redo makes them again"
+        f"{counted(count, 'output')} of an earlier run without a report; --redo restores again and "
+        "writes it"
     ]
 
 

@@ -9,18 +9,30 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
-from vqfr_media.errors import CodecError, InputError, MediaError, OptionError
+from vqfr_media.errors import CodecError, MediaError, OptionError, VqfrMediaError
 from vqfr_media.files import atomic_output, check_place, check_source, output_error
 from vqfr_media.frames import Display, Frame, PixelFormat, Plane
+from vqfr_media.media.heif import (
+    READ_ONLY,
+    colour_notes,
+    is_heif,
+    profile_of_jpeg_2000,
+    read_heif,
+    refuse_deep,
+    starts_as_modern_still,
+)
 from vqfr_media.media.png_tiff_16bit import encode_png16, encode_tiff16
 from vqfr_media.options import EncodeOptions
 
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF",
-    ".tiff": "TIFF", ".bmp": "BMP",
+    ".tiff": "TIFF", ".bmp": "BMP", ".avif": "AVIF",
 }  # fmt: skip
+# What Pillow is asked to read.
+_READABLE = (*sorted(set(FORMATS.values())), "JPEG2000")
+_NAMES = "PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC and JPEG 2000"
 # Pixels per side, where the format or its encoder has a limit.
-_LARGEST = {"JPEG": 65500, "WEBP": 16383}
+_LARGEST = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536}
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
 _ORIENTATION = 0x0112
 
@@ -45,6 +57,8 @@ class ImageExtras:
     """Horizontal and vertical resolution, pixels per inch."""
     jpeg_subsampling: int | None = None
     """0, 1, 2 for a JPEG in 4:4:4, 4:2:2, 4:2:0; None for other files."""
+    notes: tuple[str, ...] = ()
+    """What of the file was not read or cannot be written, in sentences."""
 
 
 def is_image(path: Path) -> bool:
@@ -55,7 +69,9 @@ def is_image(path: Path) -> bool:
         if "\0" not in str(path) and path.is_file():
             with path.open("rb") as file:
                 head = file.read(12)
-    by_name = path.suffix.lower() in FORMATS
+    by_name = path.suffix.lower() in (*FORMATS, *READ_ONLY)
+    if starts_as_modern_still(head):
+        return True
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
     # Motion JPEG starts like a JPEG, and camera raw files like a TIFF.
@@ -63,15 +79,17 @@ def is_image(path: Path) -> bool:
 
 
 def read_image(path: str | Path) -> tuple[Frame, ImageExtras]:
-    """Reads a PNG, JPEG, WebP, TIFF or BMP as G, B, R or grey planes, with alpha where there is.
+    """Reads a picture as G, B, R or grey planes, with alpha where there is.
 
-    The EXIF orientation becomes `Display.quarter_turns` (a mirrored one the turn after which the
-    picture stands upright, left and right swapped); only a TIFF's pixels are turned here, and its
-    orientation is dropped. Palettes and bilevel pictures are expanded.
+    PNG, JPEG, WebP, TIFF, BMP, AVIF and JPEG 2000, and with pillow-heif HEIC. The EXIF orientation
+    becomes `Display.quarter_turns` (a mirrored one the turn after which the picture stands upright,
+    left and right swapped); only the pixels of a TIFF or HEIC are turned here, and its orientation
+    is dropped. Palettes and bilevel pictures are expanded.
 
     Raises:
-        MediaError: missing, empty, a pipe, not an image, damaged, animated, or in CMYK, Lab or
-            float.
+        MediaError: missing, empty, a pipe, not an image, damaged, animated, in CMYK, Lab or float,
+            or an AVIF or JPEG 2000 of more than 8 bits.
+        BackendError: it is HEIC, and pillow-heif is not installed.
     """
     path = Path(path)
     check_source(path, kind="an image")
@@ -79,14 +97,16 @@ def read_image(path: str | Path) -> tuple[Frame, ImageExtras]:
         with warnings.catch_warnings():
             # Large scans are legitimate; what is absurdly large stays an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=sorted(set(FORMATS.values()))) as image:
+            if is_heif(path):
+                return _read_heif(path)
+            with Image.open(path, formats=_READABLE) as image:
                 return _read(image, path)
     except UnidentifiedImageError as error:
-        raise MediaError(
-            f"{path}: not an image that can be read; PNG, JPEG, WebP, TIFF and BMP can"
-        ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
+        raise MediaError(f"{path}: not an image that can be read; {_NAMES} can") from error
+    except (
+        OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError
+    ) as error:  # fmt: skip
+        if isinstance(error, VqfrMediaError):
             raise
         raise MediaError(f"{path}: damaged or not readable: {error}") from error
 
@@ -94,7 +114,14 @@ def read_image(path: str | Path) -> tuple[Frame, ImageExtras]:
 def _read(image: Image.Image, path: Path) -> tuple[Frame, ImageExtras]:
     # Phones put a second view into one JPEG (MPO); its first picture is the picture.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise MediaError(f"{path}: holds {getattr(image, 'n_frames', 1)} pictures; split it first")
+        raise MediaError(
+            f"{path}: is animated or has pages: {getattr(image, 'n_frames', 1)} pictures; make a "
+            "film or single pictures of it first"
+        )
+    notes: tuple[str, ...] = ()
+    if image.format in ("AVIF", "JPEG2000"):
+        refuse_deep(path)
+        notes = colour_notes(path, has_profile="icc_profile" in image.info)
     # Asked first: Pillow forgets it as soon as it has loaded the pixels.
     stored = " ".join(str(tile) for tile in getattr(image, "tile", ()))
     exif = _exif(image)
@@ -107,34 +134,45 @@ def _read(image: Image.Image, path: Path) -> tuple[Frame, ImageExtras]:
         pixels = deep_pixels(path, is_gray=gray, has_alpha=image.mode[-1] == "A")
     else:
         pixels = pixels_of(image, path)
+    dpi = image.info.get("dpi")
+    profile = image.info.get("icc_profile") or b""
+    extras = ImageExtras(
+        exif=exif,
+        icc_profile=profile_of_jpeg_2000(path) if image.format == "JPEG2000" else profile,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
+        jpeg_subsampling=subsampling if subsampling in (0, 1, 2) else None,
+        notes=notes,
+    )
+    return _still(pixels, _TURNS.get(orientation, 0)), extras
+
+
+def _read_heif(path: Path) -> tuple[Frame, ImageExtras]:
+    decoded = read_heif(path)
+    extras = ImageExtras(exif=decoded.exif, icc_profile=decoded.icc_profile, notes=decoded.notes)
+    return _still(decoded.pixels, 0), extras
+
+
+def _still(pixels: Plane, quarter_turns: int) -> Frame:
+    """Returns a frame of (rows, columns, channels): grey, grey and alpha, RGB or RGBA."""
     channels = pixels.shape[2]
-    family = "gray" if channels < 3 else "rgb"
     order = {1: (0,), 2: (0, 1), 3: (1, 2, 0), 4: (1, 2, 0, 3)}[channels]
     planes: list[Plane] = []
     for channel in order:
         plane: Plane = pixels[:, :, channel].copy()
         plane.flags.writeable = False
         planes.append(plane)
-    frame = Frame(
+    return Frame(
         index=0,
         pts=0,
         planes=tuple(planes),
         format=PixelFormat(
-            family="gray" if family == "gray" else "rgb",
+            family="gray" if channels < 3 else "rgb",
             bits=8 * pixels.dtype.itemsize,
             full_range=True,
         ),
-        display=Display(quarter_turns=_TURNS.get(orientation, 0)),
+        display=Display(quarter_turns=quarter_turns),
         is_still=True,
     )
-    dpi = image.info.get("dpi")
-    extras = ImageExtras(
-        exif=exif,
-        icc_profile=image.info.get("icc_profile") or b"",
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
-        jpeg_subsampling=subsampling if subsampling in (0, 1, 2) else None,
-    )
-    return frame, extras
 
 
 def _exif(image: Image.Image) -> bytes:
@@ -186,6 +224,10 @@ def _check_format(path: Path, frame: Frame, options: EncodeOptions, upscale: int
             )
     kind = FORMATS.get(path.suffix.lower())
     bits, num_planes = frame.format.bits, len(frame.planes)
+    if kind is None and path.suffix.lower() in READ_ONLY:
+        raise CodecError(
+            f"{path}: such pictures can be read but not written; use .jpg, .png, .avif or .tif"
+        )
     if kind is None:
         raise CodecError(f"{path}: unknown image format {path.suffix!r}; use {', '.join(FORMATS)}")
     if frame.format.family == "yuv" or bits not in (8, 16):
@@ -205,6 +247,8 @@ def _check_format(path: Path, frame: Frame, options: EncodeOptions, upscale: int
 
 def has_format_of(source: Path, output: Path) -> bool:
     """Returns whether an image that `read_image` reads is of the kind that `output` is named."""
+    if is_heif(source):
+        return False
     with Image.open(source) as image:
         # A phone's JPEG with a second view in it is an MPO to Pillow.
         kind = "JPEG" if image.format == "MPO" else image.format
@@ -216,8 +260,8 @@ def write_image(
 ) -> None:
     """Writes a frame that `read_image` gave, in the format that the suffix of `path` names.
 
-    JPEG and WebP have `options.image_quality`; JPEG keeps the source's subsampling, and has none
-    where the source was no JPEG. The file gets its name only when it is complete.
+    JPEG, WebP and AVIF have `options.image_quality`; JPEG keeps the source's subsampling, and has
+    none where the source was no JPEG. The file gets its name only when it is complete.
 
     Raises:
         OptionError: an option is given that only videos have.
@@ -265,6 +309,8 @@ def _save(
             }
         case "WEBP":
             settings |= {"quality": options.image_quality, "exact": True}
+        case "AVIF":
+            settings |= {"quality": options.image_quality, "subsampling": "4:4:4"}
         case "TIFF":
             settings["compression"] = "tiff_adobe_deflate"
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
@@ -294,6 +340,8 @@ def pixels_of(image: Image.Image, path: Path) -> Plane:
             if values.min() < 0 or values.max() > 65535:
                 raise MediaError(f"{path}: has more than 16 bits per sample; convert it first")
             return values.astype(np.uint16)[:, :, None]
+        case "YCbCr" if image.format == "JPEG2000":
+            image = image.convert("RGB")
         case mode:
             raise MediaError(f"{path}: {mode} pictures are not supported; convert it to RGB first")
     pixels = np.asarray(image, np.uint8)

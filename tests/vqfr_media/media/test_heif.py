@@ -1,0 +1,152 @@
+"""HEIC, AVIF and JPEG 2000 keep their pixels, their orientation and their colour profile."""
+
+from pathlib import Path
+
+import numpy as np
+import pillow_heif
+import pytest
+from PIL import Image
+
+from tests.clips import write_clip
+from tests.vqfr_media.media.test_image import ICC, OPTIONS, exif_of, interleaved, noise
+from vqfr_media.errors import CodecError, MediaError
+from vqfr_media.media.heif import is_heif
+from vqfr_media.media.image import has_format_of, is_image, read_image, write_image
+
+
+def smooth(height: int = 48, width: int = 72) -> np.ndarray:
+    """A ramp, which lossy encoders keep."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([2 * x, 3 * y, x + y], axis=2).astype(np.uint8)
+
+
+def write_heic(path: Path, pixels: np.ndarray, **options: object) -> Path:
+    pillow_heif.from_pillow(Image.fromarray(pixels)).save(path, quality=95, **options)
+    return path
+
+
+def test_a_phones_heic(shared: Path, tmp_path: Path) -> None:
+    source = shared / "data/cases/a.heic"
+    assert is_image(source)
+    frame, extras = read_image(source)
+    decoded = np.asarray(pillow_heif.open_heif(source))
+    assert (interleaved(frame) == decoded).all()
+    assert extras.icc_profile[36:40] == b"acsp"  # the mark of an ICC profile
+    output = tmp_path / "a.jpg"
+    write_image(output, frame, extras, OPTIONS)
+    with Image.open(output) as image:
+        assert image.info["icc_profile"] == extras.icc_profile
+    assert not has_format_of(source, output)
+
+
+def test_a_turned_heic_is_turned_once(tmp_path: Path) -> None:
+    pixels = smooth()
+    path = write_heic(tmp_path / "a.heic", pixels, exif=exif_of(6).tobytes(), icc_profile=ICC)
+    renamed = path.rename(tmp_path / "renamed.jpg")  # as programs that send it do
+    assert is_image(renamed)
+    frame, extras = read_image(renamed)
+    upright = np.rot90(pixels, -1)
+    assert (frame.height, frame.width) == upright.shape[:2]
+    assert np.abs(interleaved(frame).astype(int) - upright).mean() < 3
+    assert frame.display.quarter_turns == 0
+    assert extras.icc_profile == ICC
+    write_image(tmp_path / "a.png", frame, extras, OPTIONS)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.getexif()[0x0112] == 1
+        assert image.getexif()[0x010F] == "Maker"
+        assert image.getexif().get_ifd(0x8769)[0x9003] == "2001:02:03 04:05:06"
+
+
+def test_ten_bits_of_heic_become_sixteen(tmp_path: Path) -> None:
+    x = np.broadcast_to(np.linspace(0, 65535, 256).astype(np.uint16), (64, 256))
+    values = np.ascontiguousarray(np.stack([x] * 3, axis=2))
+    path = tmp_path / "a.heif"
+    pillow_heif.encode("RGB;16", (256, 64), values.tobytes(), path, quality=-1)
+    frame, extras = read_image(path)
+    assert frame.format.bits == 16
+    assert np.abs(interleaved(frame).astype(int) - values).max() < 65536 / 1024 * 4
+    with pytest.raises(CodecError, match=r"b\.jpg: JPEG cannot hold 16 bits"):
+        write_image(tmp_path / "b.jpg", frame, extras, OPTIONS)
+
+
+def test_alpha_and_other_pictures_of_a_heic(tmp_path: Path) -> None:
+    alpha = np.dstack([smooth(), np.full((48, 72), 128, np.uint8)])
+    file = pillow_heif.from_pillow(Image.fromarray(smooth()))
+    file.add_from_pillow(Image.fromarray(alpha))
+    file.save(tmp_path / "two.heic", primary_index=1)
+    frame, extras = read_image(tmp_path / "two.heic")
+    assert len(frame.planes) == 4
+    assert extras.notes == ("of 2 pictures in the file the main one was taken",)
+
+
+def test_colours_that_no_profile_tells_are_said(tmp_path: Path) -> None:
+    path = write_heic(tmp_path / "a.heic", smooth(), color_primaries=12)
+    assert read_image(path)[1].notes == (
+        "its colours are Display P3 without a profile, which the output does not say",
+    )
+
+
+def test_avif_is_read_and_written(tmp_path: Path) -> None:
+    pixels, source = smooth(), tmp_path / "a.avif"
+    Image.fromarray(pixels).save(
+        source, quality=95, subsampling="4:4:4", icc_profile=ICC, exif=exif_of(6)
+    )
+    assert is_image(source)
+    assert not is_heif(source)
+    frame, extras = read_image(source)
+    assert frame.display.quarter_turns == 3
+    assert np.abs(interleaved(frame).astype(int) - pixels).mean() < 3
+    write_image(tmp_path / "b.avif", frame, extras, OPTIONS)
+    again, kept = read_image(tmp_path / "b.avif")
+    assert again.display == frame.display
+    assert kept.icc_profile == ICC
+    assert np.abs(interleaved(again).astype(int) - pixels).mean() < 3
+    assert has_format_of(source, tmp_path / "c.avif")
+
+
+def test_jpeg_2000_is_read_with_its_profile(tmp_path: Path) -> None:
+    pixels, path = noise(32, 48, 3), tmp_path / "a.jp2"
+    Image.fromarray(pixels).save(path)
+    data = path.read_bytes()
+    start = data.index(b"colr") - 4
+    assert data[start : start + 4] == b"\0\0\0\x0f"  # an enumerated colour space, 15 bytes
+    box = (11 + len(ICC)).to_bytes(4, "big") + b"colr\x02\0\0" + ICC
+    around = data.index(b"jp2h") - 4
+    size = int.from_bytes(data[around : around + 4], "big") + len(box) - 15
+    path.write_bytes(
+        data[:around]
+        + size.to_bytes(4, "big")
+        + data[around + 4 : start]
+        + box
+        + data[start + 15 :]
+    )
+    frame, extras = read_image(path)
+    assert (interleaved(frame) == pixels).all()  # lossless by default
+    assert extras.icc_profile == ICC
+    raw = tmp_path / "a.j2k"
+    Image.fromarray(pixels).save(raw)
+    frame, extras = read_image(raw)
+    assert (interleaved(frame) == pixels).all()
+    assert extras.icc_profile == b""
+    for name in ("b.jp2", "b.heic"):
+        with pytest.raises(CodecError, match=r"can be read but not written; use \.jpg"):
+            write_image(tmp_path / name, frame, extras, OPTIONS)
+
+
+def test_what_pillow_would_cut_to_8_bits_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(noise(32, 48, bits=16)).save(tmp_path / "a.jp2")
+    write_clip(tmp_path / "ten.avif", codec="libsvtav1", pix_fmt="yuv420p10le", frames=1)
+    for name, bits in (("a.jp2", 16), ("ten.avif", 10)):
+        with pytest.raises(MediaError, match=rf"{name}: {bits} bits per sample"):
+            read_image(tmp_path / name)
+
+
+def test_damaged_and_animated(tmp_path: Path) -> None:
+    whole = write_heic(tmp_path / "a.heic", smooth()).read_bytes()
+    (tmp_path / "cut.heic").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(MediaError, match=r"cut\.heic: damaged or not readable"):
+        read_image(tmp_path / "cut.heic")
+    first, second = (Image.fromarray(one) for one in (smooth(), smooth()[::-1]))
+    first.save(tmp_path / "a.avif", save_all=True, append_images=[second])
+    with pytest.raises(MediaError, match=r"a\.avif: is animated"):
+        read_image(tmp_path / "a.avif")
