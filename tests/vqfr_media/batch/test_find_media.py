@@ -18,6 +18,7 @@ from vqfr_media.batch.plan import plan_files, plan_folder
 from vqfr_media.batch.record import REPORT_NAME, report_json
 from vqfr_media.errors import CodecError, InputError, OptionError
 from vqfr_media.media.write import can_encode
+from vqfr_media.media.heif import READ_ONLY
 from vqfr_media.options import EncodeOptions, RestoreOptions
 
 OPTIONS = RestoreOptions()
@@ -174,9 +175,10 @@ def test_outputs_mirror_the_inputs_and_keep_what_can_be_written(tmp_path: Path) 
         for number, suffix in enumerate((*WRITABLE_VIDEOS, *REPLACED_SUFFIXES, *IMAGE_SUFFIXES))
     ]
     made = outputs(make(tmp_path / "in", *names), tmp_path / "out")
+    replaced = {**REPLACED_SUFFIXES, **READ_ONLY}
     for name in names:
         path = PurePosixPath(name)
-        assert made[name] == str(path.with_suffix(REPLACED_SUFFIXES.get(path.suffix, path.suffix)))
+        assert made[name] == str(path.with_suffix(replaced.get(path.suffix, path.suffix)))
 
 
 def test_suffixes_that_are_asked_for(tmp_path: Path) -> None:
