@@ -17,8 +17,8 @@ from vqfr_media.batch.find_media import (
 from vqfr_media.batch.plan import plan_files, plan_folder
 from vqfr_media.batch.record import REPORT_NAME, report_json
 from vqfr_media.errors import CodecError, InputError, OptionError
-from vqfr_media.media.write import can_encode
 from vqfr_media.media.heif import READ_ONLY
+from vqfr_media.media.write import can_encode
 from vqfr_media.options import EncodeOptions, RestoreOptions
 
 OPTIONS = RestoreOptions()
