@@ -18,6 +18,8 @@ from vqfr_media.errors import InputError, MediaError, OutputError
 # Bytes of a file's name, on nearly every file system.
 LONGEST_NAME = 255
 
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/")
+
 logger = logging.getLogger(__name__)
 
 # What the operating system says when the medium, not the content, is at fault.
@@ -40,6 +42,7 @@ def output_error(path: Path, error: BaseException) -> OutputError:
         errno.EDQUOT: "free some space or write to another disk",
         errno.ENOENT: "make the folder first",
         errno.EFBIG: "this place does not take files of that size",
+        errno.ENAMETOOLONG: "give it a shorter name",
     }.get(getattr(error, "errno", None) or 0, "choose another place for the output")
     return OutputError(f"{path}: cannot be written: {reason}; {advice}")
 
@@ -202,6 +205,8 @@ def target_of(path: Path) -> Path:
         if target.is_symlink():
             raise OutputError(f"{path}: is a link that leads to itself; name another output")
         if not target.parent.is_dir():
+            if url := url_of(path):
+                raise OutputError(f"{url}: is a URL; write to a file, or let batch write to URLs")
             parent = target.parent if path.is_symlink() else path.parent
             raise OutputError(f"{path}: there is no folder {parent}; make it first")
     except OutputError:
@@ -335,6 +340,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def url_of(path: Path) -> str:
+    """Returns the URL that somebody gave as a path, of which a path keeps one slash; else empty."""
+    return re.sub(":/+", "://", str(path), count=1) if _URL.match(str(path)) else ""
+
+
 def check_source(path: Path, *, kind: str) -> None:
     """Refuses what is no ordinary file with something in it; `kind` is what it should have been.
 
@@ -345,9 +355,9 @@ def check_source(path: Path, *, kind: str) -> None:
         raise MediaError(f"{str(path)!r}: a file name cannot hold a NUL byte; give another name")
     try:
         if not path.exists():
-            if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
+            if url := url_of(path):
                 raise MediaError(
-                    f"{path}: is a URL; download it, or give the URL of its folder to batch"
+                    f"{url}: is a URL; download it, or give the URL of its folder to batch"
                 )
             raise MediaError(f"{path}: no such file")
         if path.is_dir():

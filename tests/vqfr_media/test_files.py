@@ -119,14 +119,17 @@ def test_a_name_of_any_length_that_a_file_can_have(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == [name]
         (tmp_path / name).unlink()
     # What is too long is told before the work, not when the name is to be given.
-    with pytest.raises(OutputError, match="File name too long"):
+    with pytest.raises(OutputError, match="File name too long; give it a shorter name"):
         check_place(tmp_path / ("z" * 252 + ".mkv"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_url_is_no_file() -> None:
-    with pytest.raises(MediaError, match="is a URL; download it, or give the URL of its folder to"):
-        open_video("https://example.org/films/a.mp4")
+    url = "https://example.org/films/a.mp4"
+    with pytest.raises(MediaError, match=f"^{url}: is a URL; download it, or give the URL of its"):
+        open_video(url)
+    with pytest.raises(OutputError, match=f"^{url}: is a URL; write to a file, or let batch write"):
+        check_place(Path(url))
 
 
 def test_names_with_nul(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from vqfr_media.frames import VideoInfo
+from vqfr_media.media.header_damage import header_damage
 from vqfr_media.media.input_container import (
     AnyPacket,
     fraction,
@@ -20,6 +21,7 @@ from vqfr_media.media.input_container import (
     missing_bytes,
     reason_of,
 )
+from vqfr_media.media.quiet_damage import QuietDamage
 
 # Of these codecs no later picture is made of a B picture.
 _B_IS_LAST = {"mpeg1video", "mpeg2video", "mpeg4", "vc1", "wmv3"}
@@ -66,6 +68,7 @@ class DamagedDecoder:
         self._container, self._stream, self._decoder = container, stream, decoder
         decoder.thread_count = 1
         self._start = FirstPackets()
+        self._quiet = QuietDamage(decoder.name)
         self._lost_times: list[float | None] = []
         self._incomplete: set[int | None] = set()
         self._is_broken = False  # whether pictures may be made of one that is damaged
@@ -85,6 +88,7 @@ class DamagedDecoder:
         else:
             self.lost.append(f"its pictures cannot be read to the end: {reason}")
             yield from self._pictures(None)
+        self.lost += self._quiet.notes(float(fraction(self._stream.time_base)))
         if self._container.format.name != "avi":  # whose times are made up
             self.lost += self._start.lost(float(fraction(self._stream.time_base)))
         if self._lost_times:
@@ -98,6 +102,8 @@ class DamagedDecoder:
         self.num_packets += bool(packet and packet.size)
         # A transport stream calls a mere splice corrupt, so there the decoder is asked alone.
         if packet and packet.is_corrupt and not has_running_clock(self._container):
+            self._incomplete.add(packet.pts)
+        if packet and self._quiet.look(packet):
             self._incomplete.add(packet.pts)
         try:
             pictures = self._decoder.decode(packet)
@@ -160,7 +166,7 @@ def losses(path: Path, info: VideoInfo, times: Sequence[int]) -> list[str]:
         info: what it claims.
         times: pts of all its pictures, in order.
     """
-    said = []
+    said = header_damage(path)
     if missing := missing_bytes(path):
         said.append(f"truncated: {missing} bytes are missing at its end")
     if cut := _cut_unit(path):

@@ -24,6 +24,7 @@ from vqfr_media.media.input_container import (
     open_container,
     reason_of,
 )
+from vqfr_media.media.quiet_damage import QuietDamage
 from vqfr_media.media.read import VideoReader, matroska_frame_count, open_video
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,9 @@ def index_packets(path: Path) -> FrameIndex | None:
         stream = find_stream(container, path)
         if stream.codec_context is None:
             return None
-        marks = _packet_marks(container, stream, path)
+        quiet = QuietDamage(stream.codec_context.name)
+        marks = _packet_marks(container, stream, path, quiet)
+        base = float(fraction(stream.time_base))
         claimed = matroska_frame_count(stream)
     if marks is not None and claimed is not None and len(marks) < claimed:
         raise MediaError(
@@ -94,11 +97,12 @@ def index_packets(path: Path) -> FrameIndex | None:
     # Pictures before the first key frame are dropped by some decoders.
     if order[0] != 0 or displaced > _REORDER or (np.diff(times) <= 0).any():
         return None
-    return FrameIndex(times, np.flatnonzero(keys), decoded=False)
+    notes = tuple(quiet.notes(base))
+    return FrameIndex(times, np.flatnonzero(keys), decoded=False, notes=notes)
 
 
 def _packet_marks(
-    container: InputContainer, stream: VideoStream, path: Path
+    container: InputContainer, stream: VideoStream, path: Path, quiet: QuietDamage
 ) -> list[tuple[int, bool]] | None:
     """Reads time and key flag of each packet of the stream; None if one has no time."""
     marks: list[tuple[int, bool]] = []
@@ -110,6 +114,7 @@ def _packet_marks(
                 raise _damaged(path, marks, base, "a packet is incomplete")
             if packet.stream_index != stream.index or not packet.size or packet.is_discard:
                 continue
+            quiet.look(packet)
             if packet.pts is None:
                 whole = False
             else:
@@ -163,7 +168,8 @@ def make_index(path: Path, info: VideoInfo, *, keep_damaged: bool = False) -> Fr
     index = index_packets(path)
     if index is None:
         return _decoded_once(path)
-    return replace(index, notes=tuple(losses(path, info, index.times.tolist())))
+    lost = losses(path, info, index.times.tolist())
+    return replace(index, notes=(*index.notes, *lost))
 
 
 def _decoded_once(path: Path) -> FrameIndex:

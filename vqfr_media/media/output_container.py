@@ -1,6 +1,8 @@
 """Output containers: which one a name means, and how it keeps times and tags exactly."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -65,6 +67,17 @@ def takes_encoder(container: OutputContainer, name: str) -> bool:
     return not supported or name in supported
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Lets every CodecError of the block begin with the name of the file that is written."""
+    try:
+        yield
+    except CodecError as error:
+        if str(path) in str(error):
+            raise
+        raise CodecError(f"{path}: {error}") from error
+
+
 def open_output(
     path: Path,
     temporary: Path,
@@ -86,7 +99,12 @@ def open_output(
         with av.open(f"x{path.suffix}", "w", format=container) as trial:
             name, flags = trial.format.name, trial.format.flags
         if flags & _OPENS_ITS_OWN:
-            raise CodecError(f"{path}: {name} writes several files; use .mp4, .mkv or .mov")
+            kind = (
+                f"{path.suffix} is for a single picture, and the source is a film"
+                if name == "image2" and container is None
+                else f"{name} writes several files"
+            )
+            raise CodecError(f"{path}: {kind}; use .mp4, .mkv or .mov")
         settings = _mov_settings(inputs, time_base) if name in _MOV else {}
         if repeatable:
             settings["fflags"] = "+bitexact"

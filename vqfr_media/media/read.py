@@ -33,6 +33,7 @@ from vqfr_media.media.input_container import (
     reason_of,
     refuse_truncated,
 )
+from vqfr_media.media.quiet_damage import QuietDamage
 
 
 class VideoReader:
@@ -161,6 +162,7 @@ class VideoReader:
     def _decode(self, packets: Iterator[AnyPacket]) -> Generator[DecodedPicture]:
         """Yields decoded pictures; every failure below becomes a MediaError here."""
         num_packets, start = 0, FirstPackets()
+        quiet = QuietDamage(self._decoder.name)
         try:
             for packet in packets:
                 if packet.is_corrupt and not has_running_clock(self._container):
@@ -169,11 +171,14 @@ class VideoReader:
                     yield from self._checked(map(DecodedPicture, self._decoder.decode(None)))
                     raise self._damaged("a packet is incomplete")
                 num_packets += packet.size > 0
+                quiet.look(packet)
                 pictures = self._decoder.decode(packet)
                 start.add(packet, pictures)
                 yield from self._checked(map(DecodedPicture, pictures))
         except (av.FFmpegError, OSError) as error:
             raise self._damaged(reason_of(error)) from error
+        if self._from is None:
+            self.notes += quiet.notes(float(fraction(self._stream.time_base)))
         if self._from is None and self._best is None:
             self.notes += start.lost(float(fraction(self._stream.time_base)))
         if missing := self._not_found(num_packets):

@@ -23,7 +23,13 @@ from vqfr_media.media.codecs import can_encode
 from vqfr_media.media.cut import Cut
 from vqfr_media.media.encoder import FrameEncoder, add_encoder, refusal
 from vqfr_media.media.input_container import AnyPacket, find_stream, fraction, open_container
-from vqfr_media.media.output_container import BRANDS, holds_chapters, open_output, start_offset
+from vqfr_media.media.output_container import (
+    BRANDS,
+    holds_chapters,
+    naming,
+    open_output,
+    start_offset,
+)
 from vqfr_media.media.read_back import Promise, check_output
 from vqfr_media.media.stream_trial import (
     NUM_PACKETS,
@@ -350,10 +356,11 @@ def open_writer(
         OutputError: the folder is missing or not writable.
     """
     refuse_same(output, source)
-    return VideoWriter(
-        output, source, info, options,
-        upscale=upscale, threads=threads, folder=folder, cut=cut, keep_damaged=keep_damaged,
-    )  # fmt: skip
+    with naming(output):
+        return VideoWriter(
+            output, source, info, options,
+            upscale=upscale, threads=threads, folder=folder, cut=cut, keep_damaged=keep_damaged,
+        )  # fmt: skip
 
 
 def try_writer(
@@ -381,7 +388,8 @@ def try_writer(
             output, source, info, options, upscale=upscale, threads=threads, folder=folder
         ) as writer:
             extradata = writer.extradata
-            writer.rehearse()
+            with naming(output):
+                writer.rehearse()
             raise _TrialOverError
     except _TrialOverError:
         return extradata

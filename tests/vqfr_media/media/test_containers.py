@@ -3,6 +3,7 @@
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -21,10 +22,18 @@ TONES = ["aac", "ac3", "eac3", "mp2", "libmp3lame", "libopus", "flac", "pcm_s16l
 PTS = (0, 3, 1, 2, 6, 4, 5)
 
 
-@pytest.mark.parametrize("suffix", [".m3u8", ".mpd", ".jpg", ".png"])
-def test_several_files_are_refused(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "says"),
+    [
+        (".m3u8", "writes several files"),
+        (".mpd", "writes several files"),
+        (".jpg", r"b\.jpg: \.jpg is for a single picture, and the source is a film"),
+        (".png", r"b\.png: \.png is for a single picture, and the source is a film"),
+    ],
+)
+def test_several_files_are_refused(tmp_path: Path, suffix: str, says: str) -> None:
     write_clip(tmp_path / "a.mkv", frames=2)
-    with pytest.raises(CodecError, match=r"writes several files; use \.mp4, \.mkv or \.mov"):
+    with pytest.raises(CodecError, match=rf"{says}; use \.mp4, \.mkv or \.mov"):
         copy_video(tmp_path / "a.mkv", tmp_path / f"b{suffix}")
     assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
 
@@ -35,6 +44,25 @@ def test_muxers_that_open_their_own_files_are_refused(tmp_path: Path, name: str)
     with pytest.raises(CodecError, match=f"{name} writes several files; use .mp4"):
         copy_video(tmp_path / "a.mkv", tmp_path / "b.mkv", EncodeOptions(container=name))
     assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"pix_fmt": "yuv411p"}, "b.mp4: mp4 cannot hold yuv411p .*use .mkv"),
+        ({"width": 159, "height": 119}, "b.mp4: mp4 cannot hold yuv420p at 159×119 .*use .mkv"),
+        ({"audio": "pcm_s16le", "suffix": ".webm"}, r"b.webm: webm cannot hold stream 1 .*mkv"),
+    ],
+)
+def test_every_refusal_names_the_output_and_the_advice_works(
+    tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    source = tmp_path / "a.mkv"
+    output = tmp_path / f"b{options.pop('suffix', '.mp4')}"
+    write_clip(source, frames=2, **options)
+    with pytest.raises(CodecError, match=says):
+        copy_video(source, output, EncodeOptions())
+    copy_video(source, tmp_path / "b.mkv", EncodeOptions())
 
 
 @pytest.mark.parametrize("codec", ["auto", "libx265", "libx264"])

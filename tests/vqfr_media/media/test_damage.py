@@ -17,6 +17,7 @@ from vqfr_media.cli.parsing import parse
 from vqfr_media.cli.restore import RestoreCommand
 from vqfr_media.errors import MediaError, OptionError, SkippedFaceError
 from vqfr_media.media.damage import losses
+from vqfr_media.media.header_damage import header_damage
 from vqfr_media.media.index import make_index, read_frames
 from vqfr_media.media.read import open_video
 from vqfr_media.options import EncodeOptions, RestoreOptions
@@ -218,3 +219,106 @@ def test_what_is_not_decoded_at_the_start_is_told_when_damage_is_kept_too(tmp_pa
         said.append([note for note in reader.notes if "cannot be decoded without" in note])
     assert said[0] == said[1]
     assert said[0]
+
+
+def flipped(picture: bytes) -> bytes:
+    """Ten bits turned over, spread over the middle half of a picture."""
+    data = bytearray(picture)
+    for number in range(10):
+        data[len(data) // 4 + number * len(data) // 20] ^= 1 << number % 8
+    return bytes(data)
+
+
+def with_dropout(picture: bytes) -> bytes:
+    """A DV picture as a deck gives it out that has concealed one block from the frame before."""
+    data = bytearray(picture)
+    block = next(i for i in range(7 * 80, len(data), 80) if data[i] >> 5 == 4)
+    data[block + 3] = data[block + 3] & 0x0F | 0x20
+    return bytes(data)
+
+
+def notes_of(path: Path, *, keep: bool) -> tuple[list[str], list[int]]:
+    """What the reader says of a whole file, and which frames it calls damaged."""
+    with open_video(path, keep_damaged=keep) as reader:
+        damaged = [frame.index for frame in reader if frame.damaged]
+    return reader.notes, damaged
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_damaged_motion_jpeg_is_said_and_left_alone_on_demand(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_scene(path, frames=10, codec="mjpeg", pix_fmt="yuvj420p")
+    assert notes_of(path, keep=False) == ([], [])
+    for number in (3, 7):
+        overwritten(path, number, flipped)
+    said = "2 pictures damaged, by a strict check of their JPEG: 3 (0.120 s), 7 (0.280 s)"
+    assert notes_of(path, keep=False) == ([said], [])
+    assert notes_of(path, keep=True) == ([said], [3, 7])
+    with open_video(path) as reader:
+        assert said in make_index(path, reader.info).notes
+    summary = restored(path, tmp_path / "b.mkv", replace(KEEP, damaged="stop"))
+    assert f"note: {said}" in summary.lines()
+    assert SkipReason.DAMAGED not in summary.skipped
+    summary = restored(path, tmp_path / "b.mkv")
+    assert summary.skipped[SkipReason.DAMAGED] == 2
+    assert [frame.index for frame in summary.damaged] == [3, 7]
+
+
+def test_motion_jpeg_that_is_never_quite_the_standards_is_not_called_damaged(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.avi"
+    write_scene(path, frames=4, codec="mjpeg", pix_fmt="yuvj420p")
+    for number in range(4):
+        overwritten(path, number, zeros_in_the_middle)
+    assert notes_of(path, keep=True) == ([], [])
+
+
+def test_dropouts_of_a_dv_tape_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    write_clip(path, codec="dvvideo", frames=6, width=720, height=576)
+    assert notes_of(path, keep=False)[0] == []
+    for number in (1, 4):
+        overwritten(path, number, with_dropout)
+    says = "2 pictures with dropouts of the tape, by the marks of the deck that read it: "
+    for keep in (False, True):
+        notes, damaged = notes_of(path, keep=keep)
+        assert notes == [f"{says}1 (0.040 s), 4 (0.160 s)"]
+        assert damaged == []
+
+
+HEADERS = [
+    # Suffix, encoder of the sound, what is overwritten in the header, and with what.
+    (".mp4", "aac", (b"trak", 2), b"trai"),
+    (".mov", "pcm_s16le", (b"trak", 2), b"tpak"),
+    (".mkv", "aac", (b"A_AAC", 1), b"A_AIC"),
+    (".avi", "mp2", (b"strl", 2), b"strx"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "sound", "place", "wrong"), HEADERS)
+def test_a_header_that_may_have_lost_a_track_is_said(
+    tmp_path: Path, suffix: str, sound: str, place: tuple[bytes, int], wrong: bytes
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_clip(path, codec="mpeg4", frames=5, audio=sound)
+    assert header_damage(path) == []
+    data, at = path.read_bytes(), -1
+    for _ in range(place[1]):
+        at = data.index(place[0], at + 1)
+    path.write_bytes(data[:at] + wrong + data[at + len(wrong) :])
+    assert header_damage(path) != []
+    with open_video(path) as reader:
+        assert len(list(reader)) == 5
+    assert reader.notes[0].startswith("its header is damaged, and a track of sound, ")
+
+
+def test_a_header_whose_boxes_do_not_fit_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_clip(path, codec="mpeg4", frames=5, audio="aac")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"trak", data.index(b"trak") + 1) - 1] ^= 8  # the size of the sound's track
+    path.write_bytes(data)
+    assert len(header_damage(path)) == 1
+    path.write_text("neither")
+    assert header_damage(path) == []

@@ -1,0 +1,100 @@
+"""Whether a file's header is damaged so that a whole stream may be gone, of which FFmpeg is silent.
+
+FFmpeg passes over a box, an element or a list that it does not know, and with it over the track in
+it. Three containers say enough of themselves to notice that.
+"""
+
+import os
+import re
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_SAID = "its header is damaged, and a track of sound, subtitles or data may be missing"
+# What MP4 and MOV put first into a track.
+_TRACK_HEADER = b"tkhd"
+_EBML = b"\x1a\x45\xdf\xa3"
+# The element itself, not its name in the index of elements.
+_TRACKS = re.compile(rb"(?<!\x53\xab\x84)\x16\x54\xae\x6b")
+_CRC_32 = b"\xbf\x84"
+# Bytes in which Matroska's tracks and AVI's lists of streams are looked for.
+_HEAD = 1 << 20
+# In AVI's main header: the number of streams, after 24 bytes of names and 32 of other numbers.
+_AVI_STREAMS = 56
+
+
+def header_damage(path: Path) -> list[str]:
+    """Says that a header is damaged; nothing where it is sound, or says nothing of itself.
+
+    Of MP4 and MOV a track is found under a name that is none, or boxes that do not end where the
+    header does; of Matroska a wrong checksum of the tracks, which not all programs write; of AVI
+    fewer streams than it counts.
+    """
+    with suppress(OSError, ValueError), path.open("rb") as file:
+        head = file.read(12)
+        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"):
+            damaged = _mp4_damaged(file)
+        elif head[:4] == _EBML:
+            damaged = _matroska_damaged(head + file.read(_HEAD))
+        elif head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+            damaged = _avi_damaged(head + file.read(_HEAD))
+        else:
+            damaged = False
+        return [_SAID] if damaged else []
+    return []
+
+
+def _mp4_damaged(file: BinaryIO) -> bool:
+    end = file.seek(0, os.SEEK_END)
+    for kind, start, stop in _boxes(file, 0, end):
+        if kind != b"moov":
+            continue
+        inner = _boxes(file, start, stop)
+        for name, begin, _ in inner:
+            file.seek(begin)
+            if name != b"trak" and file.read(8)[4:8] == _TRACK_HEADER:
+                return True
+        return not inner or inner[-1][2] != stop
+    return False
+
+
+def _boxes(file: BinaryIO, start: int, stop: int) -> list[tuple[bytes, int, int]]:
+    """Returns kind, start of the content and end of each box between two places in the file."""
+    found, place = [], start
+    while place + 8 <= stop:
+        file.seek(place)
+        box = file.read(16)
+        size, content = int.from_bytes(box[:4], "big"), place + 8
+        if size == 1:
+            size, content = int.from_bytes(box[8:16], "big"), place + 16
+        size = size or stop - place
+        if size < content - place or place + size > stop:
+            break
+        found.append((box[4:8], content, place + size))
+        place += size
+    # QuickTime may end a list of boxes by four bytes of zero.
+    file.seek(place)
+    if found and stop - place == 4 and file.read(4) == bytes(4):
+        found[-1] = (*found[-1][:2], stop)
+    return found
+
+
+def _matroska_damaged(head: bytes) -> bool:
+    found = _TRACKS.search(head)
+    if found is None or found.end() == len(head):
+        return False
+    place = found.end()
+    width = 9 - head[place].bit_length()
+    length = int.from_bytes(head[place : place + width], "big") & ((1 << 7 * width) - 1)
+    content = head[place + width : place + width + length]
+    if len(content) < length or not content.startswith(_CRC_32):
+        return False
+    return zlib.crc32(content[6:]) != int.from_bytes(content[2:6], "little")
+
+
+def _avi_damaged(head: bytes) -> bool:
+    header = head[: max(0, head.find(b"movi"))]
+    claimed = int.from_bytes(header[_AVI_STREAMS : _AVI_STREAMS + 4], "little")
+    found = len(re.findall(rb"LIST.{4}strlstrh", header, re.DOTALL))
+    return header[24:28] == b"avih" and found < claimed
