@@ -171,7 +171,8 @@ class VideoReader:
                     yield from self._checked(map(DecodedPicture, self._decoder.decode(None)))
                     raise self._damaged("a packet is incomplete")
                 num_packets += packet.size > 0
-                quiet.look(packet)
+                if self._from is None:
+                    quiet.look(packet)
                 pictures = self._decoder.decode(packet)
                 start.add(packet, pictures)
                 yield from self._checked(map(DecodedPicture, pictures))
