@@ -229,6 +229,50 @@ class StreamTags:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Combing:
+    """What FFmpeg's idet says of pictures of a film, each compared with its neighbours."""
+
+    pictures: int
+    """Pictures that were looked at."""
+    top_first: int
+    """Those with the motion of two fields, the top one first."""
+    bottom_first: int
+    """Those with the motion of two fields, the bottom one first."""
+    whole: int
+    """Those with motion, of whole pictures. In the others nothing moves, or nothing is told."""
+    repeated: int
+    """Those with a field of the picture before, as film has that was made video (3:2)."""
+
+    @property
+    def first_field(self) -> FieldOrder:
+        """Which field is first; empty unless the film is interlaced beyond doubt.
+
+        That is: in 8 pictures at least, in half of those with motion, and not the other field in
+        more than a tenth as many.
+        """
+        more, less = max(self.top_first, self.bottom_first), min(self.top_first, self.bottom_first)
+        if not self._is_sure or 2 * more < more + less + self.whole:
+            return ""
+        return "top" if self.top_first > self.bottom_first else "bottom"
+
+    @property
+    def is_partly_interlaced(self) -> bool:
+        """Whether some are interlaced beyond doubt, but fewer than half of those with motion."""
+        return self._is_sure and not self.first_field
+
+    @property
+    def _is_sure(self) -> bool:
+        more, less = max(self.top_first, self.bottom_first), min(self.top_first, self.bottom_first)
+        return more >= 8 and 10 * less <= more
+
+    @property
+    def of_film(self) -> bool:
+        """Whether it is film with fields repeated: two pictures of five, of which a few are missed
+        or added."""
+        return self.first_field != "" and 0.25 <= self.repeated / self.pictures <= 0.55
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """What is known of a video before its frames are read."""
 
@@ -254,3 +298,8 @@ class VideoInfo:
     """Seconds by the container's clock at which it begins, which players show as 0."""
     tags: StreamTags = StreamTags()
     """What the stream says about itself, unresolved."""
+    first_field: FieldOrder = ""
+    """Which field is shown first of pictures that are taken as two fields: as the tags say, as was
+    measured, or as was asked for. Empty where they are taken as whole."""
+    combing: Combing | None = None
+    """What was measured where the tags do not say that the pictures are interlaced."""

@@ -219,7 +219,7 @@ class RestoreOptions:
     fields: FieldsChoice = "auto"
     """Interlaced video: keep restores its fields one by one, and the output is interlaced too;
     deinterlace first makes a whole picture of each field. auto keeps what says that it is
-    interlaced."""
+    interlaced, or is by a measure of some of its pictures."""
     strict: bool = False
     """Makes a face that is left alone, because it is too small or too large, an error."""
     segment_seconds: float | None = None

@@ -23,7 +23,7 @@ from vqfr_media.jobs.segments import Job, restore_segments, segment_length
 from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
 from vqfr_media.media.cut import Cut, find_cut
 from vqfr_media.media.encoder import encoder_threads
-from vqfr_media.media.fields import check_fields, deinterlaced, deinterlaced_info, with_fields
+from vqfr_media.media.fields import check_fields, deinterlaced, deinterlaced_info, mixed
 from vqfr_media.media.image import check_image_output, has_format_of, read_image, write_image
 from vqfr_media.media.index import (
     FrameIndex,
@@ -39,8 +39,7 @@ from vqfr_media.media.write import open_writer, try_writer
 from vqfr_media.options import RestoreOptions
 from vqfr_media.preflight import refuse_range_of_image
 from vqfr_media.prepare import Prepared, load_tracks, prepare
-from vqfr_media.restoration.fields import restore_pictures
-from vqfr_media.restoration.radii import FrameRadii
+from vqfr_media.restoration.fields import frames_around, restore_pictures
 from vqfr_media.restoration.restore import Restorer, refuse_skipped
 from vqfr_media.restoration.stream import num_faces, restore_frames
 from vqfr_media.summary import RunCounts, Summary
@@ -90,12 +89,12 @@ def restore_video(
     source, output = Path(source), Path(output)
     started = time.monotonic()
     keep_damaged = options.damaged == "keep"
-    with open_video(source, keep_damaged=keep_damaged) as reader:
-        info = with_fields(reader.info, options.fields)
+    with open_video(source, keep_damaged=keep_damaged, fields=options.fields) as reader:
+        info = reader.info
         length = segment_length(options, info)
         frames: Iterable[Frame] = reader
-        said = [check_fields(source, info, options)] if info.tags.field_order else []
-        if said and options.fields == "deinterlace":
+        said = check_fields(source, info, options)
+        if info.first_field and options.fields == "deinterlace":
             frames, info = deinterlaced(reader, info), deinterlaced_info(info)
         # All that can be refused is refused before a network is fetched or built.
         try_writer(
@@ -129,7 +128,10 @@ def restore_video(
                 source, output, info=info, frames=frames, cut=None, options=options, ready=ready,
                 tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
-            restored = replace(restored, notes=tuple(reader.notes))
+            notes = list(reader.notes)
+            if not (info.first_field or said):
+                notes += mixed(reader.num_interlaced, restored.counts.frames)
+            restored = replace(restored, notes=tuple(notes))
     warnings = (*said, *restored.warnings)
     if may_stay_untouched(restored, options):
         untouched = copy_untouched(source, output, info, options.encode)
@@ -188,14 +190,10 @@ def _restore_part(
     on_frame: Callable[[Frame], None] | None,
 ) -> RestoredVideo:
     """Restores a part of a video in one go; the windows at its ends see the frames around it."""
-    per_frame = 2 if info.tags.field_order else 1
-    radii = FrameRadii.of(
-        options.temporal,
-        per_frame * info.frame_rate,
-        faces_known=tracks is not None,
-        grain=options.blend.grain > 0,
+    restorer = Restorer(
+        ready.engine, ready.detector, options, info.time_base, info.frame_rate, tracks
     )
-    radius = -(-radii.total // per_frame)
+    radius = frames_around(restorer, info.first_field)
     while True:
         cut = find_cut(source, index, info, options.part)
         if tracks is not None:
@@ -246,7 +244,7 @@ def _restore_in_one_go(
         prefetch(frames, READ_AHEAD) as read,
         prefetch(
             restore_pictures(
-                read, restorer, order=info.tags.field_order, wanted=cut.frames if cut else None
+                read, restorer, order=info.first_field, wanted=cut.frames if cut else None
             ),
             READ_AHEAD,
         ) as restored,

@@ -8,7 +8,7 @@ from pathlib import Path
 from vqfr_media.errors import OptionError
 from vqfr_media.files import refuse_same
 from vqfr_media.media.encoder import encoder_threads
-from vqfr_media.media.fields import check_fields, deinterlaced_info, with_fields
+from vqfr_media.media.fields import check_fields, deinterlaced_info
 from vqfr_media.media.image import check_image_output, is_image, read_image
 from vqfr_media.media.read import open_video
 from vqfr_media.media.write import try_writer
@@ -30,12 +30,15 @@ def check_files(source: Path, output: Path, options: RestoreOptions) -> None:
         frame, _ = read_image(source)
         check_image_output(output, frame, options.encode, upscale=options.upscale)
         return
-    with open_video(source, keep_damaged=options.damaged == "keep") as reader:
-        info = with_fields(reader.info, options.fields)
-        if info.tags.field_order:
-            check_fields(source, info, options)
-            if options.fields == "deinterlace":
-                info = deinterlaced_info(info)
+    keep_damaged = options.damaged == "keep"
+    # Of what is not said to be interlaced, only this is refused; pictures are looked at later.
+    asked = options.fields != "auto" or options.upscale > 1 or options.tracks is not None
+    fields = options.fields if asked else None
+    with open_video(source, keep_damaged=keep_damaged, fields=fields) as reader:
+        info = reader.info
+        check_fields(source, info, options)
+        if info.first_field and options.fields == "deinterlace":
+            info = deinterlaced_info(info)
         try_writer(
             output, source, info, options.encode,
             upscale=options.upscale, threads=encoder_threads(),

@@ -18,7 +18,7 @@ from vqfr_media.faces.detect import detect
 from vqfr_media.frames import Display, Frame, PixelFormat
 from vqfr_media.media.fields import check_fields, mixed, split, weave, with_fields
 from vqfr_media.media.read import open_video
-from vqfr_media.options import EncodeOptions, RestoreOptions
+from vqfr_media.options import EncodeOptions, FieldsChoice, RestoreOptions
 from vqfr_media.pipeline import restore_video
 from vqfr_media.summary import Summary
 from vqfr_media.time_range import TimeRange
@@ -46,7 +46,13 @@ def at_time(field: int) -> npt.NDArray[np.uint8]:
 
 
 def write_interlaced(
-    path: Path, *, codec: str = "ffv1", order: str = "tff", form: str = "yuv422p", flag: bool = True
+    path: Path,
+    *,
+    codec: str = "ffv1",
+    order: str = "tff",
+    form: str = "yuv422p",
+    flag: bool = True,
+    frames: int = FRAMES,
 ) -> Path:
     """Writes frames whose fields are of two times, as FFmpeg's own filters flag them."""
     with av.open(str(path), "w") as output:
@@ -66,7 +72,7 @@ def write_interlaced(
         start.link_to(mark)
         mark.link_to(end)
         graph.configure()
-        for number in range(FRAMES):
+        for number in range(frames):
             drawn = at_time(2 * number)
             first = 0 if order == "tff" else 1
             drawn[1 - first :: 2] = at_time(2 * number + 1)[1 - first :: 2]
@@ -262,9 +268,46 @@ def test_a_part_of_an_interlaced_film_is_that_of_the_whole(tmp_path: Path) -> No
         np.testing.assert_array_equal(a, b)
 
 
+def test_fields_in_segments_are_those_of_one_go(tmp_path: Path) -> None:
+    source = write_interlaced(tmp_path / "a.mkv", order="bff")
+    options = RestoreOptions(encode=LOSSLESS, segment_seconds=0.08)
+    whole = restored(source, tmp_path / "whole.mkv", replace(options, segment_seconds=0))
+
+    def stop_at(frame: Frame) -> None:
+        if frame.index == 3:
+            raise KeyboardInterrupt
+
+    output = tmp_path / "b.mkv"
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(
+            source, output, options, engine=InvertingEngine(), detector=MarkerDetector(),
+            on_frame=stop_at,
+        )  # fmt: skip
+    assert not output.exists()
+    summary = restored(source, output, options)
+    assert (summary.frames, summary.resumed, summary.restored) == (6, 2, 12)
+    assert (summary.tracks, summary.warnings) == (whole.tracks, whole.warnings)
+    assert flags(output) == (3, True)
+    for a, b in zip(lumas(output), lumas(tmp_path / "whole.mkv"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_unsaid_fields_are_restored_and_stay_unsaid(tmp_path: Path) -> None:
+    unsaid = write_interlaced(tmp_path / "unsaid.mkv", order="bff", flag=False, frames=10)
+    summary = restored(unsaid, tmp_path / "b.mkv", RestoreOptions(encode=LOSSLESS))
+    assert (summary.frames, summary.restored) == (10, 20)
+    assert any("in 8 of 8 pictures looked at" in said for said in summary.warnings)
+    assert flags(tmp_path / "b.mkv") == flags(unsaid)
+    assert not flags(unsaid)[1]
+    said = write_interlaced(tmp_path / "said.mkv", order="bff", frames=10)
+    restored(said, tmp_path / "c.mkv", RestoreOptions(encode=LOSSLESS))
+    for a, b in zip(lumas(tmp_path / "b.mkv"), lumas(tmp_path / "c.mkv"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_what_cannot_be_done_with_fields(tmp_path: Path) -> None:
     source = write_interlaced(tmp_path / "a.mkv")
-    with open_video(source) as reader:
+    with open_video(source, fields="auto") as reader:
         info = reader.info
     for options, match in (
         (RestoreOptions(upscale=2), "upscale .* add --fields deinterlace"),
@@ -282,11 +325,14 @@ def test_what_cannot_be_done_with_fields(tmp_path: Path) -> None:
 
 
 def test_what_is_not_said_is_asked_for_or_told(tmp_path: Path) -> None:
-    with open_video(write_interlaced(tmp_path / "a.mkv", flag=False)) as reader:
+    source = write_interlaced(tmp_path / "a.mkv", flag=False)  # too short to be measured
+    with open_video(source) as reader:
         info = reader.info
-    assert with_fields(info, "auto").tags.field_order == ""
-    assert with_fields(info, "keep").tags.field_order == "top"
-    assert with_fields(replace(info, height=480), "keep").tags.field_order == "bottom"
+    cases: list[tuple[FieldsChoice, int, str]]
+    cases = [("auto", 192, ""), ("keep", 192, "top"), ("keep", 480, "bottom")]
+    for choice, height, first in cases:
+        known = with_fields(replace(info, height=height), choice, source)
+        assert (known.first_field, known.tags.field_order) == (first, first)
     assert mixed(0, 100) == []
     assert "40 of 100 pictures are interlaced, as of film" in mixed(40, 100)[0]
     assert "10 of 100 pictures are interlaced: all were" in mixed(10, 100)[0]

@@ -27,6 +27,7 @@ from vqfr_media.jobs.resume import (
 )
 from vqfr_media.jobs.segments import Job, segment_length
 from vqfr_media.jobs.work_folder import open_work_folder, segment_name, work_folder_of
+from vqfr_media.media.fields import check_fields
 from vqfr_media.media.read import open_video
 from vqfr_media.media.segment_file import read_segment
 from vqfr_media.media.untouched import copy_untouched
@@ -152,8 +153,10 @@ class RayWorker:
     def _restore_in_segments(self, task: Task) -> Summary | None:
         """Restores a video in segments; returns None if it is too short for two of them."""
         source, options, listener = task.source, task.options, self._listener
-        with open_video(source, keep_damaged=options.damaged == "keep") as reader:
+        keep_damaged = options.damaged == "keep"
+        with open_video(source, keep_damaged=keep_damaged, fields=options.fields) as reader:
             info = reader.info
+        said = check_fields(source, info, options)
         listener.on_start(task, info)
         length = segment_length(options, info)
         if not (length and may_be_long(info, length, options.part)):
@@ -183,7 +186,9 @@ class RayWorker:
         if may_stay_untouched(outcome, options):
             untouched = copy_untouched(source, task.output, info, options.encode)
             if untouched is not None:
+                said = ()
                 outcome = replace(outcome, warnings=untouched.said, read_back=untouched.read_back)
+        outcome = replace(outcome, warnings=(*said, *outcome.warnings))
         return self._summary(task, outcome, info, sum(resumed))
 
     def _segments(self, task: Task, job: Job, numbers: range, folder: Path) -> Iterator[int]:

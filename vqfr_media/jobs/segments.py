@@ -22,14 +22,13 @@ from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.jobs.work_folder import segment_name
 from vqfr_media.media.cut import Cut, find_cut
 from vqfr_media.media.encoder import open_encoder
-from vqfr_media.media.fields import with_fields
 from vqfr_media.media.index import FrameIndex, IndexMismatchError, read_frames
 from vqfr_media.media.segment_file import open_segment
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import load_tracks
+from vqfr_media.restoration.fields import frames_around, restore_pictures
 from vqfr_media.restoration.radii import FrameRadii
 from vqfr_media.restoration.restore import Restorer, refuse_skipped
-from vqfr_media.restoration.stream import restore_frames
 from vqfr_media.summary import counts_of
 from vqfr_media.windows import READ_AHEAD, prefetch, widened
 
@@ -84,8 +83,8 @@ def segment_length(options: RestoreOptions, info: VideoInfo) -> int:
 
     By default 20 s, or as long as it takes for at most 2 % of the faces to be computed twice.
     """
-    if with_fields(info, options.fields).tags.field_order:
-        return 0  # its fields are worked in one go
+    if info.first_field and options.fields == "deinterlace":
+        return 0  # its whole pictures are numbered otherwise than its frames
     if options.segment_seconds is not None:
         return math.ceil(options.segment_seconds * info.frame_rate)
     measured = options.blend.grain > 0
@@ -126,12 +125,14 @@ def restore_segments(
     without_strict = replace(options, strict=False)
     restorer = Restorer(engine, detector, without_strict, info.time_base, info.frame_rate, tracks)
     wanted = range(job.frames(numbers[0]).start, job.frames(numbers[-1]).stop)
-    borders = _BorderChecksums(job, restorer.radii.total)
+    borders = _BorderChecksums(job, frames_around(restorer, info.first_field))
     read = widened(wanted, borders.radius, len(job.index))
     by_seeking = read.start > 0 and len(job.index.keys) > 0
     with (
         prefetch(borders.watch(read_frames(job.source, job.index, read)), READ_AHEAD) as frames,
-        prefetch(restore_frames(frames, restorer, wanted=wanted), READ_AHEAD) as restored,
+        prefetch(
+            restore_pictures(frames, restorer, order=info.first_field, wanted=wanted), READ_AHEAD
+        ) as restored,
     ):
         for number in numbers:
             own = job.frames(number)
@@ -144,15 +145,17 @@ def restore_segments(
                 ) as encoder,
             ):  # fmt: skip
                 check_encoder(job, encoder.extradata)
-                counts = []
-                for frame, frame_faces in islice(restored, len(own)):
-                    if options.strict:
-                        refuse_skipped(frame.index, frame_faces.skipped)
+                counts, written = [], []
+                for frame, parts in islice(restored, len(own)):
+                    for frame_faces in parts:
+                        if options.strict:
+                            refuse_skipped(frame.index, frame_faces.skipped)
+                        counts.append(asdict(counts_of(frame_faces)))
                     file.add(encoder.encode(frame))
-                    counts.append(asdict(counts_of(frame_faces)))
+                    written.append(frame.index)
                     if on_frame is not None:
                         on_frame(frame)
-                if [count["index"] for count in counts] != list(own):
+                if written != list(own):
                     raise IndexMismatchError(f"{job.source}: lacks frames of {own}")
                 file.add(encoder.finish())
                 file.finish(

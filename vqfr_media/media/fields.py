@@ -14,8 +14,9 @@ from av.video.codeccontext import VideoCodecContext
 
 from vqfr_media.errors import CodecError, OptionError
 from vqfr_media.frames import FieldOrder, Frame, Plane, VideoInfo
+from vqfr_media.media.combing import measure_combing
 from vqfr_media.media.formats import find_layout, names_for, pack, unpack
-from vqfr_media.options import RestoreOptions
+from vqfr_media.options import FieldsChoice, RestoreOptions
 
 # FFmpeg's AVFieldOrder by the field that is shown first.
 _SHOWN_FIRST: dict[int, FieldOrder] = {2: "top", 3: "bottom", 4: "bottom", 5: "top"}
@@ -48,24 +49,40 @@ def mixed(num_interlaced: int, num_pictures: int) -> list[str]:
     ]
 
 
-def with_fields(info: VideoInfo, choice: str) -> VideoInfo:
+def with_fields(info: VideoInfo, choice: FieldsChoice, source: Path) -> VideoInfo:
     """Returns what is known of a video whose fields are treated as the option `fields` says.
 
-    Where it is to be treated as interlaced and does not say so itself, the bottom field of 480
-    lines is taken to be first, and of others the top field.
+    Where it does not say itself that it is interlaced, some of its pictures are looked at. If it is
+    to be treated as interlaced and these do not tell which field is first either, the bottom field
+    of 480 lines is taken to be, and of others the top field.
+
+    Args:
+        info: what the video says of itself.
+        choice: the option.
+        source: the video.
+
+    Raises:
+        MediaError: it cannot be read.
     """
-    if choice == "auto" or info.tags.field_order:
+    if info.tags.field_order:
         return info
-    order: FieldOrder = "bottom" if info.height == _BOTTOM_FIRST_ROWS else "top"
-    return replace(info, tags=replace(info.tags, field_order=order))
+    combing = measure_combing(source)
+    info = replace(info, combing=combing)
+    measured: FieldOrder = combing.first_field if combing is not None else ""
+    if choice == "auto":
+        return replace(info, first_field=measured)
+    order: FieldOrder = measured or ("bottom" if info.height == _BOTTOM_FIRST_ROWS else "top")
+    return replace(info, first_field=order, tags=replace(info.tags, field_order=order))
 
 
-def check_fields(source: Path, info: VideoInfo, options: RestoreOptions) -> str:
-    """Says what becomes of an interlaced video, which errors name by `source`.
+def check_fields(source: Path, info: VideoInfo, options: RestoreOptions) -> tuple[str, ...]:
+    """Says what becomes of an interlaced video, which errors name by `source`; else nothing.
 
     Raises:
         OptionError: an option cannot be followed with fields.
     """
+    if not info.first_field:
+        return _partly(info)
     if info.height % 2:
         raise OptionError(
             f"{source}: pictures of {info.height} lines have no two equal fields; "
@@ -76,22 +93,49 @@ def check_fields(source: Path, info: VideoInfo, options: RestoreOptions) -> str:
             f"{source}: tracks ({options.tracks}) name whole pictures, and this video "
             "is interlaced; deinterlace it with ffmpeg first"
         )
-    said = f"interlaced, {info.tags.field_order} field first"
+    said = f"interlaced, {info.first_field} field first{_measured(info)}"
     if options.fields == "deinterlace":
         if not options.part.is_whole:
             raise OptionError(
                 f"{source}: a part of an interlaced video cannot be deinterlaced; use --fields keep"
             )
-        return f"{said}: each field was made a whole picture by bwdif"
+        return (f"{said}: each field was made a whole picture by bwdif",)
     if options.upscale > 1:
         raise OptionError(
             f"{source}: upscale ({options.upscale}) needs whole pictures, and this video "
             "is interlaced; add --fields deinterlace"
         )
-    return (
-        f"{said}: its fields were restored one by one, and the output is interlaced too; "
-        f"--fields deinterlace makes {float(2 * info.frame_rate):g} whole pictures a second"
+    flagged = (
+        "the output is interlaced too"
+        if info.tags.field_order
+        else "woven again, and the output does not say either that it is interlaced (--fields keep "
+        "makes it say so)"
     )
+    return (
+        f"{said}: its fields were restored one by one, and {flagged}; "
+        f"--fields deinterlace makes {float(2 * info.frame_rate):g} whole pictures a second",
+    )
+
+
+def _partly(info: VideoInfo) -> tuple[str, ...]:
+    """Says that a video is interlaced in parts that are too few to treat all of it so."""
+    combing = info.combing
+    if combing is None or not combing.is_partly_interlaced:
+        return ()
+    count = max(combing.top_first, combing.bottom_first)
+    return (
+        f"{count} of {combing.pictures} pictures looked at are interlaced, though the file does "
+        "not say so: all were restored as whole ones; --fields keep restores all by their fields",
+    )
+
+
+def _measured(info: VideoInfo) -> str:
+    """Says by what measure a video is interlaced that does not say so itself."""
+    combing = info.combing
+    if combing is None or not combing.first_field:
+        return ""
+    count = max(combing.top_first, combing.bottom_first)
+    return f" in {count} of {combing.pictures} pictures looked at, though the file does not say so"
 
 
 def split(frame: Frame, first: FieldOrder) -> tuple[Frame, Frame]:
@@ -154,6 +198,7 @@ def deinterlaced_info(info: VideoInfo) -> VideoInfo:
         frame_rate=info.frame_rate * 2,
         frame_count_from_header=None if count is None else 2 * count,
         tags=replace(info.tags, field_order=""),
+        first_field="",
     )
 
 
@@ -170,7 +215,7 @@ def deinterlaced(frames: Iterable[Frame], info: VideoInfo) -> Iterator[Frame]:
     name = names_for(info.format, alpha=info.tags.alpha)[0]
     layout = find_layout(name)
     assert layout is not None  # noqa: S101 - named by it
-    order = _SETFIELD[info.tags.field_order]
+    order = _SETFIELD[info.first_field]
     graph = Graph()
     source = graph.add_buffer(
         width=info.width, height=info.height, format=name, time_base=Fraction(info.time_base)

@@ -19,7 +19,7 @@ from vqfr_media.frames import Display, Frame, PixelFormat, StreamTags, VideoInfo
 from vqfr_media.media.colour_tags import resolve_format
 from vqfr_media.media.damage import DamagedDecoder, DecodedPicture, FirstPackets, losses
 from vqfr_media.media.decoder import BestTimes, decoder_of, light_of
-from vqfr_media.media.fields import field_order, mixed
+from vqfr_media.media.fields import field_order, with_fields
 from vqfr_media.media.formats import Layout, find_layout, unpack
 from vqfr_media.media.input_container import (
     DAMAGE_ADVICE,
@@ -34,6 +34,7 @@ from vqfr_media.media.input_container import (
     refuse_truncated,
 )
 from vqfr_media.media.quiet_damage import QuietDamage
+from vqfr_media.options import FieldsChoice
 
 
 class VideoReader:
@@ -44,13 +45,15 @@ class VideoReader:
     notes: list[str]
     """What a user must know of the file, such as what it has lost; complete at the end
     of the frames, for a reader that was not sent elsewhere by `go_to`."""
+    num_interlaced: int
+    """Frames so far whose pictures say that they are interlaced."""
 
     def __init__(
         self, path: Path, container: InputContainer, stream: VideoStream, *, keep_damaged: bool
     ) -> None:
         self.notes = []
         self._times: list[int] = []
-        self._num_interlaced = 0
+        self.num_interlaced = 0
         self._path = path
         self._container = container
         self._stream = stream
@@ -125,8 +128,6 @@ class VideoReader:
                 decoded = next(self._pictures, None) if self._best is None else following
             if self._from is None:
                 self.notes += losses(self._path, self.info, self._times)
-                if not self.info.tags.field_order:
-                    self.notes += mixed(self._num_interlaced, len(self._times))
         finally:
             self.close()
 
@@ -248,7 +249,7 @@ class VideoReader:
             damaged=decoded.damaged,
         )
         self._times.append(frame.pts)
-        self._num_interlaced += picture.interlaced_frame
+        self.num_interlaced += picture.interlaced_frame
         self._last = (frame.index, frame.pts)
         self._last_duration = frame.duration
         return frame
@@ -305,6 +306,7 @@ class VideoReader:
             picture_seconds_from_header=_picture_seconds(stream),
             clock_start=Fraction(self._container.start_time or 0, av.time_base),
             tags=tags,
+            first_field=tags.field_order,
         )
 
 
@@ -359,7 +361,9 @@ def _duration(container: InputContainer, stream: VideoStream) -> float | None:
     return container.duration / av.time_base if container.duration else None
 
 
-def open_video(path: str | Path, *, keep_damaged: bool = False) -> VideoReader:
+def open_video(
+    path: str | Path, *, keep_damaged: bool = False, fields: FieldsChoice | None = None
+) -> VideoReader:
     """Opens a video and decodes its first frame; use it in a `with` block.
 
     Decodes on all cores. Planes are read-only and stay valid for as long as they are kept; planar
@@ -368,6 +372,9 @@ def open_video(path: str | Path, *, keep_damaged: bool = False) -> VideoReader:
 
     With `keep_damaged`, what can be decoded of a damaged file is read, on one core, and frames say
     if they are damaged; `VideoReader.notes` says what is not there at all.
+
+    With `fields`, the option of that name, `VideoReader.info` says how the pictures are to be
+    treated, also where they are interlaced and do not say so.
 
     Raises:
         MediaError: not a video, no video stream, an unsupported pixel format, truncated (told
@@ -379,7 +386,10 @@ def open_video(path: str | Path, *, keep_damaged: bool = False) -> VideoReader:
         if not keep_damaged:
             refuse_truncated(path)
         stream = find_stream(container, path)
-        return VideoReader(path, container, stream, keep_damaged=keep_damaged)
+        reader = VideoReader(path, container, stream, keep_damaged=keep_damaged)
+        if fields is not None:
+            reader.info = with_fields(reader.info, fields, path)
+        return reader
     except BaseException:
         with suppress(Exception):  # the first failure is the one to report
             container.close()

@@ -12,6 +12,22 @@ from vqfr_media.restoration.stream import restore_frames
 from vqfr_media.values import FrameFaces, RestoredFace
 
 
+def frames_around(restorer: Restorer, order: FieldOrder) -> int:
+    """Returns how many frames to each side the stages look at, whole or by their fields.
+
+    Args:
+        restorer: the stages, with the film's time base and rate.
+        order: the field that is shown first; empty for whole pictures.
+    """
+    if not order:
+        return restorer.radii.total
+    return -(-_of_fields(restorer).radii.total // 2)
+
+
+def _of_fields(restorer: Restorer) -> Restorer:
+    return replace(restorer, time_base=restorer.time_base / 2, frame_rate=2 * restorer.frame_rate)
+
+
 def restore_pictures(
     frames: Iterable[Frame], restorer: Restorer, *, order: FieldOrder, wanted: range | None
 ) -> Iterator[tuple[Frame, tuple[FrameFaces[RestoredFace], ...]]]:
@@ -37,10 +53,7 @@ def restore_pictures(
             yield from split(frame, order)
 
     doubled = None if wanted is None else range(2 * wanted.start, 2 * wanted.stop)
-    of_fields = replace(
-        restorer, time_base=restorer.time_base / 2, frame_rate=2 * restorer.frame_rate
-    )
-    with closing(restore_frames(fields(), of_fields, wanted=doubled)) as restored:
+    with closing(restore_frames(fields(), _of_fields(restorer), wanted=doubled)) as restored:
         for (one, one_faces), (other, other_faces) in zip(restored, restored, strict=True):
             frame = sources.popleft()
             parts = (replace(one_faces, frame=frame), replace(other_faces, frame=frame))

@@ -10,14 +10,13 @@ from vqfr_media.faces.detect import Detector, detect
 from vqfr_media.files import check_place, check_source, refuse_same
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media.cut import find_cut
-from vqfr_media.media.fields import with_fields
 from vqfr_media.media.image import is_image
 from vqfr_media.media.index import FrameIndex, make_index, read_frames, without_false_keys
 from vqfr_media.media.read import open_video
 from vqfr_media.media.rgb_clip import Picture, write_clip, write_picture
 from vqfr_media.options import RestoreOptions
 from vqfr_media.prepare import Prepared, prepare
-from vqfr_media.restoration.fields import restore_pictures
+from vqfr_media.restoration.fields import frames_around, restore_pictures
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.review.drawn_video import QUALITY, is_picture_file
 from vqfr_media.review.pairs import Pair, display_size
@@ -97,8 +96,8 @@ def preview_film(
         raise OptionError("a preview shows fields as they are; leave out --fields deinterlace")
     if options.tracks is not None:
         raise OptionError(f"a preview finds its own faces; leave out --tracks {options.tracks}")
-    with open_video(source) as reader:
-        info = with_fields(reader.info, options.fields)
+    with open_video(source, fields=options.fields) as reader:
+        info = reader.info
     index = make_index(source, info)
     within = find_cut(source, index, info, options.part).frames
     ready = ready or prepare(options, None, None, on_fetch=on_fetch)
@@ -225,13 +224,12 @@ def _restored(
     """Yields the frames with those of a restoration, which sees the frames around them too."""
     stages = replace(options, strict=False, upscale=1, part=TimeRange())
     restorer = Restorer(ready.engine, ready.detector, stages, info.time_base, info.frame_rate, None)
-    # Where each frame is two fields, radii are rounded at another rate.
-    read = widened(frames, restorer.radii.total + 2, len(index))
+    read = widened(frames, frames_around(restorer, info.first_field), len(index))
     keyed = without_false_keys(source, index, read.start)
     with (
         prefetch(read_frames(source, keyed, read), READ_AHEAD) as pictures,
         prefetch(
-            restore_pictures(pictures, restorer, order=info.tags.field_order, wanted=frames),
+            restore_pictures(pictures, restorer, order=info.first_field, wanted=frames),
             READ_AHEAD,
         ) as restored,
         prefetch(read_frames(source, keyed, frames), READ_AHEAD) as originals,

@@ -11,7 +11,7 @@ import numpy as np
 
 from vqfr_media.frames import Frame, Plane, VideoInfo
 from vqfr_media.media.cut import find_cut
-from vqfr_media.media.fields import check_fields, with_fields
+from vqfr_media.media.fields import check_fields
 from vqfr_media.media.image import is_image, read_image
 from vqfr_media.media.index import (
     FrameIndex,
@@ -124,9 +124,8 @@ def open_film(source: Path, options: RestoreOptions) -> Film:
         refuse_range_of_image(source, options)
         still, _ = read_image(source)
         return Film(source, info_of_image(still), range(1), None, replace(still, index=0))
-    with open_video(source) as reader:
-        info = with_fields(reader.info, options.fields)
-    if info.tags.field_order:
-        check_fields(source, info, options)
+    with open_video(source, fields=options.fields) as reader:
+        info = reader.info
+    check_fields(source, info, options)
     index = make_index(source, info)
     return Film(source, info, find_cut(source, index, info, options.part).frames, index, None)

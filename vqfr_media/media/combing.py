@@ -1,0 +1,131 @@
+"""Whether a film's pictures are combed, as two fields of two times are: measured by FFmpeg's idet.
+
+idet compares each field with its neighbours in time. Fine lines, noise and fast motion in whole
+pictures favour neither field, so that a film of whole pictures is not mistaken for an interlaced
+one; the other way round, fields in which nothing moves are rightly taken for whole pictures.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.filter import Graph
+from av.video.stream import VideoStream
+
+from vqfr_media.frames import Combing
+from vqfr_media.media.input_container import find_stream, fraction, open_container
+
+# Places, spread over the film, at each of which so many pictures in a row are looked at. The first
+# and the last of each have only one neighbour, and do not count.
+_PLACES = 6
+_PICTURES = 10
+# Interlaced video has at most 1080 lines (1088 as coded).
+_MOST_LINES = 1088
+# Still pictures and animations are whole.
+_WHOLE = {"gif", "png", "apng", "webp", "mjpegb", "jpegls", "bmp", "tiff", "qtrle"}
+
+
+def measure_combing(path: Path) -> Combing | None:
+    """Looks at pictures spread over a video; None where it cannot be interlaced or be told.
+
+    Reads at most 120 pictures, from key frames, so that its time does not grow with the film. What
+    cannot be read is passed over: damage is told by who reads the film.
+
+    Raises:
+        MediaError: not a video, or no video stream in it.
+    """
+    with open_container(path) as container:
+        stream = find_stream(container, path)
+        context = stream.codec_context
+        if context is None or context.name in _WHOLE:
+            return None
+        if not 32 <= context.height <= _MOST_LINES or context.height % 2:
+            return None
+        stream.thread_type = "AUTO"
+        kinds: Counter[str] = Counter()
+        for pictures in _places(container, stream):
+            kinds += _kinds(pictures)
+    count = kinds["tff"] + kinds["bff"] + kinds["progressive"] + kinds["undetermined"]
+    if not count:
+        return None
+    return Combing(
+        pictures=count,
+        top_first=kinds["tff"],
+        bottom_first=kinds["bff"],
+        whole=kinds["progressive"],
+        repeated=min(kinds["top"], kinds["bottom"]) * 2,
+    )
+
+
+def _places(container: InputContainer, stream: VideoStream) -> Iterator[list[av.VideoFrame]]:
+    """Yields pictures in a row from each place; of a short film, of the whole film in one."""
+    base = fraction(stream.time_base)
+    seconds = _seconds(container, stream)
+    rate = stream.average_rate or Fraction(25)
+    if seconds is None or seconds * rate <= 2 * _PLACES * _PICTURES:
+        with suppress(av.FFmpegError, OSError):
+            yield list(islice(container.decode(stream), 2 * _PLACES * _PICTURES))
+        return
+    start = (stream.start_time or 0) * base
+    last: int | None = None
+    for place in range(_PLACES):
+        time = start + Fraction(seconds) * Fraction(2 * place + 1, 2 * _PLACES)
+        pictures: list[av.VideoFrame] = []
+        with suppress(av.FFmpegError, OSError):
+            container.seek(int(time / base), stream=stream, backward=True)
+            pictures += islice(container.decode(stream), _PICTURES)
+        times = [picture.pts for picture in pictures if picture.pts is not None]
+        # Where there are few key frames, several places may lead to the same one.
+        if times and times[0] != last:
+            last = times[0]
+            yield pictures
+
+
+def _seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration:
+        return float(stream.duration * fraction(stream.time_base))
+    return container.duration / av.time_base if container.duration else None
+
+
+def _kinds(pictures: list[av.VideoFrame]) -> Counter[str]:
+    """Counts what idet says of pictures in a row, and of the fields that are repeated in them."""
+    kinds: Counter[str] = Counter()
+    size = {(p.width, p.height, p.format.name) for p in pictures}
+    if len(pictures) < 3 or len(size) > 1:
+        return kinds
+    width, height, form = size.pop()
+    graph = Graph()
+    source = graph.add_buffer(width=width, height=height, format=form, time_base=Fraction(1, 25))
+    filter_, sink = graph.add("idet"), graph.add("buffersink")
+    source.link_to(filter_)
+    filter_.link_to(sink)
+    try:
+        graph.configure()
+        said: list[tuple[str, str]] = []
+        for number, picture in enumerate([*pictures, None]):
+            if picture is not None:
+                picture.pts, picture.time_base = number, Fraction(1, 25)
+            graph.push(picture)
+            said += _pulled(graph)
+    except (av.FFmpegError, ValueError):
+        return kinds  # of such pictures it knows nothing
+    for kind, repeated in said[1:-1]:
+        kinds[kind] += 1
+        kinds[repeated] += 1
+    return kinds
+
+
+def _pulled(graph: Graph) -> Iterator[tuple[str, str]]:
+    while True:
+        try:
+            picture = graph.pull()
+        except (BlockingIOError, EOFError):
+            return
+        assert isinstance(picture, av.VideoFrame)  # noqa: S101 - no sound goes in
+        said = picture.metadata
+        yield said["lavfi.idet.single.current_frame"], said["lavfi.idet.repeated.current_frame"]
