@@ -11,7 +11,6 @@ from typing import Self
 import av
 import numpy as np
 from av.container import InputContainer
-from av.rational import AVRational
 from av.video.stream import VideoStream
 
 from vqfr_media.errors import MediaError
@@ -33,6 +32,7 @@ from vqfr_media.media.input_container import (
     reason_of,
     refuse_truncated,
 )
+from vqfr_media.media.pixel_shape import PixelShape
 from vqfr_media.media.quiet_damage import QuietDamage
 from vqfr_media.options import FieldsChoice
 
@@ -59,7 +59,7 @@ class VideoReader:
         self._stream = stream
         stream.thread_type = "AUTO"
         self._decoder = decoder_of(stream)
-        self._shape: AVRational | None = None  # of a sample, as the pictures themselves say
+        self._shape = PixelShape(path, stream, self._decoder)
         # AVI counts pictures only, and FFmpeg makes their times up: some of them wrongly.
         self._best = BestTimes() if container.format.name == "avi" else None
         self._from: int | None = None  # pts of the key frame that was gone to
@@ -204,15 +204,8 @@ class VideoReader:
             picture = decoded.picture
             if self._from is not None and picture.pts is not None and picture.pts < self._from:
                 continue  # shown before the key frame, made of pictures that were not read
-            shape = self._decoder.sample_aspect_ratio
-            if shape and shape.num > 0 < shape.den:
-                if self._shape is not None and shape != self._shape:
-                    raise MediaError(
-                        f"{self._path}: its pixels change from {_ratio(self._shape)} to "
-                        f"{_ratio(shape)} (width : height) at frame {self._last_index + 1}, "
-                        "as between 4:3 and 16:9; split it there with ffmpeg first"
-                    )
-                self._shape = shape
+            # In AVI, one picture is taken ahead of the frame that is given out.
+            self._shape.check(self._last_index + 1 + (self._best is not None))
             if picture.is_corrupt and self._over_damage is None:
                 raise self._damaged("the decoder had to guess parts of the next frame")
             yield decoded
@@ -308,10 +301,6 @@ class VideoReader:
             tags=tags,
             first_field=tags.field_order,
         )
-
-
-def _ratio(value: AVRational) -> str:
-    return f"{value.num}:{value.den}"
 
 
 def _resolve(layout: Layout, tags: StreamTags, height: int, codec: str) -> PixelFormat:

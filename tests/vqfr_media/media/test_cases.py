@@ -275,8 +275,36 @@ def test_the_better_of_two_times(times: list[Any], chosen: list[int | None]) -> 
 def test_pixels_that_change_their_shape() -> None:
     with (
         open_video(case("sar_change.ts")) as reader,
-        pytest.raises(MediaError, match=r"pixels change from 16:15 to 64:45 .* at frame 4,"),
+        pytest.raises(MediaError, match=r"pixels change from 16:15 to 64:45 .* at frame 5,"),
     ):
+        list(reader)
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "before", "after", "says"),
+    [
+        ("libx264", ".ts", {}, {"sar": Fraction(64, 45)}, "from 16:15 to 64:45 .* at frame 6,"),
+        ("mpeg2video", ".ts", {}, {"sar": Fraction(64, 45)}, "from 1:1 to 4:3 .* at frame 6,"),
+        ("libx265", ".ts", {}, {"sar": Fraction(64, 45)}, "from 16:15 to 64:45 .* at frame 6,"),
+        ("libx264", ".h264", {"sar": None}, {}, "from 1:1 to 16:15 .* at frame 6,"),
+        ("libx264", ".ts", {}, {"width": 96}, "from 64×48 yuv420p to 96×48 yuv420p after frame 5;"),
+        ("libx264", ".ts", {}, {"pix_fmt": "yuv422p"}, "to 64×48 yuv422p after frame 5;"),
+    ],
+)
+def test_pictures_that_change(
+    tmp_path: Path,
+    codec: str,
+    suffix: str,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    says: str,
+) -> None:
+    one = {"codec": codec, "frames": 6, "sar": Fraction(16, 15)}
+    write_clip(tmp_path / f"a{suffix}", **{**one, **before})
+    write_clip(tmp_path / f"b{suffix}", **{**one, **after, "pts": range(6, 12)})
+    joined = tmp_path / f"c{suffix}"
+    joined.write_bytes(b"".join((tmp_path / f"{n}{suffix}").read_bytes() for n in "ab"))
+    with open_video(joined) as reader, pytest.raises(MediaError, match=says):
         list(reader)
 
 
