@@ -1,5 +1,6 @@
 """HEIC, AVIF and JPEG 2000 keep their pixels, their orientation and their colour profile."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from tests.clips import write_clip
 from tests.vqfr_media.media.test_image import ICC, OPTIONS, exif_of, interleaved, noise
-from vqfr_media.errors import CodecError, MediaError
+from vqfr_media.errors import BackendError, CodecError, MediaError
 from vqfr_media.media.heif import is_heif
 from vqfr_media.media.image import has_format_of, is_image, read_image, write_image
 
@@ -139,6 +140,15 @@ def test_what_pillow_would_cut_to_8_bits_is_refused(tmp_path: Path) -> None:
     for name, bits in (("a.jp2", 16), ("ten.avif", 10)):
         with pytest.raises(MediaError, match=rf"{name}: {bits} bits per sample"):
             read_image(tmp_path / name)
+
+
+def test_without_the_extra_the_way_to_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_heic(tmp_path / "a.heic", smooth())
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(BackendError, match=r"a\.heic: HEIC needs pillow-heif: pip install 'vqfr-m"):
+        read_image(path)
 
 
 def test_damaged_and_animated(tmp_path: Path) -> None:
