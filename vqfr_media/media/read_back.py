@@ -88,6 +88,9 @@ def _missing(back: InputContainer, promise: Promise) -> str:
     for kind in dict.fromkeys(kind for kind, _, _ in promise.streams):
         found = [s for s in streams if s.type == kind and s not in attached]
         wanted = [entry for entry in promise.streams if entry[0] == kind]
+        if kind == "audio":  # MP4 does not keep sound of which a damaged source gave nothing
+            wanted = [entry for entry in wanted if entry[2]]
+            found = [s for s in found if counts[s.index]]
         if missing := _missing_of_kind(kind, wanted, found, counts):
             return missing
     return ""

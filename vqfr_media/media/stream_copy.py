@@ -61,7 +61,10 @@ def add_copy(output: OutputContainer, stream: Stream, *, layout: str | None = No
 def codec_name(stream: Stream) -> str:
     """Returns FFmpeg's name of the stream's codec, by whatever decoder."""
     context = stream.codec_context
-    return context.codec.canonical_name if context is not None else (stream.name or "")
+    if context is not None:
+        return context.codec.canonical_name
+    # Sound and pictures without a decoder have no name at all in PyAV.
+    return getattr(stream, "name", None) or ""
 
 
 def label(stream: Stream) -> str:
@@ -230,7 +233,19 @@ class StreamCopier:
             + f" moved by the least step (at most {times.farthest_seconds:.2g} s)"
             for index, times in self._times.items()
             if times.num_moved
-        ] + ([f"{self._end}; they end there"] if self._end else [])
+        ] + [*([f"{self._end}; they end there"] if self._end else []), *self._empty()]
+
+    def _empty(self) -> list[str]:
+        """Names sound of which the header promises something, and nothing could be read."""
+        return [
+            f"{label(stream)}: its header promises sound, and none can be read"
+            for stream in self._source.streams
+            if stream.index in self._targets
+            and self._cut is None
+            and stream.type == "audio"
+            and (stream.frames or stream.duration)
+            and not self.num_written[stream.index]
+        ]
 
     def _start(self) -> None:
         if self._packets is None:

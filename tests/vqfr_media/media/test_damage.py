@@ -15,7 +15,7 @@ from tests.scenes import write_scene
 from tests.stand_ins import IdentityEngine, MarkerDetector
 from vqfr_media.cli.parsing import parse
 from vqfr_media.cli.restore import RestoreCommand
-from vqfr_media.errors import MediaError, OptionError, SkippedFaceError
+from vqfr_media.errors import CodecError, MediaError, OptionError, SkippedFaceError
 from vqfr_media.media.damage import losses
 from vqfr_media.media.header_damage import header_damage
 from vqfr_media.media.index import make_index, read_frames
@@ -322,3 +322,25 @@ def test_a_header_whose_boxes_do_not_fit_is_said(tmp_path: Path) -> None:
     assert len(header_damage(path)) == 1
     path.write_text("neither")
     assert header_damage(path) == []
+
+
+def test_sound_of_which_nothing_can_be_read_is_said(tmp_path: Path) -> None:
+    path, output = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    write_clip(path, codec="mpeg4", frames=5, audio="aac")
+    data = path.read_bytes()
+    at = data.index(b"stts", data.index(b"stts") + 1)  # the times of the sound's packets
+    path.write_bytes(data[:at] + b"stxs" + data[at + 4 :])
+    assert packets(path, "audio") == [[]]
+    options = RestoreOptions(encode=EncodeOptions(codec="mpeg4"))
+    notes = restored(path, output, options).warnings
+    assert any("and none can be read" in note for note in notes), notes
+
+
+def test_sound_of_a_codec_that_nobody_knows_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.mov"
+    write_clip(path, codec="mpeg4", frames=5, audio="pcm_s16le")
+    data = path.read_bytes()
+    assert data.count(b"sowt") == 1
+    path.write_bytes(data.replace(b"sowt", b"xyzt"))
+    with pytest.raises(CodecError, match=r"b\.mp4: .*stream 1 \(audio, unknown codec\)"):
+        restored(path, tmp_path / "b.mp4", RestoreOptions())
