@@ -32,7 +32,7 @@ def check_files(source: Path, output: Path, options: RestoreOptions) -> None:
         return
     keep_damaged = options.damaged == "keep"
     # Of what is not said to be interlaced, only this is refused; pictures are looked at later.
-    asked = options.fields != "auto" or options.upscale > 1 or options.tracks is not None
+    asked = options.fields != "auto" or options.upscale > 1
     fields = options.fields if asked else None
     with open_video(source, keep_damaged=keep_damaged, fields=fields) as reader:
         info = reader.info

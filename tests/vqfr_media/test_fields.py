@@ -15,11 +15,15 @@ from tests.scenes import HEIGHT, WIDTH
 from tests.stand_ins import IdentityEngine, InvertingEngine, MarkerDetector
 from vqfr_media.errors import OptionError
 from vqfr_media.faces.detect import detect
+from vqfr_media.faces.tracks import by_fields
+from vqfr_media.faces.tracks_file import write_tracks
 from vqfr_media.frames import Display, Frame, PixelFormat
 from vqfr_media.media.fields import check_fields, mixed, split, weave, with_fields
 from vqfr_media.media.read import open_video
 from vqfr_media.options import EncodeOptions, FieldsChoice, RestoreOptions
 from vqfr_media.pipeline import restore_video
+from vqfr_media.restoration.find_tracks import find_tracks
+from vqfr_media.studio.film import open_film
 from vqfr_media.summary import Summary
 from vqfr_media.time_range import TimeRange
 
@@ -268,6 +272,26 @@ def test_a_part_of_an_interlaced_film_is_that_of_the_whole(tmp_path: Path) -> No
         np.testing.assert_array_equal(a, b)
 
 
+def test_tracks_of_an_interlaced_film_are_put_into_its_fields(tmp_path: Path) -> None:
+    source = write_interlaced(tmp_path / "a.mkv", order="bff")
+    options = RestoreOptions(encode=LOSSLESS)
+    restored(source, tmp_path / "found.mkv", options)
+    tracks = find_tracks(source, options, detector=MarkerDetector())
+    write_tracks(tmp_path / "t.json", tracks)
+    # The disc goes 5 pixels from one field to the next.
+    (own,) = by_fields(tracks).tracks
+    assert [one.frame for one in own.appearances] == list(range(2 * FRAMES))
+    centres = [one.face.landmarks.mean(axis=0)[0] for one in own.appearances]
+    np.testing.assert_allclose(np.diff(centres), SPEED, atol=2)
+    summary = restored(source, tmp_path / "b.mkv", replace(options, tracks=tmp_path / "t.json"))
+    assert (summary.frames, summary.restored, len(summary.tracks)) == (6, 12, 1)
+    for a, b in zip(lumas(tmp_path / "b.mkv"), lumas(tmp_path / "found.mkv"), strict=True):
+        # A woven picture shows where the face is to a pixel or two; elsewhere both are the source.
+        assert np.abs(a - b).mean() < 4
+    with pytest.raises(OptionError, match="the studio shows whole pictures"):
+        open_film(source, options)
+
+
 def test_fields_in_segments_are_those_of_one_go(tmp_path: Path) -> None:
     source = write_interlaced(tmp_path / "a.mkv", order="bff")
     options = RestoreOptions(encode=LOSSLESS, segment_seconds=0.08)
@@ -311,7 +335,7 @@ def test_what_cannot_be_done_with_fields(tmp_path: Path) -> None:
         info = reader.info
     for options, match in (
         (RestoreOptions(upscale=2), "upscale .* add --fields deinterlace"),
-        (RestoreOptions(tracks=tmp_path / "t.json"), "tracks .* name whole pictures"),
+        (RestoreOptions(fields="deinterlace", tracks=tmp_path / "t.json"), "use --fields keep"),
         (RestoreOptions(fields="deinterlace", part=TimeRange(start="1")), "use --fields keep"),
     ):
         with pytest.raises(OptionError, match=match):

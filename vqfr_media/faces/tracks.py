@@ -195,6 +195,40 @@ class Tracks:
         )
 
 
+def by_fields(tracks: Tracks) -> Tracks:
+    """Returns the tracks of the fields of interlaced pictures in which faces were found.
+
+    A face in a woven picture lies between those of its two fields: it is put half of its motion
+    from one field to the next earlier and later.
+    """
+    source = replace(tracks.source, frame_count=2 * tracks.source.frame_count)
+    shots = tuple(2 * shot for shot in tracks.shots)
+    doubled = (
+        replace(track, appearances=tuple(_in_fields(track.appearances, tracks.shots)))
+        for track in tracks.tracks
+    )
+    return replace(tracks, source=source, shots=shots, tracks=tuple(doubled))
+
+
+def _in_fields(appearances: tuple[Appearance, ...], shots: tuple[int, ...]) -> list[Appearance]:
+    at = {one.frame: one for one in appearances}
+    made = []
+    for one in appearances:
+        before = at.get(one.frame - 1, one) if one.frame not in shots else one
+        after = at.get(one.frame + 1, one) if one.frame + 1 not in shots else one
+        fields = 2 * max(after.frame - before.frame, 1)
+        box = (after.face.box - before.face.box) / fields
+        landmarks = (after.face.landmarks - before.face.landmarks) / fields
+        for number, half in ((0, -0.5), (1, 0.5)):
+            face = replace(
+                one.face,
+                box=one.face.box + half * box,
+                landmarks=one.face.landmarks + half * landmarks,
+            )
+            made.append(replace(one, frame=2 * one.frame + number, face=face))
+    return made
+
+
 def collect(
     items: Iterable[FrameFaces[TrackedFace]],
 ) -> tuple[int, tuple[int, ...], tuple[FaceTrack, ...]]:

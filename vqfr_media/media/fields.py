@@ -88,13 +88,13 @@ def check_fields(source: Path, info: VideoInfo, options: RestoreOptions) -> tupl
             f"{source}: pictures of {info.height} lines have no two equal fields; "
             "crop one line with ffmpeg"
         )
-    if options.tracks is not None:
-        raise OptionError(
-            f"{source}: tracks ({options.tracks}) name whole pictures, and this video "
-            "is interlaced; deinterlace it with ffmpeg first"
-        )
     said = f"interlaced, {info.first_field} field first{_measured(info)}"
     if options.fields == "deinterlace":
+        if options.tracks is not None:
+            raise OptionError(
+                f"{source}: tracks number its interlaced pictures, and deinterlacing makes others; "
+                "use --fields keep"
+            )
         if not options.part.is_whole:
             raise OptionError(
                 f"{source}: a part of an interlaced video cannot be deinterlaced; use --fields keep"
@@ -106,13 +106,13 @@ def check_fields(source: Path, info: VideoInfo, options: RestoreOptions) -> tupl
             "is interlaced; add --fields deinterlace"
         )
     flagged = (
-        "the output is interlaced too"
+        "and the output is interlaced too"
         if info.tags.field_order
-        else "woven again, and the output does not say either that it is interlaced (--fields keep "
+        else "and woven again; the output does not say either that it is interlaced (--fields keep "
         "makes it say so)"
     )
     return (
-        f"{said}: its fields were restored one by one, and {flagged}; "
+        f"{said}: its fields were restored one by one, {flagged}; "
         f"--fields deinterlace makes {float(2 * info.frame_rate):g} whole pictures a second",
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 
+from vqfr_media.faces.tracks import by_fields
 from vqfr_media.frames import FieldOrder, Frame
 from vqfr_media.media.fields import split, weave
 from vqfr_media.restoration.restore import Restorer
@@ -25,7 +26,13 @@ def frames_around(restorer: Restorer, order: FieldOrder) -> int:
 
 
 def _of_fields(restorer: Restorer) -> Restorer:
-    return replace(restorer, time_base=restorer.time_base / 2, frame_rate=2 * restorer.frame_rate)
+    tracks = None if restorer.tracks is None else by_fields(restorer.tracks)
+    return replace(
+        restorer,
+        time_base=restorer.time_base / 2,
+        frame_rate=2 * restorer.frame_rate,
+        tracks=tracks,
+    )
 
 
 def restore_pictures(

@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 
+from vqfr_media.errors import OptionError
 from vqfr_media.frames import Frame, Plane, VideoInfo
 from vqfr_media.media.cut import find_cut
 from vqfr_media.media.fields import check_fields
@@ -127,5 +128,10 @@ def open_film(source: Path, options: RestoreOptions) -> Film:
     with open_video(source, fields=options.fields) as reader:
         info = reader.info
     check_fields(source, info, options)
+    if info.first_field:
+        raise OptionError(
+            f"{source}: the studio shows whole pictures, and this video is interlaced; choose in a "
+            "file of `vqfr-media tracks`, or give the studio a deinterlaced copy"
+        )
     index = make_index(source, info)
     return Film(source, info, find_cut(source, index, info, options.part).frames, index, None)
