@@ -135,7 +135,11 @@ def _measured(info: VideoInfo) -> str:
     if combing is None or not combing.first_field:
         return ""
     count = max(combing.top_first, combing.bottom_first)
-    return f" in {count} of {combing.pictures} pictures looked at, though the file does not say so"
+    film = " (film with fields repeated, 3:2)" if combing.of_film else ""
+    return (
+        f" in {count} of {combing.pictures} pictures looked at{film}, though the file does not say "
+        "so"
+    )
 
 
 def split(frame: Frame, first: FieldOrder) -> tuple[Frame, Frame]:

@@ -227,6 +227,9 @@ def test_film_made_video_is_told_by_its_repeated_fields(tmp_path: Path) -> None:
     combing = measure_combing(source)
     assert combing is not None
     assert (combing.first_field, combing.of_film) == ("top", True)
+    with open_video(source, fields="auto") as reader:
+        (said,) = check_fields(source, reader.info, RestoreOptions())
+    assert "pictures looked at (film with fields repeated, 3:2), though the file" in said
     interlaced = measure_combing(write(tmp_path / "b.mkv", woven(pan(3), 60), "ffv1"))
     assert interlaced is not None
     assert (interlaced.first_field, interlaced.of_film) == ("top", False)
