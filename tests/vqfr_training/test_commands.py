@@ -101,7 +101,7 @@ def test_what_is_typed_arrives() -> None:
     command = parse(given)
     assert isinstance(command, EvaluateDetectorCommand)
     assert command.clip == (Path("a.mp4"), Path("b.mp4"))
-    assert (command.scenes, command.empty, command.beside) == (500, 200, None)
+    assert (command.scenes, command.empty, command.beside) == (500, 200, ())
 
 
 def test_half_the_cores_prepare_samples_but_at_most_eight() -> None:

@@ -124,8 +124,8 @@ class EvaluateDetectorCommand:
     """Folder with val/ photographs; required, repeatable."""
     out: Path
     """Where report.md goes."""
-    beside: Path | None = None
-    """RetinaFace weights to compare with."""
+    beside: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """RetinaFace weights to compare with; repeatable, clips with the last."""
     scenes: int = 500
     """Scenes with faces."""
     empty: int = 200
@@ -367,7 +367,7 @@ def _evaluate_detector(command: EvaluateDetectorCommand) -> None:
 
     _check_data(command.data)
     _set_threads(command.threads)
-    paths = [command.weights, *([command.beside] if command.beside else [])]
+    paths = [command.weights, *command.beside]
     report = write_report(
         [NamedDetector(path.stem, _load_detector(path)) for path in paths],
         detector(),
