@@ -90,7 +90,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
             file_name="detector.safetensors",
             licence="CC-BY-4.0",
             size=906_688,
-            sha256="31c0aa94c68ae127106756c1a5c8ea9c4c7f3e5f734ca62aa159a6c39542f1c4",
+            sha256="34dc4219233b98bd83a2463355e95e5671b1b27cda48e4715a8a5fcc3e8e2123",
         ),
         WeightFile(
             name="mesh",
