@@ -1,11 +1,11 @@
 """Finds the faces of a single picture, for which there is more time than for a frame of a film.
 
 Large pictures are searched in overlapping tiles at several sizes, so that a small head in a
-panorama is found too; a picture in which no face is upright is searched lying on its side and
-standing on its head.
+panorama is found too; and each is searched lying on its side and standing on its head, for faces
+that are surer there, or where none is upright.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -44,7 +44,7 @@ def detect_still(frame: Frame, detector: Detector, *, proxy: int, score: float) 
 
     Args:
         frame: The picture.
-        detector: Called once for the whole, and for each tile of at most `proxy` × `proxy`.
+        detector: Called four times for the whole, and for each tile of at most `proxy` × `proxy`.
         proxy: Side of what the detector sees at a time.
         score: Score of a face that counts by itself; faces from `WEAK` of it are kept.
 
@@ -53,16 +53,30 @@ def detect_still(frame: Frame, detector: Detector, *, proxy: int, score: float) 
     """
     picture = rgb_proxy(frame, _largest(max(frame.display_size), proxy))
     found = _search(picture, detector, proxy=proxy)
-    if not any(face.score >= score and not pose(face.landmarks).is_doubtful for face in found):
-        small = _reduced(picture, proxy)
-        scale = picture.shape[1] / small.shape[1], picture.shape[0] / small.shape[0]
-        turned = (faces_of_turned(small, turns, detector) for turns in (1, 2, 3))
-        ways = [found, *([_scaled(face, *scale) for face in faces] for faces in turned)]
+    small = _reduced(picture, proxy)
+    scale = picture.shape[1] / small.shape[1], picture.shape[0] / small.shape[0]
+    turned = [
+        [_scaled(face, *scale) for face in faces_of_turned(small, turns, detector)]
+        for turns in (1, 2, 3)
+    ]
+    if any(face.score >= score and not pose(face.landmarks).is_doubtful for face in found):
+        found = [_surest(face, turned) for face in found]
+    else:
+        ways = [found, *turned]
         found = max(ways, key=lambda way: sum(face.score for face in way if face.score >= score))
     return detected_in(
         frame, picture, [face for face in found if face.score >= WEAK * score],
         proxy_to_display(frame, picture.shape),
     )  # fmt: skip
+
+
+def _surest(face: Face, turned: Sequence[Sequence[Face]]) -> Face:
+    """Returns the face as it is seen in the turned picture in which the detector is surest of it.
+
+    One that stands on its head may have a mouth for eyes, shaped like an upright face's.
+    """
+    same = [o for way in turned for o in way if overlap(o.box, face.box) >= SAME_FACE]
+    return max([face, *same], key=lambda one: one.score)
 
 
 def _largest(side: float, proxy: int) -> int:
