@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from vqfr_training.data.picture_files import read_picture
 from vqfr_training.detector.backgrounds import sample_photographs
 from vqfr_training.detector.labels import (
     Label,
@@ -184,7 +185,7 @@ def test_photographs_of_any_size_and_several_folders_make_portraits(
     (tmp_path / "layout.json").write_text('{"field_of_view": 1.2}')
     (tmp_path / "train").mkdir()
     path = min((drawn_faces / "train").glob("*.png"))
-    half = cv2.resize(cv2.imread(str(path)), (384, 384), interpolation=cv2.INTER_AREA)
+    half = cv2.resize(read_picture(path), (384, 384), interpolation=cv2.INTER_AREA)[..., ::-1]
     cv2.imwrite(str(tmp_path / "train" / "half.png"), half)
     name = path.name
     label = Label(np.array([200.0, 160, 560, 650]), usual_label().landmarks + 3)
