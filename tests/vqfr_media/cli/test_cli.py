@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -293,11 +293,11 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, signals: int) -> None:
 
 
 def stopped_while(
-    tmp_path: Path, body: str, *, below: Sequence[str] = ()
+    tmp_path: Path, body: str, *, hang_up: str = "SIG_DFL"
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs a `restore` whose work is `body`, as `python -m`; a signal is sent within `body`.
 
-    `below` is a command that starts ours.
+    `hang_up` is what the process does about SIGHUP when it begins: `nohup` ignores it.
     """
     (tmp_path / "in.mp4").write_text("no video")
     (tmp_path / "stopped.py").write_text(
@@ -306,11 +306,12 @@ def stopped_while(
         "main = sys.modules['vqfr_media.cli.main']\n"
         "def stopped(command):\n"
         + textwrap.indent(textwrap.dedent(body), "    ")
-        + "main.run = stopped\n"
+        + f"signal.signal(signal.SIGHUP, signal.{hang_up})\n"
+        "main.run = stopped\n"
         "main.main(['restore', 'in.mp4', '-o', 'out.mp4'])\n"
     )
     return subprocess.run(
-        [*below, sys.executable, "-m", "stopped"],
+        [sys.executable, "-m", "stopped"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -376,7 +377,7 @@ def test_nohup_outlives_its_terminal(tmp_path: Path) -> None:
         print("gone on")
         return 0
         """
-    done = stopped_while(tmp_path, body, below=["nohup"])
+    done = stopped_while(tmp_path, body, hang_up="SIG_IGN")
     assert done.returncode == 0
     assert done.stdout == b"gone on\n"
     assert stopped_while(tmp_path, body).returncode == 130
