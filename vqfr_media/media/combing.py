@@ -1,8 +1,8 @@
 """Whether a film's pictures are combed, as two fields of two times are: measured by FFmpeg's idet.
 
 idet compares each field with its neighbours in time. Fine lines, noise and fast motion in whole
-pictures favour neither field, so that a film of whole pictures is not mistaken for an interlaced
-one; the other way round, fields in which nothing moves are rightly taken for whole pictures.
+pictures favour neither field. Lines that were doubled and move up or down do, and so do credits
+that roll by an even number of lines: so what idet takes for fields must be combed, too.
 """
 
 from collections import Counter
@@ -11,8 +11,10 @@ from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.filter import Graph
 from av.video.stream import VideoStream
@@ -24,6 +26,10 @@ from vqfr_media.media.input_container import find_stream, fraction, open_contain
 # and the last of each have only one neighbour, and do not count.
 _PLACES = 6
 _PICTURES = 10
+# Of samples that move, the difference from the next line over that from the next but one. Woven
+# fields had 0.69 to 1.51 in motion across, whole pictures 0.50 to 0.66 at any size and motion.
+_COMBED = 0.67
+_MOVES = 8  # levels of 255 by which a sample has changed since the picture before
 # Interlaced video has at most 1080 lines (1088 as coded).
 _MOST_LINES = 1088
 # Still pictures and animations are whole.
@@ -48,16 +54,24 @@ def measure_combing(path: Path) -> Combing | None:
             return None
         stream.thread_type = "AUTO"
         kinds: Counter[str] = Counter()
+        combed: list[float] = []
         for pictures in _places(container, stream):
-            kinds += _kinds(pictures)
+            found, ratios = _kinds(pictures)
+            kinds += found
+            combed += ratios
     count = kinds["tff"] + kinds["bff"] + kinds["progressive"] + kinds["undetermined"]
     if not count:
         return None
+    fields = {kind: kinds[kind] for kind in ("tff", "bff")}
+    whole = kinds["progressive"]
+    if combed and median(combed) < _COMBED:
+        whole += sum(fields.values())
+        fields = dict.fromkeys(fields, 0)
     return Combing(
         pictures=count,
-        top_first=kinds["tff"],
-        bottom_first=kinds["bff"],
-        whole=kinds["progressive"],
+        top_first=fields["tff"],
+        bottom_first=fields["bff"],
+        whole=whole,
         repeated=min(kinds["top"], kinds["bottom"]) * 2,
     )
 
@@ -68,15 +82,17 @@ def _places(container: InputContainer, stream: VideoStream) -> Iterator[list[av.
     seconds = _seconds(container, stream)
     rate = stream.average_rate or Fraction(25)
     if seconds is None or seconds * rate <= 2 * _PLACES * _PICTURES:
+        pictures: list[av.VideoFrame] = []
         with suppress(av.FFmpegError, OSError):
-            yield list(islice(container.decode(stream), 2 * _PLACES * _PICTURES))
+            pictures += islice(container.decode(stream), 2 * _PLACES * _PICTURES)
+        yield pictures
         return
     start = (stream.start_time or 0) * base
     last: int | None = None
     for place in range(_PLACES):
         time = start + Fraction(seconds) * Fraction(2 * place + 1, 2 * _PLACES)
-        pictures: list[av.VideoFrame] = []
-        with suppress(av.FFmpegError, OSError):
+        pictures = []
+        with suppress(av.FFmpegError, OSError, OverflowError):
             container.seek(int(time / base), stream=stream, backward=True)
             pictures += islice(container.decode(stream), _PICTURES)
         times = [picture.pts for picture in pictures if picture.pts is not None]
@@ -92,12 +108,16 @@ def _seconds(container: InputContainer, stream: VideoStream) -> float | None:
     return container.duration / av.time_base if container.duration else None
 
 
-def _kinds(pictures: list[av.VideoFrame]) -> Counter[str]:
-    """Counts what idet says of pictures in a row, and of the fields that are repeated in them."""
+def _kinds(pictures: list[av.VideoFrame]) -> tuple[Counter[str], list[float]]:
+    """Counts what idet says of pictures in a row, and of the fields that are repeated in them.
+
+    With it goes how far those that it takes for fields are combed.
+    """
     kinds: Counter[str] = Counter()
+    combed: list[float] = []
     size = {(p.width, p.height, p.format.name) for p in pictures}
     if len(pictures) < 3 or len(size) > 1:
-        return kinds
+        return kinds, combed
     width, height, form = size.pop()
     graph = Graph()
     source = graph.add_buffer(width=width, height=height, format=form, time_base=Fraction(1, 25))
@@ -113,11 +133,23 @@ def _kinds(pictures: list[av.VideoFrame]) -> Counter[str]:
             graph.push(picture)
             said += _pulled(graph)
     except (av.FFmpegError, ValueError):
-        return kinds  # of such pictures it knows nothing
-    for kind, repeated in said[1:-1]:
+        return kinds, combed  # of such pictures it knows nothing
+    for number, (kind, repeated) in enumerate(said[1:-1], start=1):
         kinds[kind] += 1
         kinds[repeated] += 1
-    return kinds
+        if kind in ("tff", "bff"):
+            combed += _combed(pictures[number - 1], pictures[number])
+    return kinds, combed
+
+
+def _combed(before: av.VideoFrame, now: av.VideoFrame) -> list[float]:
+    """Returns how far a picture is combed where it moves; nothing where it does not."""
+    earlier, lines = (
+        picture.reformat(format="gray").to_ndarray().astype(np.int16) for picture in (before, now)
+    )
+    moves = (np.abs(lines - earlier) > _MOVES)[:-2]
+    over_two = int(np.abs(lines[:-2] - lines[2:])[moves].sum())
+    return [float(np.abs(lines[:-2] - lines[1:-1])[moves].sum()) / over_two] if over_two else []
 
 
 def _pulled(graph: Graph) -> Iterator[tuple[str, str]]:

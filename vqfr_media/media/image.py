@@ -1,5 +1,6 @@
 """Still pictures: 8 and 16 bits, with their EXIF, colour profile and resolution kept."""
 
+import struct
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ def read_image(path: str | Path) -> tuple[Frame, ImageExtras]:
     except UnidentifiedImageError as error:
         raise MediaError(f"{path}: not an image that can be read; {_NAMES} can") from error
     except (
-        OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError
+        OSError, SyntaxError, ValueError, RuntimeError, EOFError, LookupError, struct.error,
+        Image.DecompressionBombError,
     ) as error:  # fmt: skip
         if isinstance(error, VqfrMediaError):
             raise

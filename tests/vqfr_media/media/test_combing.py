@@ -192,6 +192,10 @@ def test_fields_that_nothing_speaks_of(
         filtered(woven(pan(3, 1, grain=3)), "scale", "160:120"),
         filtered(woven(pan(3, 1, grain=3)), "scale", "120:64"),
         filtered(whole(pan(2)), "scale", "160:192:flags=neighbor"),
+        # Lines that were doubled, as of captures with every second field, and move up or down.
+        filtered(whole(pan(0, 1)), "scale", "160:192:flags=neighbor"),
+        filtered(whole(pan(1, -1, grain=2)), "scale", "160:192:flags=neighbor"),
+        filtered(whole(pan(0, 1)), "scale", "160:192:flags=bilinear"),
         whole(pan(2), frames=2),
     ],
 )

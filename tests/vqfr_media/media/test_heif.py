@@ -156,6 +156,20 @@ def test_damaged_and_animated(tmp_path: Path) -> None:
     (tmp_path / "cut.heic").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(MediaError, match=r"cut\.heic: damaged or not readable"):
         read_image(tmp_path / "cut.heic")
+    broken_exif = write_heic(tmp_path / "exif.heic", smooth(), exif=b"Exif\0\0MM\0*")
+    with pytest.raises(MediaError, match=r"exif\.heic: damaged or not readable"):
+        read_image(broken_exif)
+    for length in range(13, 400, 19):
+        (tmp_path / "short.heic").write_bytes(whole[:length])
+        with pytest.raises(MediaError, match=r"short\.heic: "):
+            read_image(tmp_path / "short.heic")
+    Image.fromarray(smooth()).save(tmp_path / "a.jp2")
+    whole = (tmp_path / "a.jp2").read_bytes()
+    codestream = whole.find(b"\xff\x4f\xff\x51")
+    for length in (13, 40, codestream + 4, codestream + 20, codestream + 43):
+        (tmp_path / "short.jp2").write_bytes(whole[:length])
+        with pytest.raises(MediaError, match=r"short\.jp2: "):
+            read_image(tmp_path / "short.jp2")
     first, second = (Image.fromarray(one) for one in (smooth(), smooth()[::-1]))
     first.save(tmp_path / "a.avif", save_all=True, append_images=[second])
     with pytest.raises(MediaError, match=r"a\.avif: is animated"):
