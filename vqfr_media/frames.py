@@ -244,14 +244,19 @@ class Combing:
     """Those with a field of the picture before, as film has that was made video (3:2)."""
 
     @property
+    def interlaced(self) -> int:
+        """Pictures with the motion of two fields, of the order that more of them have."""
+        return max(self.top_first, self.bottom_first)
+
+    @property
     def first_field(self) -> FieldOrder:
         """Which field is first; empty unless the film is interlaced beyond doubt.
 
         That is: in 8 pictures at least, in half of those with motion, and not the other field in
         more than a tenth as many.
         """
-        more, less = max(self.top_first, self.bottom_first), min(self.top_first, self.bottom_first)
-        if not self._is_sure or 2 * more < more + less + self.whole:
+        moving = self.top_first + self.bottom_first + self.whole
+        if not self._is_sure or 2 * self.interlaced < moving:
             return ""
         return "top" if self.top_first > self.bottom_first else "bottom"
 
@@ -262,8 +267,8 @@ class Combing:
 
     @property
     def _is_sure(self) -> bool:
-        more, less = max(self.top_first, self.bottom_first), min(self.top_first, self.bottom_first)
-        return more >= 8 and 10 * less <= more
+        less = min(self.top_first, self.bottom_first)
+        return self.interlaced >= 8 and 10 * less <= self.interlaced
 
     @property
     def of_film(self) -> bool:

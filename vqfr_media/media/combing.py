@@ -20,7 +20,8 @@ from av.filter import Graph
 from av.video.stream import VideoStream
 
 from vqfr_media.frames import Combing
-from vqfr_media.media.input_container import find_stream, fraction, open_container
+from vqfr_media.media.filter_graph import link, pulled
+from vqfr_media.media.input_container import duration, find_stream, fraction, open_container
 
 # Places, spread over the film, at each of which so many pictures in a row are looked at. The first
 # and the last of each have only one neighbour, and do not count.
@@ -62,16 +63,13 @@ def measure_combing(path: Path) -> Combing | None:
     count = kinds["tff"] + kinds["bff"] + kinds["progressive"] + kinds["undetermined"]
     if not count:
         return None
-    fields = {kind: kinds[kind] for kind in ("tff", "bff")}
-    whole = kinds["progressive"]
     if combed and median(combed) < _COMBED:
-        whole += sum(fields.values())
-        fields = dict.fromkeys(fields, 0)
+        kinds["progressive"] += kinds.pop("tff", 0) + kinds.pop("bff", 0)
     return Combing(
         pictures=count,
-        top_first=fields["tff"],
-        bottom_first=fields["bff"],
-        whole=whole,
+        top_first=kinds["tff"],
+        bottom_first=kinds["bff"],
+        whole=kinds["progressive"],
         repeated=min(kinds["top"], kinds["bottom"]) * 2,
     )
 
@@ -79,7 +77,7 @@ def measure_combing(path: Path) -> Combing | None:
 def _places(container: InputContainer, stream: VideoStream) -> Iterator[list[av.VideoFrame]]:
     """Yields pictures in a row from each place; of a short film, of the whole film in one."""
     base = fraction(stream.time_base)
-    seconds = _seconds(container, stream)
+    seconds = duration(container, stream)
     rate = stream.average_rate or Fraction(25)
     if seconds is None or seconds * rate <= 2 * _PLACES * _PICTURES:
         pictures: list[av.VideoFrame] = []
@@ -102,12 +100,6 @@ def _places(container: InputContainer, stream: VideoStream) -> Iterator[list[av.
             yield pictures
 
 
-def _seconds(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration:
-        return float(stream.duration * fraction(stream.time_base))
-    return container.duration / av.time_base if container.duration else None
-
-
 def _kinds(pictures: list[av.VideoFrame]) -> tuple[Counter[str], list[float]]:
     """Counts what idet says of pictures in a row, and of the fields that are repeated in them.
 
@@ -121,17 +113,14 @@ def _kinds(pictures: list[av.VideoFrame]) -> tuple[Counter[str], list[float]]:
     width, height, form = size.pop()
     graph = Graph()
     source = graph.add_buffer(width=width, height=height, format=form, time_base=Fraction(1, 25))
-    filter_, sink = graph.add("idet"), graph.add("buffersink")
-    source.link_to(filter_)
-    filter_.link_to(sink)
+    said: list[tuple[str, str]] = []
     try:
-        graph.configure()
-        said: list[tuple[str, str]] = []
+        link(graph, source, "idet")
         for number, picture in enumerate([*pictures, None]):
             if picture is not None:
                 picture.pts, picture.time_base = number, Fraction(1, 25)
             graph.push(picture)
-            said += _pulled(graph)
+            said += ((_told(one, "single"), _told(one, "repeated")) for one in pulled(graph))
     except (av.FFmpegError, ValueError):
         return kinds, combed  # of such pictures it knows nothing
     for number, (kind, repeated) in enumerate(said[1:-1], start=1):
@@ -152,12 +141,5 @@ def _combed(before: av.VideoFrame, now: av.VideoFrame) -> list[float]:
     return [float(np.abs(lines[:-2] - lines[1:-1])[moves].sum()) / over_two] if over_two else []
 
 
-def _pulled(graph: Graph) -> Iterator[tuple[str, str]]:
-    while True:
-        try:
-            picture = graph.pull()
-        except (BlockingIOError, EOFError):
-            return
-        assert isinstance(picture, av.VideoFrame)  # noqa: S101 - no sound goes in
-        said = picture.metadata
-        yield said["lavfi.idet.single.current_frame"], said["lavfi.idet.repeated.current_frame"]
+def _told(picture: av.VideoFrame, what: str) -> str:
+    return picture.metadata[f"lavfi.idet.{what}.current_frame"]

@@ -9,12 +9,12 @@ from pathlib import Path
 import av
 import numpy as np
 from av.filter import Graph
-from av.filter.context import FilterContext
 from av.video.codeccontext import VideoCodecContext
 
 from vqfr_media.errors import CodecError, OptionError
 from vqfr_media.frames import FieldOrder, Frame, Plane, VideoInfo
 from vqfr_media.media.combing import measure_combing
+from vqfr_media.media.filter_graph import link, pulled
 from vqfr_media.media.formats import find_layout, names_for, pack, unpack
 from vqfr_media.options import FieldsChoice, RestoreOptions
 
@@ -122,10 +122,10 @@ def _partly(info: VideoInfo) -> tuple[str, ...]:
     combing = info.combing
     if combing is None or not combing.is_partly_interlaced:
         return ()
-    count = max(combing.top_first, combing.bottom_first)
     return (
-        f"{count} of {combing.pictures} pictures looked at are interlaced, though the file does "
-        "not say so: all were restored as whole ones; --fields keep restores all by their fields",
+        f"{combing.interlaced} of {combing.pictures} pictures looked at are interlaced, though the "
+        "file does not say so: all were restored as whole ones; --fields keep restores all by "
+        "their fields",
     )
 
 
@@ -134,11 +134,10 @@ def _measured(info: VideoInfo) -> str:
     combing = info.combing
     if combing is None or not combing.first_field:
         return ""
-    count = max(combing.top_first, combing.bottom_first)
     film = " (film with fields repeated, 3:2)" if combing.of_film else ""
     return (
-        f" in {count} of {combing.pictures} pictures looked at{film}, though the file does not say "
-        "so"
+        f" in {combing.interlaced} of {combing.pictures} pictures looked at{film}, though the file "
+        "does not say so"
     )
 
 
@@ -225,7 +224,7 @@ def deinterlaced(frames: Iterable[Frame], info: VideoInfo) -> Iterator[Frame]:
         width=info.width, height=info.height, format=name, time_base=Fraction(info.time_base)
     )
     try:
-        _linked(graph, source, ("bwdif", f"mode=send_field:parity={order}:deint=all"))
+        link(graph, source, "bwdif", f"mode=send_field:parity={order}:deint=all")
     except (av.FFmpegError, ValueError) as error:
         raise CodecError(f"FFmpeg cannot deinterlace {name}; use --fields keep") from error
     number = 0
@@ -233,12 +232,7 @@ def deinterlaced(frames: Iterable[Frame], info: VideoInfo) -> Iterator[Frame]:
 
     def taken() -> Iterator[Frame]:
         nonlocal number
-        while True:
-            try:
-                picture = graph.pull()
-            except (BlockingIOError, EOFError):
-                return
-            assert isinstance(picture, av.VideoFrame)  # noqa: S101 - no sound goes in
+        for picture in pulled(graph):
             origin = waiting[0]
             pts = 2 * origin.pts + (number % 2) * max(origin.duration, 1)
             yield replace(
@@ -261,14 +255,6 @@ def deinterlaced(frames: Iterable[Frame], info: VideoInfo) -> Iterator[Frame]:
     yield from taken()
 
 
-def _linked(graph: Graph, source: FilterContext, filter_: tuple[str, str]) -> None:
-    """Leads a source's pictures through a filter (its name and arguments) to the graph's end."""
-    made, sink = graph.add(*filter_), graph.add("buffersink")
-    source.link_to(made)
-    made.link_to(sink)
-    graph.configure()
-
-
 class FieldFlags:
     """Marks pictures as interlaced, as encoders want to know it."""
 
@@ -286,7 +272,7 @@ class FieldFlags:
                 width=picture.width, height=picture.height, format=picture.format.name,
                 time_base=picture.time_base,
             )  # fmt: skip
-            _linked(self._graph, source, ("setfield", f"mode={_SETFIELD[self._order]}"))
+            link(self._graph, source, "setfield", f"mode={_SETFIELD[self._order]}")
         self._graph.push(picture)
         marked = self._graph.pull()
         assert isinstance(marked, av.VideoFrame)  # noqa: S101 - no sound goes in

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import av
 
-from vqfr_media.media.input_container import find_stream, open_container
+from vqfr_media.media.input_container import duration, find_stream, open_container
 from vqfr_media.media.read import matroska_frame_count
 from vqfr_media.time_range import TimeRange
 
@@ -22,11 +22,7 @@ def guess_frame_count(path: Path, part: TimeRange) -> int:
     try:
         stream = find_stream(container, path)
         rate = float(stream.average_rate or stream.guessed_rate or 25)
-        seconds = 0.0
-        if stream.duration and stream.time_base:
-            seconds = float(stream.duration * stream.time_base)
-        elif container.duration:
-            seconds = container.duration / av.time_base
+        seconds = duration(container, stream) or 0.0
         count = stream.frames or matroska_frame_count(stream) or round(seconds * rate)
         if not part.is_whole:
             end = count / rate

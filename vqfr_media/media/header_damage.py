@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from vqfr_media.media.input_container import MATROSKA, MP4_BOXES, matroska_size
+
 _SAID = "its header is damaged, and a track of sound, subtitles or data may be missing"
 # What MP4 and MOV put first into a track.
 _TRACK_HEADER = b"tkhd"
-_EBML = b"\x1a\x45\xdf\xa3"
 # The element itself, not its name in the index of elements.
 _TRACKS = re.compile(rb"(?<!\x53\xab\x84)\x16\x54\xae\x6b")
 _CRC_32 = b"\xbf\x84"
@@ -33,9 +34,9 @@ def header_damage(path: Path) -> list[str]:
     """
     with suppress(OSError, ValueError), path.open("rb") as file:
         head = file.read(12)
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"):
+        if head[4:8] in MP4_BOXES:
             damaged = _mp4_damaged(file)
-        elif head[:4] == _EBML:
+        elif head[:4] == MATROSKA:
             damaged = _matroska_damaged(head + file.read(_HEAD))
         elif head[:4] == b"RIFF" and head[8:12] == b"AVI ":
             damaged = _avi_damaged(head + file.read(_HEAD))
@@ -84,10 +85,8 @@ def _matroska_damaged(head: bytes) -> bool:
     found = _TRACKS.search(head)
     if found is None or found.end() == len(head):
         return False
-    place = found.end()
-    width = 9 - head[place].bit_length()
-    length = int.from_bytes(head[place : place + width], "big") & ((1 << 7 * width) - 1)
-    content = head[place + width : place + width + length]
+    length, start = matroska_size(head, found.end())
+    content = head[start : start + length]
     if len(content) < length or not content.startswith(_CRC_32):
         return False
     return zlib.crc32(content[6:]) != int.from_bytes(content[2:6], "little")

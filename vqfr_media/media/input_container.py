@@ -35,8 +35,11 @@ _RUNNING_CLOCK = 0x0200
 # Seconds before the wanted time to which the container is asked to go, in turn: an index may name
 # decoding times, or be coarse, or be guessed.
 _BACK_SECONDS = (0, 1, 10)
-# First bytes of a Matroska file, and of the segment in it.
-_MATROSKA = b"\x1a\x45\xdf\xa3"
+MATROSKA = b"\x1a\x45\xdf\xa3"
+"""First bytes of a Matroska file."""
+MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp")
+"""Kinds of boxes with which an MP4 or MOV file begins."""
+# First bytes of Matroska's segment.
 _SEGMENT = b"\x18\x53\x80\x67"
 
 
@@ -158,6 +161,13 @@ def _skip_to(packets: Iterator[AnyPacket], pts: int) -> AnyPacket | None:
     return None
 
 
+def duration(container: InputContainer, stream: VideoStream) -> float | None:
+    """Returns the seconds that the header claims: the stream's, or else the container's."""
+    if stream.duration:
+        return float(stream.duration * fraction(stream.time_base))
+    return container.duration / av.time_base if container.duration else None
+
+
 def missing_bytes(path: Path) -> int:
     """Counts the bytes that the file's end lacks of what its container promises; 0 if unknown.
 
@@ -174,11 +184,11 @@ def _missing_bytes(path: Path) -> int:
     actual = os.path.getsize(path)
     with path.open("rb") as file:
         head = file.read(12)
-        if head[:4] == _MATROSKA:
+        if head[:4] == MATROSKA:
             promised = _matroska_end(file.read(4096), head)
         elif head[:4] == b"RIFF" and head[8:12] == b"AVI ":
             promised = 8 + int.from_bytes(head[4:8], "little")
-        elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"):
+        elif head[4:8] in MP4_BOXES:
             promised = 0
             while True:
                 file.seek(promised)
@@ -200,17 +210,17 @@ def _missing_bytes(path: Path) -> int:
 def _matroska_end(more: bytes, head: bytes) -> int:
     """Returns the end of the segment in bytes, 0 where its size is left open."""
     data = head + more
-    size, start = _matroska_size(data, 4)
+    size, start = matroska_size(data, 4)
     place = start + size
     if data[place : place + 4] != _SEGMENT or place + 12 > len(data):
         return 0
-    length, content = _matroska_size(data, place + 4)
+    length, content = matroska_size(data, place + 4)
     unknown = (1 << 7 * (content - place - 4)) - 1
     return 0 if length == unknown else content + length
 
 
-def _matroska_size(data: bytes, place: int) -> tuple[int, int]:
-    """Returns the variable-length size at `place`, and where it ends."""
+def matroska_size(data: bytes, place: int) -> tuple[int, int]:
+    """Returns Matroska's variable-length size at `place`, and where it ends."""
     width = 9 - data[place].bit_length()
     value = int.from_bytes(data[place : place + width], "big")
     return value & ((1 << 7 * width) - 1), place + width

@@ -23,6 +23,7 @@ from vqfr_media.media.formats import Layout, find_layout, unpack
 from vqfr_media.media.input_container import (
     DAMAGE_ADVICE,
     AnyPacket,
+    duration,
     find_stream,
     fraction,
     has_running_clock,
@@ -295,7 +296,7 @@ class VideoReader:
             time_base=fraction(stream.time_base),
             frame_rate=_frame_rate(stream),
             frame_count_from_header=stream.frames or matroska_frame_count(stream),
-            duration_seconds_from_header=_duration(self._container, stream),
+            duration_seconds_from_header=duration(self._container, stream),
             picture_seconds_from_header=_picture_seconds(stream),
             clock_start=Fraction(self._container.start_time or 0, av.time_base),
             tags=tags,
@@ -342,12 +343,6 @@ def _picture_seconds(stream: VideoStream) -> float | None:
             hours, minutes, seconds = map(float, found.groups())
             return 3600 * hours + 60 * minutes + seconds
     return None
-
-
-def _duration(container: InputContainer, stream: VideoStream) -> float | None:
-    if stream.duration:
-        return float(stream.duration * fraction(stream.time_base))
-    return container.duration / av.time_base if container.duration else None
 
 
 def open_video(
