@@ -53,7 +53,7 @@ class DetectorStage:
         self.network.to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False).eval()
         self._validation = scenes_of(
-            parts(data, "val"),
+            Portraits(parts(data, "val")),
             config=recipe.validation,
             count=recipe.validation_scenes,
             seed=_VALIDATION_SEED,
@@ -165,9 +165,9 @@ class DetectorStage:
         """Nothing."""
 
 
-def scenes_of(folders: Data, *, config: SceneConfig, count: int, seed: int) -> list[Scene]:
-    """Returns the first `count` scenes with the people in `folders`."""
-    portraits, photographs = Portraits(folders), sample_photographs()
+def scenes_of(portraits: Portraits, *, config: SceneConfig, count: int, seed: int) -> list[Scene]:
+    """Returns the first `count` scenes with these people."""
+    photographs = sample_photographs()
     return [
         make_scene(index, seed=seed, config=config, portraits=portraits, photographs=photographs)
         for index in range(count)

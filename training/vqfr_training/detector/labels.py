@@ -61,7 +61,7 @@ def load_labels(path: Path = LABELS) -> Mapping[str, Label]:
 
 
 def read_portraits(folders: Data) -> Iterator[tuple[str, Picture]]:
-    """Yields name and RGB picture of every photograph of `folders`, parts of data sets.
+    """Yields file name and RGB picture of every photograph of `folders`, parts of data sets.
 
     Raises:
         ValueError: there are none, or one cannot be read, is not square or does not show 1.2 times
@@ -77,7 +77,7 @@ def read_portraits(folders: Data) -> Iterator[tuple[str, Picture]]:
                     f"{location} is {side}x{side} with the FFHQ template at {template:g} px; the "
                     "detector learns from pictures of 1.2 times the template, as layout.json says"
                 )
-            yield location.name, np.ascontiguousarray(picture[..., ::-1])
+            yield PurePosixPath(location.name).name, np.ascontiguousarray(picture[..., ::-1])
 
 
 def find_label(photograph: NDArray[np.uint8], detector: FaceDetector) -> Label:
@@ -119,8 +119,7 @@ def write_labels(data: Data, detector: FaceDetector, *, made_by: str, path: Path
     """
     faces: dict[str, dict[str, object]] = {}
     for part in ("train", "val"):
-        for location, picture in read_portraits(parts(data, part)):
-            name = PurePosixPath(location).name
+        for name, picture in read_portraits(parts(data, part)):
             if name in faces:
                 raise ValueError(f"two photographs are called {name}: rename one")
             side = (LABELLED_SIDE, LABELLED_SIDE)

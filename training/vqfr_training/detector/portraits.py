@@ -6,7 +6,6 @@ x to the right, y down. A scene places it with a homography from there to its ow
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
@@ -75,7 +74,7 @@ class Portraits:
         self.names: list[str] = []
         self.levels: list[list[Picture]] = []
         for name, photograph in read_portraits(folders):
-            self.names.append(PurePosixPath(name).name)
+            self.names.append(name)
             self.levels.append(_levels(photograph))
         self.labels = [labels.get(name, usual_label()) for name in self.names]
 

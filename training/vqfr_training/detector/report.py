@@ -22,6 +22,7 @@ from vqfr_training.detector.evaluation import (
     table,
     threshold_for,
 )
+from vqfr_training.detector.portraits import Portraits
 from vqfr_training.detector.protocols import FaceDetector
 from vqfr_training.detector.scenes import Scene, SceneConfig
 
@@ -68,10 +69,9 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     names = [detector.name for detector in detectors]
     config = _widest(recipe)
-    seen = scenes_of(parts(data, "val"), config=config, count=scenes, seed=_SEED)
-    clear = scenes_of(
-        parts(data, "val"), config=replace(config, damaged=0.0), count=scenes, seed=_SEED
-    )
+    people = Portraits(parts(data, "val"))
+    seen = scenes_of(people, config=config, count=scenes, seed=_SEED)
+    clear = scenes_of(people, config=replace(config, damaged=0.0), count=scenes, seed=_SEED)
     lines: list[str] = []
     for title, some in (("scenes as in training", seen), ("scenes by a perfect camera", clear)):
         truths = [measure(detector.find, some) for detector in detectors]
@@ -82,9 +82,7 @@ def write_report(
         fixed = [bands(truth, threshold=score, smallest=_SMALLEST) for truth in truths]
         lines += [table(names, fixed), ""]
     lines += [f"## {empty} scenes without a face", ""]
-    barren = scenes_of(
-        parts(data, "val"), config=replace(config, empty=1.0), count=empty, seed=_EMPTY_SEED
-    )
+    barren = scenes_of(people, config=replace(config, empty=1.0), count=empty, seed=_EMPTY_SEED)
     for detector in detectors:
         scores = np.array([face.score for scene in barren for face in detector.find(scene.image)])
         found = [f"{(scores >= s).sum()} from score {s:g}" for s in (score, score / 2)]
