@@ -12,23 +12,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
-import torch
 from vqfr_training.data.degradation import degrade
 from vqfr_training.data.photographs import Photographs
 from vqfr_training.lite_recipes import video_degradation
 
 from benchmarks import record
-from vqfr_media import weights
+from benchmarks.occluders import SIZE, Picture, lite_network, psnr, restored
 from vqfr_media.faces.affine import apply, invert, warp
 from vqfr_media.faces.align import template
 from vqfr_media.faces.blend import match_colour, soft_mask
 from vqfr_media.faces.mesh import SIDE, bundled_mesh, mesh_square
-from vqfr_media.network.checkpoint import load_network
-from vqfr_media.network.vqfr_v1 import VqfrV1
-
-SIZE = 256
-Picture = npt.NDArray[np.float32]
 
 
 def inside_of_outline(face: Picture) -> Picture:
@@ -46,19 +39,14 @@ def inside_of_outline(face: Picture) -> Picture:
 
 def figures(folder: Path, every: int) -> dict[str, float]:
     """PSNR of input and restored face on both sides of the outline, and how many gain there."""
-    network = load_network(weights.find("lite", offline=True))
-    if not isinstance(network, VqfrV1):
-        raise TypeError("the lite network is no v1")
+    network = lite_network()
     photographs = Photographs(folder / "val", size=SIZE)
     mask = soft_mask(SIZE)
     errors: dict[str, list[float]] = {}
     for number in range(0, len(photographs), every):
         face = photographs.plain(number)
         given = degrade(face, np.random.default_rng([number, 99]), video_degradation())
-        image = torch.from_numpy(given).permute(2, 0, 1)[None] * 2 - 1
-        with torch.inference_mode():
-            _, main = network.decode(image, network.encode(image))
-        made = (main[0].permute(1, 2, 0) / 2 + 0.5).clamp(0, 1).numpy()
+        _, made = restored(network, given)
         where = inside_of_outline(face)
         for side, weight in (("inside", where * mask), ("beside", (1 - where) * mask)):
             for name, picture in (("input", given), ("lite", match_colour(made, given, mask))):
@@ -66,7 +54,7 @@ def figures(folder: Path, every: int) -> dict[str, float]:
                 errors.setdefault(f"{side}, {name}", []).append(
                     float((weight * error).sum() / weight.sum())
                 )
-    result = {key: float(-10 * np.log10(np.mean(values))) for key, values in errors.items()}
+    result = {key: psnr(values) for key, values in errors.items()}
     for side in ("inside", "beside"):
         gains = np.array(errors[f"{side}, lite"]) < np.array(errors[f"{side}, input"])
         result[f"{side}, share of faces that gain"] = float(np.mean(gains))

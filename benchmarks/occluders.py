@@ -110,11 +110,26 @@ class Case:
     """What the network's branches made of it, by name."""
 
 
-def cases(folder: Path, every: int) -> list[Case]:
-    """Draws, damages and restores."""
+def lite_network() -> VqfrV1:
+    """Returns the bundled network."""
     network = load_network(weights.find("lite", offline=True))
     if not isinstance(network, VqfrV1):
         raise TypeError("the lite network is no v1")
+    return network
+
+
+def restored(network: VqfrV1, given: Picture) -> tuple[Picture, Picture]:
+    """Returns what the texture branch and the main branch make of a face, 0 to 1."""
+    image = torch.from_numpy(given).permute(2, 0, 1)[None] * 2 - 1
+    with torch.inference_mode():
+        made = network.decode(image, network.encode(image))
+    texture, main = ((one[0].permute(1, 2, 0) / 2 + 0.5).clamp(0, 1).numpy() for one in made)
+    return texture, main
+
+
+def cases(folder: Path, every: int) -> list[Case]:
+    """Draws, damages and restores."""
+    network = lite_network()
     photographs = Photographs(folder / "val", size=SIZE)
     found = []
     for number in range(0, len(photographs), every):
@@ -123,12 +138,7 @@ def cases(folder: Path, every: int) -> list[Case]:
         for place, kind in enumerate(KINDS):
             truth, where = draw(face, other, kind, np.random.default_rng([number, place]))
             given = degrade(truth, np.random.default_rng([number, 99]), video_degradation())
-            image = torch.from_numpy(given).permute(2, 0, 1)[None] * 2 - 1
-            with torch.inference_mode():
-                made = network.decode(image, network.encode(image))
-            texture, main = (
-                (one[0].permute(1, 2, 0) / 2 + 0.5).clamp(0, 1).numpy() for one in made
-            )
+            texture, main = restored(network, given)
             found.append(Case(kind, truth, given, where, {"main": main, "texture": texture}))
     return found
 

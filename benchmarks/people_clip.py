@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from vqfr_training.data.picture_files import read_picture
 
 from vqfr_media.media.rgb_clip import Picture, write_clip
 
@@ -27,10 +28,7 @@ def photographs(folder: Path, skip: int) -> list[Picture]:
     paths = sorted(p for p in (folder / "val").iterdir() if p.stem[-1] in "ml")[skip:][::4][:6]
     if len(paths) < 6:
         raise ValueError(f"{folder}/val has too few sharp photographs after the first {skip}")
-    pictures = [cv2.imread(str(path)) for path in paths]
-    return [
-        np.asarray(cv2.cvtColor(p, cv2.COLOR_BGR2RGB), np.uint8) for p in pictures if p is not None
-    ]
+    return list(map(read_picture, paths))
 
 
 def truth(people: list[Picture]) -> Iterator[Picture]:
