@@ -98,7 +98,7 @@ def build(
     """
     check(device)
     _check_precision(precision)
-    config = network.config
+    config = network.requires_grad_(False).config
     crops = torch.zeros(batch_size, 3, config.image_size, config.image_size)
     latents = torch.zeros(batch_size, *config.latent_shape)
     fidelity_input = [torch.zeros(1)] if isinstance(network, VqfrV2) else []
@@ -149,11 +149,10 @@ def _check_precision(precision: Precision) -> None:
 def _converted(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> Any:
     """Converts `module` to an OpenVINO model, all shapes those of `inputs`."""
     try:
-        with torch.no_grad():
-            model = convert_model(torch.export.export(module, inputs))
+        model = convert_model(module, inputs)
         # The front end leaves shapes open; closed, the plugin plans layouts once and folds more.
         model.reshape({place: list(given.shape) for place, given in enumerate(inputs)})
-    except failures() as error:  # torch.export's among them: RuntimeErrors
+    except failures() as error:  # what tracing raises among them: RuntimeErrors
         raise EngineError(
             f"OpenVINO {version()} cannot convert {name}: {reason_of(error)}; use --backend torch"
         ) from error

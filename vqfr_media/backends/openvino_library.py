@@ -4,10 +4,12 @@ import importlib
 import importlib.metadata
 import logging
 import sys
+import warnings
 from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from vqfr_media.errors import BackendError
 
@@ -37,8 +39,12 @@ def openvino() -> ModuleType:
     return module
 
 
-def convert_model(model: Any, *, example: torch.Tensor | None = None) -> Any:
-    """Converts an exported program, or a module traced with `example`, to the library's model.
+def convert_model(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """Converts a module that is traced with `inputs`; in the model their sizes stay open.
+
+    Args:
+        module: in eval mode, its parameters without gradients; run once.
+        inputs: what it is called with, on its device.
 
     Raises:
         Exception: one of `failures()`.
@@ -46,11 +52,27 @@ def convert_model(model: Any, *, example: torch.Tensor | None = None) -> Any:
     root = logging.getLogger()
     level, filters, handlers = root.level, root.filters.copy(), root.handlers.copy()
     try:
-        return openvino().convert_model(model, example_input=example)
+        return openvino().convert_model(_traced(module, inputs))
     finally:
         # The library quietens the program's own log meanwhile, and where it fails leaves it so.
         root.setLevel(level)
         root.filters, root.handlers = filters, handlers
+
+
+def _traced(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    """Traces `module` as one function, so that its parameters become constants.
+
+    Of a module, PyTorch describes every part for scripts, twice, which takes longer than all the
+    rest; and what is to replace tracing, torch.export with its decompositions, takes five times as
+    long in all, to the same bits.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=FutureWarning)
+        # A size that decides something is that of `inputs` from then on, as in what is exported.
+        warnings.filterwarnings("ignore", message="Converting a tensor to a Python")
+        return torch.jit.trace(  # type: ignore[no-untyped-call]
+            lambda *given: module(*given), inputs, check_trace=False
+        )
 
 
 def version() -> str:

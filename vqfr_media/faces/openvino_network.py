@@ -1,6 +1,5 @@
 """A detector's network in OpenVINO: half the time of PyTorch's, after a second to convert it."""
 
-import warnings
 from collections import OrderedDict
 from typing import Any
 
@@ -24,7 +23,7 @@ class OpenvinoNetwork:
     """Runs a network of one input on the CPU in float32, compiled for each shape that comes."""
 
     def __init__(self, network: nn.Module) -> None:
-        """Converts `network`, which is in eval mode, on the CPU and left as it is.
+        """Converts `network`, which is in eval mode, without gradients, on the CPU and left so.
 
         Raises:
             BackendError: OpenVINO is not here.
@@ -34,16 +33,12 @@ class OpenvinoNetwork:
         self._core = library.Core()
         self._tensor: Any = library.Tensor
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
-        with warnings.catch_warnings():
-            # torch.export is what is to replace tracing; it takes ten times as long for a graph
-            # whose height and width stay open, and two seconds for every shape otherwise.
-            warnings.filterwarnings("ignore", message=".*torch.jit.trace", category=FutureWarning)
-            try:
-                self._model = convert_model(network, example=torch.zeros(1, 3, 64, 96))
-            except failures() as error:
-                raise EngineError(
-                    f"OpenVINO cannot convert the face detector: {reason_of(error)}"
-                ) from error
+        try:
+            self._model = convert_model(network, (torch.zeros(1, 3, 64, 96),))
+        except failures() as error:
+            raise EngineError(
+                f"OpenVINO cannot convert the face detector: {reason_of(error)}"
+            ) from error
 
     def __call__(self, batch: Tensor) -> list[Tensor]:
         """Runs the network on (N, 3, h, w) float32; its outputs are new tensors.
