@@ -17,6 +17,8 @@ from vqfr_media.summary import Summary
 _SUFFIX = ".report.json"
 # Digits of the hash in the name of a report whose output's name is too long for the suffix.
 _DIGITS = 8
+# What the JSON of every report names, of whatever version.
+_KEYS = {"source", "output", "frames", "restored", "tracks", "options", "versions"}
 
 
 def report_path(output: Path) -> Path:
@@ -38,12 +40,22 @@ def report_text(summary: Summary, options: RestoreOptions) -> str:
     return json.dumps(done, indent=2, default=str) + "\n"
 
 
+def is_file_report(path: Path) -> bool:
+    """Returns whether a file is there and is what `report_text` made."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.keys() >= _KEYS
+
+
 class ReportingWorker:
     """A `FileWorker` that writes a report beside each output of another one."""
 
-    def __init__(self, worker: FileWorker) -> None:
+    def __init__(self, worker: FileWorker, *, overwrite: bool = False) -> None:
+        """Wraps a worker; only with `overwrite` it replaces files that are no reports."""
         self.max_concurrency = worker.max_concurrency
-        self._worker = worker
+        self._worker, self._overwrite = worker, overwrite
 
     def settings(self, options: RestoreOptions) -> Mapping[str, str]:
         """See `FileWorker.settings`."""
@@ -54,7 +66,9 @@ class ReportingWorker:
         return self._worker.content(task)
 
     def work(self, task: Task) -> Summary:
-        """Restores a file and writes the report; where that cannot be written, a warning says so.
+        """Restores a file and writes the report.
+
+        A warning says where that cannot be written, or would replace a file that is no report.
 
         Raises:
             VqfrMediaError: as `FileWorker.work`.
@@ -62,6 +76,11 @@ class ReportingWorker:
         summary = self._worker.work(task)
         path = report_path(task.output)
         try:
+            if path.is_file() and not (self._overwrite or is_file_report(path)):
+                raise OutputError(
+                    f"{path}: is there already and not a report of this program; move it away, or "
+                    "add --overwrite, and --redo makes the report"
+                )
             write_text(path, report_text(summary, task.options))
         except OutputError as error:  # the film is worth more than the report on it
             return replace(summary, warnings=(*summary.warnings, f"without a report: {error}"))

@@ -214,12 +214,12 @@ def _open_worker(
         if command.report:
             from vqfr_media.batch.file_report import ReportingWorker
 
-            worker = ReportingWorker(worker)
+            worker = ReportingWorker(worker, overwrite=policy.overwrite)
         if remote.output is None and not remote.files:
             yield worker
             return
         if remote.output is not None:
-            remote.output.download(plan)
+            remote.output.download(plan, reports=command.report)
             if not command.dry_run:
                 stack.enter_context(_report_uploaded(remote.output))
         yield StagingWorker(

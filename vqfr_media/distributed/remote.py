@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath
 from threading import Lock
 
-from vqfr_media.batch.file_report import report_path
+from vqfr_media.batch.file_report import is_file_report, report_path
 from vqfr_media.batch.find_media import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -168,10 +168,14 @@ class RemoteOutput:
         with lock_folder(self.folder.parent, f"{self.folder.name}.lock", busy=busy):
             yield
 
-    def download(self, plan: BatchPlan) -> None:
-        """Brings the folder to the URL's state, as far as the plan's outputs and the report go.
+    def download(self, plan: BatchPlan, *, reports: bool = False) -> None:
+        """Brings the folder to the URL's state, as far as the plan's outputs and `batch.json` go.
 
         `run_batch` then sees what is missing there, what was altered, and what is not its own.
+
+        Args:
+            plan: what is to be restored, with outputs in the folder.
+            reports: also what lies where the reports beside the outputs go.
 
         Raises:
             BackendError: what this kind of URL needs is not installed.
@@ -180,7 +184,10 @@ class RemoteOutput:
         """
         there = {path.as_posix(): remote for path, remote in list_outputs(self.url).items()}
         known = self._read_uploads()
-        outputs = {task.output.relative_to(self.folder).as_posix() for task in plan.tasks}
+        paths = [task.output for task in plan.tasks]
+        if reports:
+            paths += [report_path(path) for path in paths]
+        outputs = {path.relative_to(self.folder).as_posix() for path in paths}
         for name in outputs | {REPORT_NAME}:
             path, remote = self.folder / name, there.get(name)
             try:
@@ -280,7 +287,7 @@ class StagingWorker:
         if self._output is not None:
             self._output.upload(task.output)
             report = report_path(task.output)
-            if self._reports and report.is_file():
+            if self._reports and is_file_report(report):
                 self._output.upload(report)
         return summary
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.scenes import scene, write_scene
 from tests.vqfr_media.distributed.workers import inverting
+from vqfr_media.batch.file_report import ReportingWorker, is_file_report
 from vqfr_media.batch.find_media import FileFilter
 from vqfr_media.batch.local_worker import LocalWorker
 from vqfr_media.batch.record import REPORT_NAME, read_report, report_json
@@ -280,6 +281,23 @@ def test_a_batch_from_one_url_to_another(tmp_path: Path) -> None:
     assert sorted(path.name for path in there.rglob("*") if path.is_file()) == [
         "batch.json", "film.mp4", "text.mp4", "é.png",
     ]  # fmt: skip
+
+
+def test_a_file_at_a_url_that_is_no_report_stays(tmp_path: Path) -> None:
+    source, there, cache = tmp_path / "in", tmp_path / "there", tmp_path / "cache"
+    source.mkdir()
+    there.mkdir()
+    for number, name in enumerate(("a.png", "b.png")):
+        Image.fromarray(scene(number)).save(source / name)
+    (there / "a.png.report.json").write_text("a person's own")
+    target = RemoteOutput(f"file://{there}", cache)
+    plan, found = plan_url(f"file://{source}", target.folder, FAST, cache=cache)
+    target.download(plan, reports=True)
+    local = ReportingWorker(LocalWorker(inverting()))
+    worker = StagingWorker(local, remote_files=found, cache=cache, output=target, reports=True)
+    assert [record.status for record in run_batch(plan, worker).records] == ["done", "done"]
+    assert (there / "a.png.report.json").read_text() == "a person's own"
+    assert is_file_report(there / "b.png.report.json")
 
 
 def test_an_output_of_another_url_is_not_replaced(tmp_path: Path) -> None:
