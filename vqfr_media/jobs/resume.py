@@ -118,7 +118,12 @@ def restore_in_segments(
             stat = source.stat()  # before the content is looked at, to tell if it changes then
         except OSError as error:
             raise MediaError(f"{source}: cannot be read: {error.strerror or error}") from error
-        identity = {"source": content_of(source), **settings, "segment_frames": str(length)}
+        identity = {
+            "source": content_of(source), **settings, "segment_frames": str(length),
+            # Measured, where the file does not say it: another version may find another.
+            "first_field": info.first_field or "none",
+            "first_field_of_output": info.tags.field_order or "none",
+        }  # fmt: skip
         plan = folder.read_plan(identity)
         if plan is None:
             if index is None:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 JOURNAL = "job.json"
 LOCK = "lock"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)

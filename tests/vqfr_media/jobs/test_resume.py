@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,7 +32,9 @@ from vqfr_media.errors import (
     OutputError,
     SkippedFaceError,
 )
-from vqfr_media.frames import Frame
+from vqfr_media.frames import Frame, VideoInfo
+from vqfr_media.jobs.resume import RestoredVideo, restore_in_segments
+from vqfr_media.jobs.segments import restore_segments
 from vqfr_media.jobs.work_folder import work_folder_of
 from vqfr_media.media.index import FrameIndex, index_packets
 from vqfr_media.media.read import open_video
@@ -219,6 +222,34 @@ def test_other_options_begin_anew_and_say_so(
     assert says in caplog.text
     restore(film.source, tmp_path / "a.mp4", options)
     assert digest(output) == digest(tmp_path / "a.mp4")
+
+
+def test_fields_that_are_treated_otherwise_begin_anew(
+    tmp_path: Path, film: Film, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a version that measures otherwise what the film does not say."""
+    with open_video(film.source) as reader:
+        whole = reader.info
+    output, resumed = tmp_path / "b.mp4", list[int]()
+
+    def work(info: VideoInfo, engine: SmallEngine) -> RestoredVideo | None:
+        worker = partial(restore_segments, engine=engine, detector=MarkerDetector())
+        return restore_in_segments(
+            film.source, output, SHORT, info=info, settings={}, length=20, worker=worker,
+            on_resume=resumed.append,
+        )  # fmt: skip
+
+    with pytest.raises(EngineError, match="stopped by the test"):
+        work(whole, SmallEngine(50))
+    fields = replace(whole, first_field="top")
+    with pytest.raises(EngineError, match="stopped by the test"):
+        work(fields, SmallEngine(100))  # two faces of a frame: 40 frames are done
+    assert resumed == []
+    assert "first_field was none, is top" in caplog.text
+    flagged = replace(fields, tags=replace(fields.tags, field_order="top"))
+    done = work(flagged, SmallEngine())
+    assert (resumed, done and done.counts.restored) == ([], 120)
+    assert "first_field_of_output was none, is top" in caplog.text
 
 
 def test_another_input_begins_anew_but_a_touched_one_does_not(
