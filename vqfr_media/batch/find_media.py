@@ -24,6 +24,7 @@ REPLACED_SUFFIXES = {".qt": ".mov"} | dict.fromkeys(
     (
         ".avi", ".divx", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob", ".mxf",
         ".ogv", ".ogm", ".rm", ".rmvb", ".dv", ".y4m", ".wtv", ".mk3d",
+        ".mj2",
     ),
     ".mkv",
 )  # fmt: skip

@@ -15,13 +15,14 @@ from vqfr_media.files import atomic_output, check_place, check_source, output_er
 from vqfr_media.frames import Display, Frame, PixelFormat, Plane
 from vqfr_media.media.heif import (
     READ_ONLY,
+    bits_of_avif,
     colour_notes,
+    first_bytes,
     is_heif,
-    profile_of_jpeg_2000,
     read_heif,
-    refuse_deep,
-    starts_as_modern_still,
+    starts_as_heif_or_avif,
 )
+from vqfr_media.media.jpeg_2000 import Jpeg2000Header, read_header, spread, starts_as_jpeg_2000
 from vqfr_media.media.png_tiff_16bit import encode_png16, encode_tiff16
 from vqfr_media.options import EncodeOptions
 
@@ -69,9 +70,9 @@ def is_image(path: Path) -> bool:
     with suppress(OSError):
         if "\0" not in str(path) and path.is_file():
             with path.open("rb") as file:
-                head = file.read(12)
+                head = file.read(24)
     by_name = path.suffix.lower() in (*FORMATS, *READ_ONLY)
-    if starts_as_modern_still(head):
+    if starts_as_heif_or_avif(head) or starts_as_jpeg_2000(head):
         return True
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
@@ -89,7 +90,7 @@ def read_image(path: str | Path) -> tuple[Frame, ImageExtras]:
 
     Raises:
         MediaError: missing, empty, a pipe, not an image, damaged, animated, in CMYK, Lab or float,
-            or an AVIF or JPEG 2000 of more than 8 bits.
+            or an AVIF or a JPEG 2000 in colour of more than 8 bits.
         BackendError: it is HEIC, and pillow-heif is not installed.
     """
     path = Path(path)
@@ -98,10 +99,11 @@ def read_image(path: str | Path) -> tuple[Frame, ImageExtras]:
         with warnings.catch_warnings():
             # Large scans are legitimate; what is absurdly large stays an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if is_heif(path):
-                return _read_heif(path)
+            head = first_bytes(path)
+            if is_heif(head):
+                return _read_heif(path, head)
             with Image.open(path, formats=_READABLE) as image:
-                return _read(image, path)
+                return _read(image, path, head)
     except UnidentifiedImageError as error:
         raise MediaError(f"{path}: not an image that can be read; {_NAMES} can") from error
     except (
@@ -113,7 +115,7 @@ def read_image(path: str | Path) -> tuple[Frame, ImageExtras]:
         raise MediaError(f"{path}: damaged or not readable: {error}") from error
 
 
-def _read(image: Image.Image, path: Path) -> tuple[Frame, ImageExtras]:
+def _read(image: Image.Image, path: Path, head: bytes) -> tuple[Frame, ImageExtras]:
     # Phones put a second view into one JPEG (MPO); its first picture is the picture.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise MediaError(
@@ -121,9 +123,14 @@ def _read(image: Image.Image, path: Path) -> tuple[Frame, ImageExtras]:
             "film or single pictures of it first"
         )
     notes: tuple[str, ...] = ()
-    if image.format in ("AVIF", "JPEG2000"):
-        refuse_deep(path)
-        notes = colour_notes(path, has_profile="icc_profile" in image.info)
+    said = Jpeg2000Header()
+    if image.format == "AVIF":
+        _refuse_deep(path, bits_of_avif(head))
+        notes = colour_notes(head, has_profile="icc_profile" in image.info)
+    elif image.format == "JPEG2000":
+        said = read_header(path)
+        if image.mode != "I;16":  # grey, of which Pillow keeps all bits
+            _refuse_deep(path, max(said.bits, default=8))
     # Asked first: Pillow forgets it as soon as it has loaded the pixels.
     stored = " ".join(str(tile) for tile in getattr(image, "tile", ()))
     exif = _exif(image)
@@ -136,11 +143,12 @@ def _read(image: Image.Image, path: Path) -> tuple[Frame, ImageExtras]:
         pixels = deep_pixels(path, is_gray=gray, has_alpha=image.mode[-1] == "A")
     else:
         pixels = pixels_of(image, path)
+        if image.mode == "I;16" and len(said.bits) == 1:
+            pixels = spread(pixels, min(said.bits[0], 16))
     dpi = image.info.get("dpi")
-    profile = image.info.get("icc_profile") or b""
     extras = ImageExtras(
         exif=exif,
-        icc_profile=profile_of_jpeg_2000(path) if image.format == "JPEG2000" else profile,
+        icc_profile=said.icc_profile or image.info.get("icc_profile") or b"",
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
         jpeg_subsampling=subsampling if subsampling in (0, 1, 2) else None,
         notes=notes,
@@ -148,8 +156,17 @@ def _read(image: Image.Image, path: Path) -> tuple[Frame, ImageExtras]:
     return _still(pixels, _TURNS.get(orientation, 0)), extras
 
 
-def _read_heif(path: Path) -> tuple[Frame, ImageExtras]:
-    decoded = read_heif(path)
+def _refuse_deep(path: Path, bits: int) -> None:
+    """Refuses a picture of more than 8 bits, of which Pillow would keep 8."""
+    if bits > 8:
+        raise MediaError(
+            f"{path}: {bits} bits per sample, of which 8 would be read; convert it to PNG or TIFF "
+            "of 16 bits first"
+        )
+
+
+def _read_heif(path: Path, head: bytes) -> tuple[Frame, ImageExtras]:
+    decoded = read_heif(path, head)
     extras = ImageExtras(exif=decoded.exif, icc_profile=decoded.icc_profile, notes=decoded.notes)
     return _still(decoded.pixels, 0), extras
 
@@ -249,7 +266,7 @@ def _check_format(path: Path, frame: Frame, options: EncodeOptions, upscale: int
 
 def has_format_of(source: Path, output: Path) -> bool:
     """Returns whether an image that `read_image` reads is of the kind that `output` is named."""
-    if is_heif(source):
+    if is_heif(first_bytes(source)):
         return False
     with Image.open(source) as image:
         # A phone's JPEG with a second view in it is an MPO to Pillow.

@@ -1,8 +1,11 @@
 """HEIC, AVIF and JPEG 2000 keep their pixels, their orientation and their colour profile."""
 
 import sys
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pillow_heif
 import pytest
@@ -11,8 +14,9 @@ from PIL import Image
 from tests.clips import write_clip
 from tests.vqfr_media.media.test_image import ICC, OPTIONS, exif_of, interleaved, noise
 from vqfr_media.errors import BackendError, CodecError, MediaError
-from vqfr_media.media.heif import is_heif
+from vqfr_media.media.heif import first_bytes, is_heif
 from vqfr_media.media.image import has_format_of, is_image, read_image, write_image
+from vqfr_media.media.read import open_video
 
 
 def smooth(height: int = 48, width: int = 72) -> np.ndarray:
@@ -93,7 +97,7 @@ def test_avif_is_read_and_written(tmp_path: Path) -> None:
         source, quality=95, subsampling="4:4:4", icc_profile=ICC, exif=exif_of(6)
     )
     assert is_image(source)
-    assert not is_heif(source)
+    assert not is_heif(first_bytes(source))
     frame, extras = read_image(source)
     assert frame.display.quarter_turns == 3
     assert np.abs(interleaved(frame).astype(int) - pixels).mean() < 3
@@ -134,8 +138,54 @@ def test_jpeg_2000_is_read_with_its_profile(tmp_path: Path) -> None:
             write_image(tmp_path / name, frame, extras, OPTIONS)
 
 
+def encoded_jpeg_2000(form: str, values: np.ndarray | None = None) -> bytes:
+    """Encodes a picture without loss by FFmpeg, which writes depths that Pillow does not."""
+    encoder: Any = av.CodecContext.create("jpeg2000", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = 48, 32, form
+    encoder.time_base, encoder.options = Fraction(1, 25), {"format": "jp2", "pred": "dwt53"}
+    channels = () if form.startswith("gray") else (3,)
+    pixels = np.zeros((32, 48, *channels), np.uint16) if values is None else values
+    picture = av.VideoFrame.from_ndarray(pixels, format=form)
+    return b"".join(bytes(one) for one in (*encoder.encode(picture), *encoder.encode(None)))
+
+
+def with_box(jp2: bytes, kind: bytes, content: bytes) -> bytes:
+    """Puts a box before the one with the codestream."""
+    place = jp2.index(b"jp2c") - 4
+    box = (len(content) + 8).to_bytes(4, "big") + kind + content
+    return jp2[:place] + box + jp2[place:]
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_grey_jpeg_2000_keeps_all_its_bits(tmp_path: Path, bits: int) -> None:
+    most = 2**bits - 1
+    values = np.linspace(0, most, 32 * 48).astype(np.uint16).reshape(32, 48)
+    (tmp_path / "a.jp2").write_bytes(encoded_jpeg_2000(f"gray{bits}le", values))
+    frame, extras = read_image(tmp_path / "a.jp2")
+    assert frame.format.bits == 16
+    expected = np.rint(values * (65535 / most))
+    np.testing.assert_array_equal(interleaved(frame)[:, :, 0], expected)
+    write_image(tmp_path / "b.png", frame, extras, OPTIONS)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "b.png")), expected)
+
+
+def test_motion_jpeg_2000_is_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "a.mov"
+    write_clip(path, codec="jpeg2000", frames=3)
+    whole = path.read_bytes()
+    # QuickTime's first boxes, and in as many bytes those of Motion JPEG 2000.
+    assert (whole[4:12], whole[24:28]) == (b"ftypqt  ", b"wide")
+    boxes = b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\x10ftypmjp2" + bytes(4)
+    motion = tmp_path / "a.mj2"
+    motion.write_bytes(boxes + whole[len(boxes) :])
+    assert not is_image(motion)
+    with open_video(motion) as reader:
+        assert len(list(reader)) == 3
+
+
 def test_what_pillow_would_cut_to_8_bits_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(noise(32, 48, bits=16)).save(tmp_path / "a.jp2")
+    long = with_box(encoded_jpeg_2000("rgb48le"), b"uuid", bytes(1 << 16))
+    (tmp_path / "a.jp2").write_bytes(long)  # the depth is said beyond the first 64 KiB
     write_clip(tmp_path / "ten.avif", codec="libsvtav1", pix_fmt="yuv420p10le", frames=1)
     for name, bits in (("a.jp2", 16), ("ten.avif", 10)):
         with pytest.raises(MediaError, match=rf"{name}: {bits} bits per sample"):
