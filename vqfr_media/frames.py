@@ -149,6 +149,8 @@ class Frame:
     does not say, and the pictures have to."""
     damaged: bool = False
     """Whether parts of the picture were lost in the file, and are guessed or of another picture."""
+    says_interlaced: bool = False
+    """Whether the file says of this picture that it is interlaced, however it is treated."""
     is_still: bool = False
     """Whether it is an image of its own, whose faces are worth a longer search."""
 

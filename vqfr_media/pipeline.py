@@ -128,10 +128,10 @@ def restore_video(
                 source, output, info=info, frames=frames, cut=None, options=options, ready=ready,
                 tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
-            notes = list(reader.notes)
-            if not (info.first_field or said):
-                notes += mixed(reader.num_interlaced, restored.counts.frames)
-            restored = replace(restored, notes=tuple(notes))
+            restored = replace(restored, notes=tuple(reader.notes))
+    if not (info.first_field or said):
+        counts = restored.counts
+        said = mixed(counts.interlaced, counts.frames)
     warnings = (*said, *restored.warnings)
     if may_stay_untouched(restored, options):
         untouched = copy_untouched(source, output, info, options.encode)

@@ -169,6 +169,8 @@ class FrameCounts:
     """Why others were left alone."""
     damaged_pts: int | None = None
     """Time of the frame, in the source's time base, if it was damaged there; else None."""
+    interlaced: bool = False
+    """Whether the file says of its picture that it is interlaced."""
 
 
 def counts_of(frame_faces: FrameFaces[RestoredFace]) -> FrameCounts:
@@ -180,6 +182,7 @@ def counts_of(frame_faces: FrameFaces[RestoredFace]) -> FrameCounts:
         tuple(FaceCounts(t.previous, t.filled, t.face.size, t.face.score) for t in tracked),
         tuple(skipped.reason for skipped in frame_faces.skipped),
         frame_faces.frame.pts if frame_faces.frame.damaged else None,
+        frame_faces.frame.says_interlaced,
     )
 
 
@@ -197,6 +200,8 @@ class RunCounts:
     """Index of each shot's first frame."""
     damaged: list[tuple[int, int]] = field(default_factory=list)
     """Index and pts of each frame that was damaged in the source."""
+    interlaced: int = 0
+    """Frames so far of whose pictures the file says that they are interlaced."""
     tracks: list[TrackRecord] = field(default_factory=list)
     """Every track of restored faces; its position is its number."""
     _last_index: int = -1
@@ -222,6 +227,7 @@ class RunCounts:
         is_second_field = index == self._last_index
         self._last_index = index
         self.frames += not is_second_field
+        self.interlaced += frame.interlaced and not is_second_field
         if new_shot:
             self.shots.append(index)
         links = [face.previous for face in frame.faces]

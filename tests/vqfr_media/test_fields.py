@@ -20,7 +20,7 @@ from vqfr_media.faces.tracks_file import write_tracks
 from vqfr_media.frames import Display, Frame, PixelFormat
 from vqfr_media.media.fields import check_fields, mixed, split, weave, with_fields
 from vqfr_media.media.read import open_video
-from vqfr_media.options import EncodeOptions, FieldsChoice, RestoreOptions
+from vqfr_media.options import DamageChoice, EncodeOptions, FieldsChoice, RestoreOptions
 from vqfr_media.pipeline import restore_video
 from vqfr_media.restoration.find_tracks import find_tracks
 from vqfr_media.studio.film import open_film
@@ -63,6 +63,8 @@ def write_interlaced(
         settings = dict(_SETTINGS[codec])
         if order == "bff" and codec == "libx264":
             settings["x264-params"] = "bff=1"
+        if not flag and codec == "mpeg2video":
+            settings["flags"] = "+qscale"
         stream: Any = output.add_stream(codec, rate=Fraction(25), options=settings)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, form
         if flag:
@@ -316,6 +318,38 @@ def test_fields_in_segments_are_those_of_one_go(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def write_partly_interlaced(path: Path) -> Path:
+    """Joins four whole pictures and four interlaced ones to one stream of MPEG-2."""
+    parts = [path.with_name(f"{path.stem}{number}.mkv") for number in (0, 1)]
+    write_interlaced(parts[0], codec="mpeg2video", form="yuv420p", flag=False, frames=4)
+    write_interlaced(parts[1], codec="mpeg2video", form="yuv420p", frames=4)
+    with av.open(str(path), "w") as output:
+        stream: Any = None
+        for number, part in enumerate(parts):
+            with av.open(str(part)) as container:
+                stream = stream or output.add_stream_from_template(container.streams.video[0])
+                for packet in container.demux(video=0):
+                    if packet.size:
+                        packet.stream = stream
+                        packet.pts, packet.dts = packet.pts + 160 * number, None
+                        output.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("damaged", ["stop", "keep"])
+def test_interlaced_pictures_among_whole_ones_are_told(
+    tmp_path: Path, damaged: DamageChoice
+) -> None:
+    source = write_partly_interlaced(tmp_path / "a.mkv")
+    options = RestoreOptions(encode=LOSSLESS, damaged=damaged, segment_seconds=0)
+    expected = mixed(4, 8)
+    assert restored(source, tmp_path / "whole.mkv", options).warnings == expected
+    segments = replace(options, segment_seconds=0.08)
+    assert restored(source, tmp_path / "segments.mkv", segments).warnings == expected
+    part = replace(options, part=TimeRange(start="0.12", end="0.28"))
+    assert restored(source, tmp_path / "part.mkv", part).warnings == mixed(3, 4)
+
+
 def test_unsaid_fields_are_restored_and_stay_unsaid(tmp_path: Path) -> None:
     unsaid = write_interlaced(tmp_path / "unsaid.mkv", order="bff", flag=False, frames=10)
     summary = restored(unsaid, tmp_path / "b.mkv", RestoreOptions(encode=LOSSLESS))
@@ -357,6 +391,6 @@ def test_what_is_not_said_is_asked_for_or_told(tmp_path: Path) -> None:
     for choice, height, first in cases:
         known = with_fields(replace(info, height=height), choice, source)
         assert (known.first_field, known.tags.field_order) == (first, first)
-    assert mixed(0, 100) == []
+    assert mixed(0, 100) == ()
     assert "40 of 100 pictures are interlaced, as of film" in mixed(40, 100)[0]
     assert "10 of 100 pictures are interlaced: all were" in mixed(10, 100)[0]

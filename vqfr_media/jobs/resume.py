@@ -283,4 +283,5 @@ def _counts(values: dict[str, object]) -> FrameCounts:
         tuple(FaceCounts(**face) for face in faces),
         tuple(map(SkipReason, values["skipped"])),  # type: ignore[call-overload]
         values["damaged_pts"],  # type: ignore[arg-type]
+        values["interlaced"],  # type: ignore[arg-type]
     )

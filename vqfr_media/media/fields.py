@@ -37,16 +37,16 @@ def field_order(picture: av.VideoFrame, decoder: VideoCodecContext) -> FieldOrde
     return ""
 
 
-def mixed(num_interlaced: int, num_pictures: int) -> list[str]:
+def mixed(num_interlaced: int, num_pictures: int) -> tuple[str, ...]:
     """Says what becomes of interlaced pictures in a video whose first picture is a whole one."""
     if not num_interlaced:
-        return []
+        return ()
     share = num_interlaced / num_pictures
     of_film = ", as of film with pictures repeated (3:2)" if 0.35 < share < 0.45 else ""
-    return [
+    return (
         f"{num_interlaced} of {num_pictures} pictures are interlaced{of_film}: all were restored "
-        "as whole ones; use --fields keep, or for film undo the repetition with ffmpeg first"
-    ]
+        "as whole ones; use --fields keep, or for film undo the repetition with ffmpeg first",
+    )
 
 
 def with_fields(info: VideoInfo, choice: FieldsChoice, source: Path) -> VideoInfo:

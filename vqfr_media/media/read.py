@@ -46,15 +46,12 @@ class VideoReader:
     notes: list[str]
     """What a user must know of the file, such as what it has lost; complete at the end
     of the frames, for a reader that was not sent elsewhere by `go_to`."""
-    num_interlaced: int
-    """Frames so far whose pictures say that they are interlaced."""
 
     def __init__(
         self, path: Path, container: InputContainer, stream: VideoStream, *, keep_damaged: bool
     ) -> None:
         self.notes = []
         self._times: list[int] = []
-        self.num_interlaced = 0
         self._path = path
         self._container = container
         self._stream = stream
@@ -241,9 +238,9 @@ class VideoReader:
             display=info.display,
             duration=max(0, picture.duration or 0),
             damaged=decoded.damaged,
+            says_interlaced=bool(picture.interlaced_frame),
         )
         self._times.append(frame.pts)
-        self.num_interlaced += picture.interlaced_frame
         self._last = (frame.index, frame.pts)
         self._last_duration = frame.duration
         return frame
