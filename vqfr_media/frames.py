@@ -258,19 +258,23 @@ class Combing:
         more than a tenth as many.
         """
         moving = self.top_first + self.bottom_first + self.whole
-        if not self._is_sure or 2 * self.interlaced < moving:
+        return self.first_field_of_interlaced if 2 * self.interlaced >= moving else ""
+
+    @property
+    def first_field_of_interlaced(self) -> FieldOrder:
+        """Which field is first in pictures that are interlaced beyond doubt, however few.
+
+        Empty where there are not 8 of them, or they do not agree.
+        """
+        less = min(self.top_first, self.bottom_first)
+        if self.interlaced < 8 or 10 * less > self.interlaced:
             return ""
         return "top" if self.top_first > self.bottom_first else "bottom"
 
     @property
     def is_partly_interlaced(self) -> bool:
         """Whether some are interlaced beyond doubt, but fewer than half of those with motion."""
-        return self._is_sure and not self.first_field
-
-    @property
-    def _is_sure(self) -> bool:
-        less = min(self.top_first, self.bottom_first)
-        return self.interlaced >= 8 and 10 * less <= self.interlaced
+        return self.first_field_of_interlaced != "" and not self.first_field
 
     @property
     def of_film(self) -> bool:

@@ -13,7 +13,7 @@ PrecisionChoice = Literal["auto", "float32", "float16", "bfloat16"]
 DetectorChoice = Literal["auto", "bundled", "mobilenet", "resnet50"]
 FaceChoice = Literal["all", "largest", "center"]
 DamageChoice = Literal["stop", "keep"]
-FieldsChoice = Literal["auto", "keep", "deinterlace"]
+FieldsChoice = Literal["auto", "keep", "deinterlace", "whole"]
 LandmarksChoice = Literal["mesh", "five"]
 
 # What `fidelity` is where the caller does not say: half of the main branch (only v2 has it).
@@ -218,8 +218,9 @@ class RestoreOptions:
     faces left alone, and restore the others."""
     fields: FieldsChoice = "auto"
     """Interlaced video: keep restores its fields one by one, and the output is interlaced too;
-    deinterlace first makes a whole picture of each field. auto keeps what says that it is
-    interlaced, or is by a measure of some of its pictures."""
+    deinterlace first makes a whole picture of each field; whole takes every picture for a whole
+    one, whatever the file says, and so says the output. auto keeps what says that it is interlaced,
+    or is by a measure of some of its pictures."""
     strict: bool = False
     """Makes a face that is left alone, because it is too small or too large, an error."""
     segment_seconds: float | None = None

@@ -129,7 +129,7 @@ def restore_video(
                 tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
             restored = replace(restored, notes=tuple(reader.notes))
-    if not (info.first_field or said):
+    if not (info.first_field or said or options.fields == "whole"):
         counts = restored.counts
         said = mixed(counts.interlaced, counts.frames)
     warnings = (*said, *restored.warnings)

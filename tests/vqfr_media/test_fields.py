@@ -318,6 +318,19 @@ def test_fields_in_segments_are_those_of_one_go(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_film_can_be_taken_for_whole_pictures(tmp_path: Path, flag: bool) -> None:
+    source = write_interlaced(tmp_path / "a.mkv", flag=flag, frames=10)
+    with open_video(source, fields="auto") as reader:
+        assert reader.info.first_field == "top"
+    options = RestoreOptions(encode=LOSSLESS, fields="whole")
+    summary = restored(source, tmp_path / "b.mkv", options)
+    assert (summary.frames, summary.restored, summary.warnings) == (10, 10, ())
+    assert not flags(tmp_path / "b.mkv")[1]
+    enlarged = restored(source, tmp_path / "c.mkv", replace(options, upscale=2))
+    assert enlarged.frames == 10
+
+
 def write_partly_interlaced(path: Path) -> Path:
     """Joins four whole pictures and four interlaced ones to one stream of MPEG-2."""
     parts = [path.with_name(f"{path.stem}{number}.mkv") for number in (0, 1)]
@@ -331,7 +344,7 @@ def write_partly_interlaced(path: Path) -> Path:
                 for packet in container.demux(video=0):
                     if packet.size:
                         packet.stream = stream
-                        packet.pts, packet.dts = packet.pts + 160 * number, None
+                        packet.pts, packet.dts = (packet.pts or 0) + 160 * number, None
                         output.mux(packet)
     return path
 
@@ -378,7 +391,7 @@ def test_what_cannot_be_done_with_fields(tmp_path: Path) -> None:
         OptionError, match=r"a\.mkv: pictures of 191 lines have no two equal fields"
     ):
         check_fields(source, replace(info, height=191), RestoreOptions())
-    with pytest.raises(OptionError, match="fields must be one of auto, keep, deinterlace"):
+    with pytest.raises(OptionError, match="fields must be one of auto, keep, deinterlace, whole"):
         RestoreOptions(fields="weave")  # type: ignore[arg-type]
 
 
@@ -387,7 +400,9 @@ def test_what_is_not_said_is_asked_for_or_told(tmp_path: Path) -> None:
     with open_video(source) as reader:
         info = reader.info
     cases: list[tuple[FieldsChoice, int, str]]
-    cases = [("auto", 192, ""), ("keep", 192, "top"), ("keep", 480, "bottom")]
+    cases = [
+        ("auto", 192, ""), ("keep", 192, "top"), ("keep", 480, "bottom"), ("whole", 480, ""),
+    ]  # fmt: skip
     for choice, height, first in cases:
         known = with_fields(replace(info, height=height), choice, source)
         assert (known.first_field, known.tags.field_order) == (first, first)

@@ -183,7 +183,7 @@ class RayWorker:
         )
         if outcome is None:
             return None
-        if not (info.first_field or said):
+        if not (info.first_field or said or options.fields == "whole"):
             said = mixed(outcome.counts.interlaced, outcome.counts.frames)
         if may_stay_untouched(outcome, options):
             untouched = copy_untouched(source, task.output, info, options.encode)

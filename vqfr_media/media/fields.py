@@ -53,8 +53,8 @@ def with_fields(info: VideoInfo, choice: FieldsChoice, source: Path) -> VideoInf
     """Returns what is known of a video whose fields are treated as the option `fields` says.
 
     Where it does not say itself that it is interlaced, some of its pictures are looked at. If it is
-    to be treated as interlaced and these do not tell which field is first either, the bottom field
-    of 480 lines is taken to be, and of others the top field.
+    to be treated as interlaced, the field is first that is so in those of them that are interlaced;
+    where there are too few of these, the bottom field of 480 lines, and of others the top field.
 
     Args:
         info: what the video says of itself.
@@ -64,13 +64,15 @@ def with_fields(info: VideoInfo, choice: FieldsChoice, source: Path) -> VideoInf
     Raises:
         MediaError: it cannot be read.
     """
+    if choice == "whole":
+        return replace(info, first_field="", tags=replace(info.tags, field_order=""))
     if info.tags.field_order:
         return info
     combing = measure_combing(source)
     info = replace(info, combing=combing)
-    measured: FieldOrder = combing.first_field if combing is not None else ""
     if choice == "auto":
-        return replace(info, first_field=measured)
+        return replace(info, first_field=combing.first_field if combing is not None else "")
+    measured: FieldOrder = combing.first_field_of_interlaced if combing is not None else ""
     order: FieldOrder = measured or ("bottom" if info.height == _BOTTOM_FIRST_ROWS else "top")
     return replace(info, first_field=order, tags=replace(info.tags, field_order=order))
 
@@ -109,7 +111,7 @@ def check_fields(source: Path, info: VideoInfo, options: RestoreOptions) -> tupl
         "and the output is interlaced too"
         if info.tags.field_order
         else "and woven again; the output does not say either that it is interlaced (--fields keep "
-        "makes it say so)"
+        "makes it say so, --fields whole takes its pictures for whole ones)"
     )
     return (
         f"{said}: its fields were restored one by one, {flagged}; "

@@ -221,6 +221,11 @@ def test_a_long_film_is_looked_at_in_places(tmp_path: Path) -> None:
     with open_video(source, fields="auto") as reader:
         info = reader.info
     assert info.first_field == ""
+    # Of its 96 lines the height would say that the top field is first.
+    later = [*whole(pan(2), frames=165), *woven(pan(2), frames=75, first=1)]
+    tape = write(tmp_path / "c.mp4", later, g="10", preset="ultrafast")
+    with open_video(tape, fields="keep") as reader:
+        assert (reader.info.first_field, reader.info.tags.field_order) == ("bottom", "bottom")
     (said,) = check_fields(source, info, RestoreOptions())
     assert "16 of 48 pictures looked at are interlaced" in said
     assert "--fields keep" in said
