@@ -27,7 +27,7 @@ from vqfr_media.jobs.resume import (
 )
 from vqfr_media.jobs.segments import Job, segment_length
 from vqfr_media.jobs.work_folder import open_work_folder, segment_name, work_folder_of
-from vqfr_media.media.fields import check_fields, mixed
+from vqfr_media.media.fields import check_fields, mixed, with_fields
 from vqfr_media.media.read import open_video
 from vqfr_media.media.segment_file import read_segment
 from vqfr_media.media.untouched import copy_untouched
@@ -154,13 +154,16 @@ class RayWorker:
         """Restores a video in segments; returns None if it is too short for two of them."""
         source, options, listener = task.source, task.options, self._listener
         keep_damaged = options.damaged == "keep"
-        with open_video(source, keep_damaged=keep_damaged, fields=options.fields) as reader:
+        with open_video(source, keep_damaged=keep_damaged) as reader:
             info = reader.info
-        said = check_fields(source, info, options)
         listener.on_start(task, info)
         length = segment_length(options, info)
-        if not (length and may_be_long(info, length, options.part)):
+        # Whether what is restored whole is interlaced is measured where that is done.
+        whole = options.fields == "deinterlace" or not length
+        if whole or not may_be_long(info, length, options.part):
             return None
+        info = with_fields(info, options.fields, source)
+        said = check_fields(source, info, options)
         tracks = load_tracks(options.tracks, info.width, info.height, info.display)
         if tracks is not None:
             tracks.check_claim(info.frame_count_from_header)

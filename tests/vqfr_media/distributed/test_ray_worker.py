@@ -24,6 +24,7 @@ from vqfr_media.distributed.remote import StagingWorker, plan_url
 from vqfr_media.distributed.resources import WorkerResources
 from vqfr_media.distributed.staging import RemoteFile
 from vqfr_media.errors import EngineError, OutputError, WeightsError
+from vqfr_media.frames import VideoInfo
 from vqfr_media.jobs.work_folder import work_folder_of
 from vqfr_media.options import EncodeOptions, RestoreOptions
 from vqfr_media.pipeline import restore_video
@@ -145,7 +146,11 @@ def test_a_batch_is_that_of_one_process(tmp_path: Path, cluster: Cluster, film: 
     (source / "empty.jpg").touch()
     here = run_batch(plan_folder(source, tmp_path / "here", SHORT), LocalWorker(inverting()))
     plan = plan_folder(source, tmp_path / "there", SHORT)
-    there = run_batch(plan, cluster.worker())
+    begun: dict[str, VideoInfo] = {}
+    listener = ProgressListener(on_start=lambda task, info: begun.update({task.source.name: info}))
+    there = run_batch(plan, cluster.worker(listener=listener))
+    # Who restores a short film measures whether it is interlaced; nobody does it before.
+    assert begun["short film.mp4"].combing is None
     assert there.counts == here.counts == {"done": 4, "failed": 2}
     for one, other in zip(here.records, there.records, strict=True):
         assert (one.output, one.status, one.reason, one.identity) == (
