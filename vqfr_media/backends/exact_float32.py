@@ -2,10 +2,11 @@
 
 import contextlib
 import functools
-import threading
 from collections.abc import Iterator
 
 import torch
+
+from vqfr_media.shared_settings import SharedSettings
 
 
 @contextlib.contextmanager
@@ -24,33 +25,10 @@ def exact_float32(device: torch.device) -> Iterator[None]:
         yield
 
 
-class _SharedSettings:
-    """The process's settings, changed by whoever comes first and put back by whoever goes last."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = contextlib.ExitStack()
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        with self._lock:
-            if self._inside == 0:
-                self._before.enter_context(_changed())
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._before.close()
-
-
 @functools.cache
-def _settings() -> _SharedSettings:
+def _settings() -> SharedSettings:
     """Returns the one of this process, as PyTorch has one set of settings."""
-    return _SharedSettings()
+    return SharedSettings(_changed)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import torch
 
 from vqfr_media.backends.exact_float32 import exact_float32
 from vqfr_media.frames import Frame
+from vqfr_media.restoration.opencv_threads import opencv_threads_for
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.values import (
     AlignedFace,
@@ -53,6 +54,7 @@ def restore_frames(
         # PyTorch's settings are the process's: what the engine sets for itself while it works must
         # not come and go under the detector, which works at the same time.
         threads.enter_context(exact_float32(torch.device(restorer.engine.spec.device)))
+        threads.enter_context(opencv_threads_for(restorer.options.upscale))
 
         def ahead[T](items: Iterable[T], depth: int = depth) -> Iterator[T]:
             return threads.enter_context(prefetch(items, depth, chain=chain))

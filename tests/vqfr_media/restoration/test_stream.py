@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,9 @@ def film() -> list[Frame]:
     return [picture(index) for index in range(30)]
 
 
-def restorer() -> Restorer:
-    engine = InvertingEngine(size=32, batch_size=1)
-    return Restorer(engine, MarkerDetector(), OPTIONS, Fraction(1, 25), Fraction(25))
+def restorer(*, upscale: int = 1) -> Restorer:
+    engine, options = InvertingEngine(size=32, batch_size=1), replace(OPTIONS, upscale=upscale)
+    return Restorer(engine, MarkerDetector(), options, Fraction(1, 25), Fraction(25))
 
 
 def index_of(given: Any) -> int:
@@ -164,14 +165,37 @@ def test_a_generator_that_is_forgotten_in_a_cycle_ends_its_threads() -> None:
     assert not ours()
 
 
+@pytest.fixture
+def opencv_threads() -> Iterator[None]:
+    before = cv2.getNumThreads()
+    yield
+    cv2.setNumThreads(before)
+
+
+@pytest.mark.usefixtures("opencv_threads")
+def test_opencv_has_one_thread_until_the_last_restoration_ends(film: list[Frame]) -> None:
+    cv2.setNumThreads(3)
+    one, other = restore_frames(film, restorer()), restore_frames(film, restorer())
+    enlarging = restore_frames(film[:3], restorer(upscale=2))
+    next(enlarging)
+    assert cv2.getNumThreads() == 3
+    next(one)
+    assert cv2.getNumThreads() == 1
+    next(other)
+    one.close()
+    assert cv2.getNumThreads() == 1
+    assert len(list(other)) == len(film) - 1
+    assert cv2.getNumThreads() == 3
+    enlarging.close()
+
+
+@pytest.mark.usefixtures("opencv_threads")
 def test_any_number_of_threads_of_opencv_gives_the_same_bits(film: list[Frame]) -> None:
-    before, given = cv2.getNumThreads(), []
-    try:
-        for threads in (1, 3):
-            cv2.setNumThreads(threads)
-            given.append([frame.planes for frame, _ in restore_frames(film[:8], restorer())])
-    finally:
-        cv2.setNumThreads(before)
+    given = []
+    for threads in (1, 3):
+        cv2.setNumThreads(threads)
+        work = restorer(upscale=2)  # otherwise OpenCV has one thread
+        given.append([frame.planes for frame, _ in restore_frames(film[:8], work)])
     for one, other in zip(*given, strict=True):
         for plane, wanted in zip(one, other, strict=True):
             np.testing.assert_array_equal(plane, wanted)
