@@ -43,8 +43,8 @@ from vqfr_media.windows import in_batches, sliding
 
 DATA = Path(__file__).parents[2] / "shared"
 STAGES = (
-    "detect", "track", "choose", "align", "encode", "smooth_latents", "decode", "smooth_pixels",
-    "blend",
+    "search", "detect", "track", "choose", "align", "encode", "smooth_latents", "decode",
+    "smooth_pixels", "blend",
 )  # fmt: skip
 NETWORK = ("encode", "decode")
 WARM_UP = 10
@@ -68,8 +68,8 @@ class Clock:
         return run
 
     def milliseconds(self, name: str) -> float:
-        """Returns the median over the frames after the warm-up."""
-        return 1000 * float(np.median(self.spent[name][WARM_UP:]))
+        """Returns the mean over the frames after the warm-up: not all of them are alike."""
+        return 1000 * float(np.mean(self.spent[name][WARM_UP:]))
 
 
 def of_each_stage(frames: Sequence[Frame], work: Restorer, faces: int) -> dict[str, float]:
@@ -79,7 +79,8 @@ def of_each_stage(frames: Sequence[Frame], work: Restorer, faces: int) -> dict[s
     def stage(name: str) -> Callable[[Any], Any]:
         return clock.timed(name, getattr(work, name))
 
-    tracked = map(stage("track"), sliding(map(stage("detect"), frames), radii.track))
+    detected = map(stage("detect"), sliding(map(stage("search"), frames), radii.detect))
+    tracked = map(stage("track"), sliding(detected, radii.track))
     chosen = map(stage("choose"), sliding(tracked, radii.choose))
     aligned = map(stage("align"), sliding(chosen, radii.align))
     batch = work.engine.spec.batch_size

@@ -1,6 +1,7 @@
 """Real small engines and detectors, so that the pipeline is tested without weights."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -87,3 +88,17 @@ class MarkerDetector:
             landmarks = centre + (points - points.mean(axis=0)) * (side / 320)
             faces.append(Face(np.array([x0, y0, x1, y1], float), landmarks, 0.99))
         return faces
+
+
+class NearMarkerDetector(MarkerDetector):
+    """Finds discs again near known ones, a quarter of a pixel beside where it sees them otherwise.
+
+    So where a picture is searched as a whole, and where near known faces, shows in every bit.
+    """
+
+    def near(self, image: npt.NDArray[np.uint8], known: Sequence[Face]) -> list[Face]:
+        return [
+            Face(face.box + 0.25, face.landmarks + 0.25, face.score)
+            for face in self(image)
+            if any(np.abs(face.box - other.box).max() < face.size for other in known)
+        ]

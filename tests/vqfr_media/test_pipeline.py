@@ -16,9 +16,15 @@ from torch import Tensor
 
 from tests.paths import ROOT
 from tests.scenes import scene, write_scene
-from tests.stand_ins import IdentityEngine, InvertingEngine, MarkerDetector
+from tests.stand_ins import (
+    IdentityEngine,
+    InvertingEngine,
+    MarkerDetector,
+    NearMarkerDetector,
+)
 from vqfr_media.errors import EngineError, MediaError, OptionError, OutputError, SkippedFaceError
 from vqfr_media.faces.blend import masks
+from vqfr_media.faces.search import Searched
 from vqfr_media.frames import Frame
 from vqfr_media.media.read import open_video
 from vqfr_media.options import (
@@ -32,7 +38,7 @@ from vqfr_media.options import (
 from vqfr_media.pipeline import restore_frames, restore_video
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.values import Detected, EncodedFace, FrameFaces, RestoredFace, TrackedFace
-from vqfr_media.windows import window_at
+from vqfr_media.windows import Window, window_at
 
 ALL_RULES = TemporalOptions(
     landmarks_radius=0.12, latent_radius=0.08, pixel_radius=0.12, max_gap=0.08
@@ -43,7 +49,7 @@ LOSSLESS = EncodeOptions(codec="ffv1")
 def restorer(path: Path, engine: IdentityEngine, options: RestoreOptions) -> Restorer:
     with open_video(path) as reader:
         info = reader.info
-    return Restorer(engine, MarkerDetector(), options, info.time_base, info.frame_rate)
+    return Restorer(engine, NearMarkerDetector(), options, info.time_base, info.frame_rate)
 
 
 def frames_of(path: Path) -> list[Frame]:
@@ -65,8 +71,9 @@ def test_samples_outside_the_masks_are_the_decoders(
     work = restorer(path, engine_type(), RestoreOptions())
     if "gray" in pix_fmt:  # no red discs in grey: faces are given instead
 
-        def given(frame: Frame) -> Detected:
+        def given(window: Window[Searched]) -> Detected:
             thumbnail = np.zeros((4, 4), np.uint8)
+            frame = window.items[window.centre].frame
             return Detected(frame, tuple(MarkerDetector()(scene(0, discs=2))), thumbnail)
 
         object.__setattr__(work, "detect", given)
@@ -105,8 +112,12 @@ def test_streaming_and_random_access_agree_bit_for_bit(
     work = restorer(path, InvertingEngine(batch_size=1), options)
 
     @cache
+    def searched(i: int) -> Searched:
+        return work.search(source[i])
+
+    @cache
     def detected(i: int) -> Detected:
-        return work.detect(source[i])
+        return work.detect(window_at(searched, i, work.radii.detect, count))
 
     @cache
     def tracked(i: int) -> FrameFaces[TrackedFace]:

@@ -34,6 +34,10 @@ class DetectionOptions:
     proxy: int = FaceOptions.proxy
     """Faces are looked for in a reduced picture whose longer side has so many pixels: more finds
     smaller faces, and takes longer."""
+    search_interval: float = TemporalOptions.search_interval
+    """Seconds from one search of the whole picture for faces to the next; in the frames between,
+    they are looked for near those that were found, which takes less time. 0 searches all of every
+    frame."""
     max_gap: float = TemporalOptions.max_gap
     """Longest time, in seconds, for which a lost face is filled in between two detections."""
     device: str = ModelOptions.device
@@ -54,7 +58,7 @@ class DetectionOptions:
                 detector_weights=self.detector_weights,
                 proxy=self.proxy,
             ),
-            temporal=TemporalOptions(max_gap=self.max_gap),
+            temporal=TemporalOptions(search_interval=self.search_interval, max_gap=self.max_gap),
             model=ModelOptions(device=self.device),
             part=part or TimeRange(),
             offline=self.offline,

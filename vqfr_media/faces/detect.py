@@ -3,7 +3,6 @@
 import importlib.util
 import warnings
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -15,8 +14,11 @@ from torch import Tensor, nn
 
 from vqfr_media.backends.exact_float32 import exact_float32
 from vqfr_media.faces.affine import Matrix23
+from vqfr_media.faces.anchors import decode, priors
+from vqfr_media.faces.areas import areas_around
+from vqfr_media.faces.coarse_network import WholeAndCoarse, WithoutSmallFaces
 from vqfr_media.faces.openvino_network import OpenvinoNetwork
-from vqfr_media.faces.turned import look_again, placed
+from vqfr_media.faces.turned import look_again, moved, placed
 from vqfr_media.frames import Frame
 from vqfr_media.media.colour import proxy_to_display, rgb_proxy
 from vqfr_media.network.checkpoint import load_official
@@ -29,16 +31,16 @@ WEAK = 0.5
 # Columns and rows of the thumbnail by which `track` finds cuts, whatever the picture's shape.
 THUMBNAIL = (64, 36)
 
-# RetinaFace as facexlib configures it (detection/retinaface.py, generate_config): strides of the
-# three feature maps, the two anchor sizes on each, and the scale of the regressed offsets.
-_STRIDES = (8, 16, 32)
-_ANCHORS = ((16, 32), (64, 128), (256, 512))
-_VARIANCES = (0.1, 0.2)
 _MEAN_BGR = (104.0, 117.0, 123.0)
-_OVERLAP = 0.4
-# Overlap above which an anchor has a say in where a stronger one's face is.
-_AGREEMENT = 0.5
+# Pixels of the smallest face for which the two coarser maps do: in four clips landmarks were the
+# same with and without the finest one.
+_COARSE_FROM = 64.0
 _NETWORKS = {"mobilenet": "mobile0.25", "resnet50": "resnet50"}
+
+
+type Network = Callable[[Tensor], Sequence[Tensor]]
+"""From (1, 3, h, w) blue, green, red without their means to (1, N, 4) offsets, (1, N, 2) scores and
+(1, N, 10) landmarks."""
 
 
 class Detector(Protocol):
@@ -61,12 +63,28 @@ def detect(frame: Frame, detector: Detector, *, proxy: int, score: float) -> Det
         The faces in display coordinates, best first, and a thumbnail for finding cuts.
     """
     picture = rgb_proxy(frame, proxy)
-    found = [
-        look_again(picture, face, detector)
-        for face in detector(picture)
-        if face.score >= WEAK * score
-    ]
-    return detected_in(frame, picture, found, proxy_to_display(frame, picture.shape))
+    return detected_by(detector, frame, picture, detector(picture), score=score)
+
+
+def detected_by(
+    detector: Detector,
+    frame: Frame,
+    picture: npt.NDArray[np.uint8],
+    found: Sequence[Face],
+    *,
+    score: float,
+) -> Detected:
+    """Looks again at faces that may be turned, and places in the frame all that may count.
+
+    Args:
+        detector: As in `detect`.
+        frame: What the picture shows.
+        picture: (h, w, 3) RGB, upright, of the frame.
+        found: In pixel-centre coordinates of the picture.
+        score: As in `detect`.
+    """
+    seen = [look_again(picture, face, detector) for face in found if face.score >= WEAK * score]
+    return detected_in(frame, picture, seen, proxy_to_display(frame, picture.shape))
 
 
 def detected_in(
@@ -85,9 +103,14 @@ def detected_in(
     """
     # The small picture's pixels are square to within rounding, so a box stays a box.
     faces = tuple(placed(face, to_display) for face in found)
+    return Detected(frame, faces, thumbnail_of(picture))
+
+
+def thumbnail_of(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Returns the `THUMBNAIL` of an (h, w, 3) RGB picture."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     thumbnail = cv2.resize(grey, THUMBNAIL, interpolation=cv2.INTER_AREA)
-    return Detected(frame, faces, thumbnail.astype(np.uint8, copy=False))
+    return thumbnail.astype(np.uint8, copy=False)
 
 
 class RetinaFaceDetector:
@@ -135,91 +158,65 @@ class RetinaFaceDetector:
         if backend == "auto":
             here = importlib.util.find_spec("openvino") is not None
             backend = "openvino" if device == "cpu" and here else "torch"
-        self._network: Callable[[Tensor], Sequence[Tensor]]
+        if backend == "torch":
+            network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._backend, self._device = backend, device
+        self._network: Network = network
+        self._coarse_network: Network = WithoutSmallFaces(network).eval()
         if backend == "openvino":
-            self._network = OpenvinoNetwork(network)
-        else:
-            self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._device = device
+            both = OpenvinoNetwork(WholeAndCoarse(network).eval())
+            self._network, self._coarse_network = both.part(range(3)), both.part(range(3, 6))
         self._lowest = WEAK * score
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
         """Finds faces in an (h, w, 3) RGB picture, best first, in its pixel-centre coordinates."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"image must be (h, w, 3) uint8, got {image.shape} {image.dtype}")
+        _check(image)
+        return self._find(image)
+
+    def near(self, image: npt.NDArray[np.uint8], known: Sequence[Face]) -> list[Face]:
+        """Finds faces in a picture where `known` ones are or close to them: see `NearDetector`.
+
+        By the whole network where they are small, else without its finest feature map.
+        """
+        _check(image)
+        rows, columns = image.shape[:2]
+        found: list[Face] = []
+        for area in areas_around(known, rows, columns):
+            seen = self._find(area.of(image), part=True, coarse=area.smallest >= _COARSE_FROM)
+            here = [moved(face, area.left, area.top) for face in seen]
+            found += [face for face in here if not area.cuts(face, rows, columns)]
+        return sorted(found, key=lambda face: -face.score)
+
+    def _find(
+        self, image: npt.NDArray[np.uint8], *, part: bool = False, coarse: bool = False
+    ) -> list[Face]:
         rows, columns = image.shape[:2]
         red, green, blue = cv2.split(image)
         centred = np.empty((1, 3, rows, columns), np.float32)
         for plane, samples, mean in zip(centred[0], (blue, green, red), _MEAN_BGR, strict=True):
             np.subtract(samples, np.float32(mean), out=plane)
         batch = torch.from_numpy(centred)
-        if not isinstance(self._network, OpenvinoNetwork):
+        if self._backend == "torch":
             batch = batch.contiguous(memory_format=torch.channels_last).to(self._device)
-        offsets, scores, landmarks = (out[0].cpu().numpy() for out in self.outputs(batch))
-        found = np.flatnonzero(scores[:, 1] > self._lowest)
-        return _decode(
-            priors(rows, columns)[found], offsets[found], landmarks[found], scores[found, 1]
-        )
-
-    def outputs(self, batch: Tensor) -> Sequence[Tensor]:
-        """Runs the network on (1, 3, h, w) blue, green, red without their means.
-
-        In float32 that is not rounded, whatever the engine does beside it: PyTorch has one setting
-        for all threads, and by chance some frames would be rounded and some not.
-
-        Returns:
-            (1, N, 4) offsets, (1, N, 2) scores and (1, N, 10) landmarks, where `batch` is.
-        """
+        # In float32 that is not rounded, whatever the engine does beside it: PyTorch has one
+        # setting for all threads, and by chance some frames would be rounded and some not.
         with torch.inference_mode(), exact_float32(batch.device):
-            return self._network(batch)
+            network = self._coarse_network if coarse else self._network
+            # Parts are of many sizes, for which OpenVINO would have to compile the network each
+            # time.
+            if part and isinstance(network, OpenvinoNetwork):
+                outputs: Sequence[Tensor] = network.in_any_size(batch)
+            else:
+                outputs = network(batch)
+        offsets, scores, landmarks = (out[0].cpu().numpy() for out in outputs)
+        found = np.flatnonzero(scores[:, 1] > self._lowest)
+        anchors = priors(rows, columns, coarse=coarse)[found]
+        return decode(anchors, offsets[found], landmarks[found], scores[found, 1])
 
 
-@lru_cache(maxsize=4)
-def priors(rows: int, columns: int) -> npt.NDArray[np.float32]:
-    """Returns (N, 4): centre x, y and side (twice) of every anchor, in pixels, in network order."""
-    grids = []
-    for stride, sides in zip(_STRIDES, _ANCHORS, strict=True):
-        y, x, side = np.meshgrid(
-            (np.arange(-(-rows // stride)) + 0.5) * stride,
-            (np.arange(-(-columns // stride)) + 0.5) * stride,
-            sides,
-            indexing="ij",
-        )
-        grids.append(np.stack([x, y, side, side], axis=-1).reshape(-1, 4))
-    anchors = np.concatenate(grids).astype(np.float32)
-    anchors.flags.writeable = False
-    return anchors
-
-
-def _decode(
-    anchors: npt.NDArray[np.float32],
-    offsets: npt.NDArray[np.float32],
-    landmarks: npt.NDArray[np.float32],
-    scores: npt.NDArray[np.float32],
-) -> list[Face]:
-    """Reads faces from the output at `anchors`; the weaker of overlapping ones are left out.
-
-    A dozen anchors see each face, and which of them is strongest changes from frame to frame. So
-    boxes and landmarks are means over the anchors that agree (box voting: Gidaris and Komodakis,
-    2015, section 3.3), each with the square of its score times its overlap above `_AGREEMENT`: a
-    weight without a step, so that a small change of the network's output is one of the face.
-    """
-    from torchvision.ops import box_iou, nms
-
-    centres, sides = anchors[:, :2], anchors[:, 2:]
-    middle = centres + offsets[:, :2] * _VARIANCES[0] * sides
-    half = sides * np.exp(offsets[:, 2:] * _VARIANCES[1]) / 2
-    points = centres[:, None] + landmarks.reshape(-1, 5, 2) * _VARIANCES[0] * sides[:, None]
-    places = np.concatenate([middle - half, middle + half, points.reshape(-1, 10)], axis=1)
-    boxes = torch.from_numpy(places[:, :4])
-    kept = nms(boxes, torch.from_numpy(scores), _OVERLAP).numpy()
-    overlaps = box_iou(boxes[kept], boxes).numpy().astype(np.float64)
-    weights = np.maximum(overlaps - _AGREEMENT, 0) * scores**2
-    means = weights @ places / weights.sum(axis=1, keepdims=True)
-    return [
-        Face(mean[:4], mean[4:].reshape(5, 2), float(scores[index]))
-        for mean, index in zip(means, kept, strict=True)
-    ]
+def _check(image: npt.NDArray[np.uint8]) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"image must be (h, w, 3) uint8, got {image.shape} {image.dtype}")
 
 
 def _fuse(module: nn.Module) -> None:

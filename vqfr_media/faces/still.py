@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vqfr_media.faces.detect import WEAK, Detector, detect, detected_in
+from vqfr_media.faces.detect import WEAK, Detector, detected_in
 from vqfr_media.faces.turned import (
     SAME_FACE,
     FindFaces,
@@ -34,12 +34,6 @@ _OVERLAP = 0.25
 _SURER = 0.01
 # Pixels from the edge of a tile from which a box is cut off there.
 _EDGE = 2
-
-
-def detect_in_any(frame: Frame, detector: Detector, *, proxy: int, score: float) -> Detected:
-    """Finds the faces of a frame as `detect` does, of an image as `detect_still` does."""
-    find = detect_still if frame.is_still else detect
-    return find(frame, detector, proxy=proxy, score=score)
 
 
 def detect_still(frame: Frame, detector: Detector, *, proxy: int, score: float) -> Detected:

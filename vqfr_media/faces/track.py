@@ -11,6 +11,7 @@ from functools import partial
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from vqfr_media.faces.linking import (
     Gap,
@@ -57,15 +58,19 @@ _SAME = 0.5
 
 
 def is_cut(previous: Detected, current: Detected) -> bool:
-    """Returns whether a shot begins at `current`: the source says it, else the two thumbnails.
+    """Returns whether a shot begins at `current`: the source says it, else the two thumbnails."""
+    marked = (previous.frame.cuts[1], current.frame.cuts[0])
+    if True in marked or False in marked:
+        return True in marked
+    return are_of_two_shots(previous.thumbnail, current.thumbnail)
+
+
+def are_of_two_shots(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> bool:
+    """Returns whether two thumbnails look like pictures of two shots.
 
     They are compared by their structure, best over small shifts of the camera, which neither a
     flash nor a fade changes; histograms that differ make the test stricter.
     """
-    marked = (previous.frame.cuts[1], current.frame.cuts[0])
-    if True in marked or False in marked:
-        return True in marked
-    one, other = previous.thumbnail, current.thumbnail
     if one.shape != other.shape:
         return True
     flat = (float(one.std()) < _FLAT, float(other.std()) < _FLAT)

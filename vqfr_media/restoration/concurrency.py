@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vqfr_media.engine import Engine
 from vqfr_media.faces.detect import Detector
+from vqfr_media.faces.search import NearDetector
 from vqfr_media.values import Face
 
 
@@ -106,10 +107,10 @@ class SharedEngine:
             return engine.decode(crops, latents, fidelity=fidelity)
 
 
-class SharedDetector:
+class SharedDetector[D: Detector]:
     """Several equal detectors as one that any number of threads may use."""
 
-    def __init__(self, detectors: Sequence[Detector]) -> None:
+    def __init__(self, detectors: Sequence[D]) -> None:
         """Takes possession of `detectors`, at least one, which must find the same faces."""
         self._pool = ResourcePool(detectors)
 
@@ -117,3 +118,18 @@ class SharedDetector:
         """See `faces.detect.Detector`."""
         with self._pool.borrow() as detector:
             return detector(image)
+
+
+class SharedNearDetector(SharedDetector[NearDetector]):
+    """The same of detectors that find known faces again."""
+
+    def near(self, image: npt.NDArray[np.uint8], known: Sequence[Face]) -> list[Face]:
+        """See `faces.search.NearDetector`."""
+        with self._pool.borrow() as detector:
+            return detector.near(image, known)
+
+
+def shared_detector(detectors: Sequence[Detector]) -> Detector:
+    """Returns equal detectors as one, which finds known faces again if they do."""
+    near = [detector for detector in detectors if isinstance(detector, NearDetector)]
+    return SharedNearDetector(near) if len(near) == len(detectors) else SharedDetector(detectors)

@@ -8,7 +8,7 @@ from typing import Self
 
 from vqfr_media.choices import ChosenDetector, choose_detector
 from vqfr_media.faces.detect import Detector
-from vqfr_media.faces.still import detect_in_any
+from vqfr_media.faces.search import NearDetector, Searched, detect_between, search
 from vqfr_media.faces.track import CutMemo, track
 from vqfr_media.faces.tracks import Tracks, TracksSource, collect
 from vqfr_media.frames import Frame, VideoInfo
@@ -103,10 +103,10 @@ class _PartToSearch:
     def of(cls, source: Path, info: VideoInfo, options: RestoreOptions) -> Self:
         """Returns the part that the options ask for."""
         index = make_index(source, info)
-        radii = FrameRadii.of(options.temporal, info.frame_rate)
+        radii = FrameRadii.of(options.temporal, info.frame_rate, searches_near=True)
         own = find_cut(source, index, info, options.part).frames
         told = widened(own, radii.after_track, len(index))
-        read = widened(told, radii.track, len(index))
+        read = widened(told, radii.detect + radii.track, len(index))
         index = without_false_keys(source, index, read.start)
         return cls(source=source, index=index, told=told, read=read)
 
@@ -139,21 +139,33 @@ def info_of_image(frame: Frame) -> VideoInfo:
 
 
 def follow_faces(
-    frames: Iterable[Frame], frame_rate: Fraction, detector: Detector, options: RestoreOptions
+    frames: Iterable[Frame], info: VideoInfo, detector: Detector, options: RestoreOptions
 ) -> Iterator[FrameFaces[TrackedFace]]:
-    """Yields what `Restorer.detect` and `track` give, without an engine; holds a window."""
-    face = options.face
-    gap = frames_in_gap(options.temporal.max_gap, frame_rate)
+    """Yields what `Restorer`'s search, detect and track give, without an engine; holds a window."""
+    face, temporal = options.face, options.temporal
+    near = isinstance(detector, NearDetector)
+    radii = FrameRadii.of(temporal, info.frame_rate, searches_near=near)
+    gap = frames_in_gap(temporal.max_gap, info.frame_rate)
     known_cuts = CutMemo()
 
-    def detect_one(frame: Frame) -> Detected:
-        return detect_in_any(frame, detector, proxy=face.proxy, score=face.score)
+    def search_one(frame: Frame) -> Searched:
+        step = radii.detect + 1
+        return search(frame, detector, proxy=face.proxy, score=face.score, step=step)
+
+    def detect(window: Window[Searched]) -> Detected:
+        return detect_between(
+            window,
+            detector,
+            score=face.score,
+            interval=temporal.search_interval,
+            time_base=info.time_base,
+        )
 
     def follow(window: Window[Detected]) -> FrameFaces[TrackedFace]:
         return track(window, score=face.score, max_gap=gap, known_cuts=known_cuts)
 
-    radius = FrameRadii.of(options.temporal, frame_rate).track
-    return map(follow, sliding(map(detect_one, frames), radius))
+    detected = map(detect, sliding(map(search_one, frames), radii.detect))
+    return map(follow, sliding(detected, radii.track))
 
 
 def _collected(
@@ -164,7 +176,7 @@ def _collected(
     options: RestoreOptions,
     part: _PartToSearch | None = None,
 ) -> Tracks:
-    followed = follow_faces(frames, info.frame_rate, detector, options)
+    followed = follow_faces(frames, info, detector, options)
     count, shots, tracks = collect(part.only_told(followed) if part else followed)
     if part is not None:
         count = len(part.index)

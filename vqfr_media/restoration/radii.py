@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
 
+from vqfr_media.faces.search import search_step
 from vqfr_media.faces.track import track_radius
 from vqfr_media.options import TemporalOptions
 
@@ -39,6 +40,8 @@ class FrameRadii:
     later ones can work one frame.
     """
 
+    detect: int
+    """Of `detect`, between two searches of the whole picture; 0 where every frame is searched."""
     track: int
     """Of `track`; 0 where the faces are known before."""
     choose: int
@@ -57,6 +60,7 @@ class FrameRadii:
         frame_rate: Fraction,
         *,
         faces_known: bool = False,
+        searches_near: bool = False,
         grain: bool = True,
     ) -> Self:
         """Returns the radii of a restoration at `frame_rate` frames per second.
@@ -65,12 +69,15 @@ class FrameRadii:
             options: Radii in seconds.
             frame_rate: Frames per second.
             faces_known: Whether the faces come from a tracks file.
+            searches_near: Whether the detector can look for faces near known ones.
             grain: Whether the film's grain is measured.
         """
         around = options.landmarks_radius
         if options.landmarks == "mesh":
             around = max(motion_radius(around), MESH_RADIUS)
+        step = search_step(options.search_interval, frame_rate) if searches_near else 1
         return cls(
+            detect=0 if faces_known else step - 1,
             track=0 if faces_known else track_radius(frames_in_gap(options.max_gap, frame_rate)),
             choose=frames_within(options.choice_radius, frame_rate),
             align=max(1, frames_within(around, frame_rate)),
@@ -101,6 +108,11 @@ class FrameRadii:
         return self.choose + self.after_choose
 
     @property
+    def after_detect(self) -> int:
+        """What is looked at after faces are found."""
+        return self.track + self.after_track
+
+    @property
     def total(self) -> int:
         """Frames to each side of a frame that its result depends on."""
-        return self.track + self.after_track
+        return self.detect + self.after_detect

@@ -6,6 +6,7 @@ last by frame number, so that playing on, in either direction, computes each fra
 
 from collections.abc import Callable
 
+from vqfr_media.faces.search import Searched
 from vqfr_media.frames import Frame
 from vqfr_media.restoration.concurrency import Memo
 from vqfr_media.restoration.restore import Restorer
@@ -39,6 +40,7 @@ class RandomAccess:
         def spanning(radius: int) -> int:
             return 2 * radius + 1 + room
 
+        self.searched: Memo[Searched] = Memo(spanning(radii.detect))
         self.detected: Memo[Detected] = Memo(spanning(radii.track))
         self.tracked: Memo[FrameFaces[TrackedFace]] = Memo(spanning(radii.choose))
         self.chosen: Memo[FrameFaces[TrackedFace]] = Memo(spanning(radii.align))
@@ -56,7 +58,14 @@ class RandomAccess:
     @property
     def kept(self) -> int:
         """Values that all stages keep together at present."""
-        memos = (self.detected, self.tracked, self.chosen, self.encoded, self.decoded)
+        memos = (
+            self.searched,
+            self.detected,
+            self.tracked,
+            self.chosen,
+            self.encoded,
+            self.decoded,
+        )
         return sum(len(memo) for memo in memos)
 
     def frame_faces(self, index: int, source: Source) -> FrameFaces[RestoredFace]:
@@ -89,6 +98,7 @@ class _Request:
         self._work, self._source = access.restorer, source
         self._radii = access.restorer.radii
         self._count, self._block = access.count, access.block
+        self._searched = _RequestMemo(access.searched)
         self._detected = _RequestMemo(access.detected)
         self._tracked = _RequestMemo(access.tracked)
         self._chosen = _RequestMemo(access.chosen)
@@ -100,8 +110,15 @@ class _Request:
         work = self._work
         return work.smooth_pixels(window_at(self._decode, index, self._radii.pixels, self._count))
 
+    def _search(self, index: int) -> Searched:
+        return self._searched.get(index, lambda: self._work.search(self._source(index)))
+
     def _detect(self, index: int) -> Detected:
-        return self._detected.get(index, lambda: self._work.detect(self._source(index)))
+        work = self._work
+        return self._detected.get(
+            index,
+            lambda: work.detect(window_at(self._search, index, self._radii.detect, self._count)),
+        )
 
     def _track(self, index: int) -> FrameFaces[TrackedFace]:
         work = self._work

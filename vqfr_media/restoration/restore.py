@@ -19,7 +19,7 @@ from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend, match_colour, soft_mask
 from vqfr_media.faces.detect import Detector
 from vqfr_media.faces.mesh_fit import MeshFits
-from vqfr_media.faces.still import detect_in_any
+from vqfr_media.faces.search import NearDetector, Searched, detect_between, search
 from vqfr_media.faces.track import CutMemo, LinkMemo, choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
@@ -92,15 +92,25 @@ class Restorer:
             self.options.temporal,
             self.frame_rate,
             faces_known=self.tracks is not None,
+            searches_near=isinstance(self.detector, NearDetector),
             grain=self.options.blend.grain > 0,
         )
 
-    def detect(self, frame: Frame) -> Detected:
-        """Finds the faces of one frame."""
-        if self.detector is None:
-            raise ValueError("faces can be looked for only with a detector")
+    def search(self, frame: Frame) -> Searched:
+        """Searches the whole picture for faces, if it is this frame's turn."""
         face = self.options.face
-        return detect_in_any(frame, self.detector, proxy=face.proxy, score=face.score)
+        step = self.radii.detect + 1
+        return search(frame, self._detector, proxy=face.proxy, score=face.score, step=step)
+
+    def detect(self, window: Window[Searched]) -> Detected:
+        """Finds the faces of one frame, by what was found in those around it."""
+        return detect_between(
+            window,
+            self._detector,
+            score=self.options.face.score,
+            interval=self.options.temporal.search_interval,
+            time_base=self.time_base,
+        )
 
     def track(self, window: Window[Detected]) -> FrameFaces[TrackedFace]:
         """Completes and links the faces of one frame."""
@@ -263,6 +273,12 @@ class Restorer:
         placed = faces if factor == 1 else enlarged(faces, factor)
         mixing = self.options.blend
         return blend(background, placed, strength=mixing.strength, grain=mixing.grain)
+
+    @property
+    def _detector(self) -> Detector:
+        if self.detector is None:
+            raise ValueError("faces can be looked for only with a detector")
+        return self.detector
 
     def _steady(
         self, window: Window[FrameFaces[TrackedFace]]

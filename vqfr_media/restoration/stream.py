@@ -61,7 +61,8 @@ def restore_frames(
 
         found: Iterable[FrameFaces[TrackedFace]]
         if restorer.tracks is None:
-            detected = ahead(map(restorer.detect, frames), STEP_AHEAD)
+            searched = sliding(map(restorer.search, frames), radii.detect)
+            detected = ahead(map(restorer.detect, searched), STEP_AHEAD)
             found = map(restorer.track, sliding(detected, radii.track))
         else:
             found = map(restorer.tracks.frame_faces, frames)

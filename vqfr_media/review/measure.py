@@ -128,7 +128,7 @@ def _followed(
 
     found: Iterable[FrameFaces[TrackedFace]]
     if tracks is None:
-        found = follow_faces(frames_before(), info.frame_rate, detector, options)
+        found = follow_faces(frames_before(), info, detector, options)
     else:
         found = map(tracks.frame_faces, frames_before())
     if chosen is not None:

@@ -172,9 +172,13 @@ def _as_restored(options: RestoreOptions, run: RestoreRun | None) -> RestoreOpti
         for name in names
         if getattr(face, name) == getattr(defaults.face, name)
     }
-    if run.max_gap is not None and temporal.max_gap == defaults.temporal.max_gap:
-        temporal = replace(temporal, max_gap=run.max_gap)
-    return replace(options, face=replace(face, **from_run), temporal=temporal)
+    in_time = {
+        name: getattr(run, name)
+        for name in ("search_interval", "max_gap")
+        if getattr(temporal, name) == getattr(defaults.temporal, name)
+        and getattr(run, name) is not None
+    }
+    return replace(options, face=replace(face, **from_run), temporal=replace(temporal, **in_time))
 
 
 def _write(path: Path, text: str) -> None:

@@ -45,6 +45,8 @@ class RestoreRun:
     """What it could not keep exactly."""
     face: FaceOptions | None
     """How faces were found and chosen; None where the file does not say."""
+    search_interval: float | None
+    """Seconds from one search of whole pictures to the next; None where the file does not say."""
     max_gap: float | None
     """Longest gap in seconds that was filled in; None where the file does not say."""
     tracks: Path | None
@@ -79,7 +81,8 @@ def read_restore_run(path: Path) -> RestoreRun:
         skipped={str(reason): int(count) for reason, count in values["skipped"].items()},
         warnings=tuple(str(warning) for warning in values.get("warnings") or ()),
         face=_face_options(options.get("face"), path),
-        max_gap=_max_gap(options.get("temporal"), path),
+        search_interval=_seconds("search_interval", options.get("temporal"), path),
+        max_gap=_seconds("max_gap", options.get("temporal"), path),
         tracks=Path(given) if isinstance(given, str) else None,
     )
 
@@ -108,13 +111,13 @@ def _face_options(values: object, path: Path) -> FaceOptions | None:
         raise InputError(f"{path}: options.face: {error}") from error
 
 
-def _max_gap(values: object, path: Path) -> float | None:
-    if not isinstance(values, Mapping) or "max_gap" not in values:
+def _seconds(name: str, values: object, path: Path) -> float | None:
+    if not isinstance(values, Mapping) or name not in values:
         return None
-    gap = values["max_gap"]
-    if isinstance(gap, bool) or not isinstance(gap, int | float):
-        raise InputError(f"{path}: options.temporal.max_gap must be a number, got {gap!r}")
-    return float(gap)
+    given = values[name]
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise InputError(f"{path}: options.temporal.{name} must be a number, got {given!r}")
+    return float(given)
 
 
 def _text(value: object) -> str:

@@ -30,7 +30,7 @@ from vqfr_media.options import (
     TemporalOptions,
 )
 from vqfr_media.prepare import prepare
-from vqfr_media.restoration.concurrency import SharedDetector, SharedEngine
+from vqfr_media.restoration.concurrency import SharedEngine, shared_detector
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.vapoursynth.frames import check_format, display_of, refuse_fields, timing_of
 from vqfr_media.vapoursynth.graph import filtered, in_script_words
@@ -61,6 +61,7 @@ def vqfr(
     landmarks_radius: float = TemporalOptions.landmarks_radius,
     latent_radius: float = TemporalOptions.latent_radius,
     pixel_radius: float = TemporalOptions.pixel_radius,
+    search_interval: float = TemporalOptions.search_interval,
     max_gap: float = TemporalOptions.max_gap,
     choice_radius: float = TemporalOptions.choice_radius,
     strength: float = BlendOptions.strength,
@@ -101,6 +102,7 @@ def vqfr(
         landmarks_radius: seconds.
         latent_radius: seconds.
         pixel_radius: seconds.
+        search_interval: seconds.
         max_gap: seconds.
         choice_radius: seconds.
         strength: how much of the restored faces shows, 0 to 1.
@@ -110,7 +112,8 @@ def vqfr(
         bg_clip: the same clip, enlarged `upscale` times by other means: the background.
         tracks: file of faces to restore, made by `vqfr-media tracks`.
         person: number of the person to restore, or several, as `tracks` says them.
-        preview: smooths nothing over time, for seeking: all radii, max_gap and grain are 0.
+        preview: smooths nothing over time, for seeking: all radii, search_interval, max_gap and
+            grain are 0.
         strict: makes a face that could not be restored an error.
         offline: never fetches weights.
 
@@ -131,7 +134,7 @@ def vqfr(
         if preview:
             landmarks = "five"
             landmarks_radius = latent_radius = pixel_radius = 0.0
-            max_gap = choice_radius = grain = 0.0
+            search_interval = max_gap = choice_radius = grain = 0.0
         options = RestoreOptions(
             model=ModelOptions(
                 model=model,
@@ -157,6 +160,7 @@ def vqfr(
                 landmarks_radius=landmarks_radius,
                 latent_radius=latent_radius,
                 pixel_radius=pixel_radius,
+                search_interval=search_interval,
                 max_gap=max_gap,
                 choice_radius=choice_radius,
             ),
@@ -275,7 +279,7 @@ def _read_tracks(clip: vs.VideoNode, path: Path | None) -> Tracks | None:
 
 def _shared(
     options: RestoreOptions, engine: Engine | None, detector: Detector | None, num_streams: int
-) -> tuple[SharedEngine, SharedDetector | None, str]:
+) -> tuple[SharedEngine, Detector | None, str]:
     """Returns engines and detectors for the streams, or the caller's own, and what runs."""
     engines, detectors = [], []
     for _ in range(num_streams):
@@ -289,4 +293,4 @@ def _shared(
         detectors = [detector]
     words = (ready.model.name, ready.model.backend, ready.engine.spec.precision)
     name = " ".join([*filter(None, words), f"on {ready.engine.spec.device}"])
-    return SharedEngine(engines), SharedDetector(detectors) if detectors else None, name
+    return SharedEngine(engines), shared_detector(detectors) if detectors else None, name

@@ -12,7 +12,10 @@ from safetensors.torch import save_file
 
 from vqfr_media.errors import CheckpointError
 from vqfr_media.faces.align import similarity, template
-from vqfr_media.faces.detect import THUMBNAIL, WEAK, RetinaFaceDetector, detect, priors
+from vqfr_media.faces.anchors import priors
+from vqfr_media.faces.coarse_network import WholeAndCoarse, WithoutSmallFaces
+from vqfr_media.faces.detect import THUMBNAIL, WEAK, RetinaFaceDetector, detect
+from vqfr_media.faces.turned import moved
 from vqfr_media.frames import Display, Frame, PixelFormat
 from vqfr_media.values import Face
 
@@ -135,6 +138,59 @@ def test_priors_are_facexlibs(size: tuple[int, int]) -> None:
     expected = PriorBox(generate_config("mobile0.25"), image_size=size).forward().numpy()
     expected = expected * (columns, rows, columns, rows)
     np.testing.assert_allclose(priors(rows, columns), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(360, 640), (299, 531), (33, 8)])
+def test_priors_without_the_finest_map_are_the_later_ones(size: tuple[int, int]) -> None:
+    rows, columns = size
+    finest = 2 * -(-rows // 8) * -(-columns // 8)
+    np.testing.assert_array_equal(
+        priors(rows, columns, coarse=True), priors(rows, columns)[finest:]
+    )
+
+
+def test_without_its_finest_map_the_network_says_the_same_of_the_others() -> None:
+    from facexlib.detection.retinaface import RetinaFace
+
+    torch.manual_seed(5)
+    network = RetinaFace("mobile0.25", half=False, device="cpu").eval().requires_grad_(False)
+    batch = 50 * torch.randn(1, 3, 75, 104)
+    whole, both = network(batch), WholeAndCoarse(network)(batch)
+    finest = 2 * 10 * 13
+    for one, same in zip(whole, both[:3], strict=True):
+        assert one.shape[1] == finest + 2 * 5 * 7 + 2 * 3 * 4
+        torch.testing.assert_close(one, same, rtol=0, atol=1e-6)
+    for coarse in (WithoutSmallFaces(network)(batch), both[3:]):
+        for one, other in zip(whole, coarse, strict=True):
+            torch.testing.assert_close(one[:, finest:], other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_known_faces_are_found_again_where_the_whole_picture_has_them(
+    pictures: list[Picture], weights: Path, backend: Literal["torch", "openvino"]
+) -> None:
+    pytest.importorskip(backend)
+    detector = RetinaFaceDetector(weights, backbone="mobilenet", backend=backend)
+    # One face of 160 pixels, two of 130, and the first picture as a quarter of a grey one.
+    small = np.full_like(pictures[0], 128)
+    small[40:220, 300:620] = cv2.resize(pictures[0], (320, 180), interpolation=cv2.INTER_AREA)
+    for picture, count in ((pictures[0], 1), (pictures[1], 2), (small, 1)):
+        whole = [face for face in detector(picture) if face.score >= 0.8]
+        moved_by_little = [moved(face, 9, -7) for face in whole]
+        near = [face for face in detector.near(picture, moved_by_little) if face.score >= 0.8]
+        assert len(near) == len(whole) == count
+        for one, other in zip(near, whole, strict=True):
+            assert one.score == pytest.approx(other.score, abs=0.01)
+            # A sixth of what they tremble from frame to frame.
+            np.testing.assert_allclose(
+                one.landmarks, other.landmarks, atol=max(0.003 * other.size, 0.2)
+            )
+    assert detector.near(pictures[0], []) == []
+
+
+def test_what_is_near_is_looked_for_only_in_a_picture(detector: RetinaFaceDetector) -> None:
+    with pytest.raises(ValueError, match="image must be"):
+        detector.near(np.zeros((8, 8), np.uint8), [])
 
 
 def test_detection_is_deterministic_and_leaves_the_picture_alone(

@@ -14,7 +14,7 @@ import pytest
 
 from tests.clips import write_clip
 from tests.scenes import write_scene
-from tests.stand_ins import InvertingEngine, MarkerDetector
+from tests.stand_ins import InvertingEngine, MarkerDetector, NearMarkerDetector
 from vqfr_media.errors import CodecError, MediaError, SkippedFaceError
 from vqfr_media.frames import Frame, PixelFormat, VideoInfo
 from vqfr_media.jobs.resume import consecutive_ranges
@@ -171,7 +171,7 @@ def test_a_stretch_of_the_stream_is_the_streams(tmp_path: Path, rules: TemporalO
 
     def restorer() -> Restorer:
         return Restorer(
-            InvertingEngine(size=64, batch_size=3), MarkerDetector(), options,
+            InvertingEngine(size=64, batch_size=3), NearMarkerDetector(), options,
             Fraction(1, 1000), Fraction(25),
         )  # fmt: skip
 
@@ -232,10 +232,8 @@ def test_segments_worked_alone_are_those_worked_together(
     together, alone = tmp_path / "together", tmp_path / "alone"
     together.mkdir()
     alone.mkdir()
-    engine = InvertingEngine(size=64, batch_size=1)
-    done = list(
-        restore_segments(job, range(job.count), together, engine=engine, detector=MarkerDetector())
-    )
+    engine, detector = InvertingEngine(size=64, batch_size=1), NearMarkerDetector()
+    done = list(restore_segments(job, range(job.count), together, engine=engine, detector=detector))
     assert done == list(range(job.count))
     order = list(range(job.count))
     random.Random(1).shuffle(order)
@@ -244,7 +242,7 @@ def test_segments_worked_alone_are_those_worked_together(
         engine = InvertingEngine(size=64, batch_size=1)
         assert list(
             restore_segments(
-                sent, range(number, number + 1), alone, engine=engine, detector=MarkerDetector()
+                sent, range(number, number + 1), alone, engine=engine, detector=detector
             )
         ) == [number]
     one, other = read_all(job, together), read_all(job, alone)

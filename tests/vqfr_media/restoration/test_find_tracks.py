@@ -10,7 +10,7 @@ import pytest
 from tests.vqfr_media.faces.test_track import GREY, face, same
 from vqfr_media.faces.detect import detect
 from vqfr_media.faces.track import track
-from vqfr_media.frames import Frame
+from vqfr_media.frames import Display, Frame, VideoInfo
 from vqfr_media.options import RestoreOptions
 from vqfr_media.restoration.find_tracks import follow_faces
 from vqfr_media.restoration.radii import FrameRadii, frames_in_gap
@@ -18,6 +18,9 @@ from vqfr_media.values import Face
 from vqfr_media.windows import sliding
 
 RATE = Fraction(10)
+INFO = VideoInfo(
+    width=300, height=300, format=GREY, display=Display(), time_base=1 / RATE, frame_rate=RATE
+)
 
 
 class Scripted:
@@ -57,7 +60,7 @@ def test_they_are_those_of_a_restoration(seed: int) -> None:
     radius = FrameRadii.of(options.temporal, RATE).track
     gap = frames_in_gap(options.temporal.max_gap, RATE)
     expected = [track(w, score=score, max_gap=gap) for w in sliding(detected, radius)]
-    found = list(follow_faces(frames, RATE, Scripted(faces), options))
+    found = list(follow_faces(frames, INFO, Scripted(faces), options))
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         same(one, other)

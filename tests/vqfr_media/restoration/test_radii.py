@@ -28,10 +28,17 @@ def test_seconds_become_frames(seconds: float, rate: Fraction, around: int, gap:
 
 def test_sums_go_from_the_last_stage_to_the_first() -> None:
     radii = FrameRadii.of(OPTIONS, Fraction(25))
-    assert radii == FrameRadii(track=8, choose=5, align=3, latents=2, pixels=4)
+    assert radii == FrameRadii(detect=0, track=8, choose=5, align=3, latents=2, pixels=4)
     sums = (radii.after_latents, radii.after_align, radii.after_choose, radii.after_track)
     assert sums == (4, 6, 9, 14)
-    assert radii.total == 22
+    assert radii.total == radii.after_detect == 22
+
+
+def test_a_detector_that_looks_near_known_faces_needs_the_next_frame_that_is_searched() -> None:
+    radii = FrameRadii.of(OPTIONS, Fraction(25), searches_near=True)
+    assert (radii.detect, radii.after_detect, radii.total) == (4, 22, 26)
+    known = FrameRadii.of(OPTIONS, Fraction(25), searches_near=True, faces_known=True)
+    assert (known.detect, known.total) == (0, 14)
 
 
 def test_faces_that_are_known_need_no_tracking() -> None:
@@ -44,7 +51,7 @@ def test_links_need_a_neighbour_though_nothing_is_smoothed() -> None:
         choice_radius=0,
     )  # fmt: skip
     radii = FrameRadii.of(still, Fraction(25), grain=False)
-    assert radii == FrameRadii(track=3, choose=0, align=1, latents=0, pixels=0)
+    assert radii == FrameRadii(detect=0, track=3, choose=0, align=1, latents=0, pixels=0)
     # The film's grain is told by three frames to each side.
     assert FrameRadii.of(still, Fraction(25)).pixels == 3
 

@@ -29,8 +29,8 @@ from vqfr_media.restoration.stream import restore_frames
 FULL = PixelFormat(family="yuv", subsampling=(0, 0), full_range=True)
 OPTIONS = RestoreOptions(temporal=TemporalOptions(latent_radius=0.04, pixel_radius=0.08))
 STAGES = (
-    "detect", "track", "choose", "align", "encode", "smooth_latents", "decode", "smooth_pixels",
-    "blend",
+    "search", "detect", "track", "choose", "align", "encode", "smooth_latents", "decode",
+    "smooth_pixels", "blend",
 )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def test_an_error_of_any_stage_is_raised_after_the_frames_before_it(
     needed["align"] = needed["encode"]
     needed["choose"] = needed["align"] + work.radii.align
     needed["track"] = needed["choose"] + work.radii.choose
-    needed["detect"] = needed["track"] + work.radii.track
+    needed["search"] = needed["detect"] = needed["track"] + work.radii.track
 
     def fail(index: int) -> None:
         if index == 27:

@@ -200,7 +200,7 @@ def test_a_restoration_s_report(made_report: MadeReport) -> None:
     run = read_restore_run(made_report.restore_report)
     assert run.face is not None
     assert (run.face.min_face, run.face.score) == (24.0, 0.8)
-    assert run.max_gap == 0.2
+    assert (run.search_interval, run.max_gap) == (0.2, 0.2)
     assert run.tracks == made_report.tracks
     assert run.facts["Faces restored"] == str(FRAMES)
 
@@ -220,6 +220,11 @@ def test_a_restoration_s_report(made_report: MadeReport) -> None:
         (
             '{"model": 0, "restored": 1, "skipped": {}, "options": {"temporal": {"max_gap": ""}}}',
             "max_gap must be a number",
+        ),
+        (
+            '{"model": 0, "restored": 1, "skipped": {}, '
+            '"options": {"temporal": {"search_interval": true}}}',
+            "search_interval must be a number",
         ),
     ],
 )

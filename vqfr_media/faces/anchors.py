@@ -1,0 +1,72 @@
+"""RetinaFace's anchors, and how faces are read from what the network says of them."""
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vqfr_media.values import Face
+
+# RetinaFace as facexlib configures it (detection/retinaface.py, generate_config): strides of the
+# three feature maps, the two anchor sizes on each, and the scale of the regressed offsets.
+_STRIDES = (8, 16, 32)
+_ANCHORS = ((16, 32), (64, 128), (256, 512))
+_VARIANCES = (0.1, 0.2)
+_OVERLAP = 0.4
+# Overlap above which an anchor has a say in where a stronger one's face is.
+_AGREEMENT = 0.5
+
+
+@lru_cache(maxsize=16)
+def priors(rows: int, columns: int, *, coarse: bool = False) -> npt.NDArray[np.float32]:
+    """Returns (N, 4): centre x, y and side (twice) of every anchor, in pixels, in network order.
+
+    Args:
+        rows: Of the picture.
+        columns: Of the picture.
+        coarse: Leaves out those of the finest feature map, which come first.
+    """
+    grids = []
+    for stride, sides in list(zip(_STRIDES, _ANCHORS, strict=True))[1 if coarse else 0 :]:
+        y, x, side = np.meshgrid(
+            (np.arange(-(-rows // stride)) + 0.5) * stride,
+            (np.arange(-(-columns // stride)) + 0.5) * stride,
+            sides,
+            indexing="ij",
+        )
+        grids.append(np.stack([x, y, side, side], axis=-1).reshape(-1, 4))
+    anchors = np.concatenate(grids).astype(np.float32)
+    anchors.flags.writeable = False
+    return anchors
+
+
+def decode(
+    anchors: npt.NDArray[np.float32],
+    offsets: npt.NDArray[np.float32],
+    landmarks: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+) -> list[Face]:
+    """Reads faces from the output at (N, 4) `anchors`; the weaker of overlapping ones are left out.
+
+    A dozen anchors see each face, and which of them is strongest changes from frame to frame. So
+    boxes and landmarks are means over the anchors that agree (box voting: Gidaris and Komodakis,
+    2015, section 3.3), each with the square of its score times its overlap above `_AGREEMENT`: a
+    weight without a step, so that a small change of the network's output is one of the face.
+    """
+    from torchvision.ops import box_iou, nms
+
+    centres, sides = anchors[:, :2], anchors[:, 2:]
+    middle = centres + offsets[:, :2] * _VARIANCES[0] * sides
+    half = sides * np.exp(offsets[:, 2:] * _VARIANCES[1]) / 2
+    points = centres[:, None] + landmarks.reshape(-1, 5, 2) * _VARIANCES[0] * sides[:, None]
+    places = np.concatenate([middle - half, middle + half, points.reshape(-1, 10)], axis=1)
+    boxes = torch.from_numpy(places[:, :4])
+    kept = nms(boxes, torch.from_numpy(scores), _OVERLAP).numpy()
+    overlaps = box_iou(boxes[kept], boxes).numpy().astype(np.float64)
+    weights = np.maximum(overlaps - _AGREEMENT, 0) * scores**2
+    means = weights @ places / weights.sum(axis=1, keepdims=True)
+    return [
+        Face(mean[:4], mean[4:].reshape(5, 2), float(scores[index]))
+        for mean, index in zip(means, kept, strict=True)
+    ]

@@ -1,0 +1,145 @@
+"""Looks for the faces of a film: in the whole picture a few times a second, else near those found.
+
+A search of the whole picture is most of what a frame costs beside the network. Faces hardly move
+within a fifth of a second, so in the frames between two such searches they are looked for where the
+two have found them. What a frame shows still depends on a finite window around it alone: which
+frames are searched as a whole is decided by their numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from vqfr_media.faces.affine import invert
+from vqfr_media.faces.detect import Detector, detected_by, thumbnail_of
+from vqfr_media.faces.still import detect_still
+from vqfr_media.faces.track import are_of_two_shots
+from vqfr_media.faces.turned import placed
+from vqfr_media.frames import Frame
+from vqfr_media.media.colour import proxy_to_display, rgb_proxy
+from vqfr_media.values import Detected, Face
+from vqfr_media.windows import Window
+
+# At most so many frames from one search of the whole picture to the next: each is kept until then.
+_MOST_FRAMES = 8
+# Where frames are missing, two searches lie further apart in time than was asked for. From so many
+# times as long on, the faces of one say too little of those of the other.
+_TOO_LONG = 2
+
+
+@runtime_checkable
+class NearDetector(Detector, Protocol):
+    """A detector that finds known faces again for less than a search of the whole picture."""
+
+    def near(self, image: npt.NDArray[np.uint8], known: Sequence[Face]) -> list[Face]:
+        """Finds faces in an (h, w, 3) RGB picture where `known` ones are or close to them.
+
+        Best first; all in the picture's pixel-centre coordinates.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """A frame, with its faces if the whole of it was searched."""
+
+    frame: Frame
+    """The picture."""
+    picture: npt.NDArray[np.uint8]
+    """(h, w, 3) small upright RGB picture of it."""
+    thumbnail: npt.NDArray[np.uint8]
+    """As in `Detected`."""
+    detected: Detected | None
+    """What was found in the whole picture; None where it was not searched."""
+
+
+def search_step(interval: float, frame_rate: Fraction) -> int:
+    """Returns how many frames it is from one search of the whole picture to the next, 1 to 8.
+
+    Args:
+        interval: Seconds; 0 searches every frame.
+        frame_rate: Frames per second.
+    """
+    return int(np.clip(int(interval * frame_rate + 1e-6), 1, _MOST_FRAMES))
+
+
+def search(frame: Frame, detector: Detector, *, proxy: int, score: float, step: int) -> Searched:
+    """Searches the whole of a frame if its number is a multiple of `step`, or if it is an image.
+
+    Args:
+        frame: The picture.
+        detector: As in `faces.detect.detect`.
+        proxy: Longer side of the small picture; it is never enlarged.
+        score: Score of a face that counts by itself; faces from `WEAK` of it are kept.
+        step: Of `search_step`.
+    """
+    picture = rgb_proxy(frame, proxy)
+    if frame.is_still:
+        found = detect_still(frame, detector, proxy=proxy, score=score)
+        return Searched(frame, picture, found.thumbnail, found)
+    not_yet = Searched(frame, picture, thumbnail_of(picture), None)
+    if frame.index % step:
+        return not_yet
+    return Searched(frame, picture, not_yet.thumbnail, _whole(not_yet, detector, score=score))
+
+
+def detect_between(
+    window: Window[Searched],
+    detector: Detector,
+    *,
+    score: float,
+    interval: float,
+    time_base: Fraction,
+) -> Detected:
+    """Returns the faces of the centre frame, which was searched as a whole or lies between such.
+
+    Between, faces are looked for near those of the last frame before and of the next one after that
+    were searched, as far as they look like pictures of the same shot. The whole picture is searched
+    where neither does, where one of them is missing (the film begins or ends), where too much time
+    lies between them, and where fewer faces are found than both of them have.
+
+    Args:
+        window: So many frames to each side that one of them was searched, but for the film's ends.
+        detector: As in `search`.
+        score: As in `search`.
+        interval: Seconds from one search to the next, as asked for.
+        time_base: Seconds per unit of pts.
+    """
+    here = window.items[window.centre]
+    if here.detected is not None:
+        return here.detected
+    before = _nearest(window.items[window.centre - 1 :: -1] if window.centre else ())
+    after = _nearest(window.items[window.centre + 1 :])
+    if before is None or after is None or not isinstance(detector, NearDetector):
+        return _whole(here, detector, score=score)
+    apart = (after.frame.pts - before.frame.pts) * time_base
+    alike = [
+        other for other in (before, after) if not are_of_two_shots(other.thumbnail, here.thumbnail)
+    ]
+    if not alike or apart > _TOO_LONG * interval:
+        return _whole(here, detector, score=score)
+    to_display = proxy_to_display(here.frame, here.picture.shape)
+    known = [placed(face, invert(to_display)) for other in alike for face in other.faces]
+    near = detector.near(here.picture, known)
+    found = detected_by(detector, here.frame, here.picture, near, score=score)
+    if len(found.faces) < min(_num_sure(other, score) for other in alike):
+        return _whole(here, detector, score=score)
+    return found
+
+
+def _num_sure(detected: Detected, score: float) -> int:
+    return sum(face.score >= score for face in detected.faces)
+
+
+def _nearest(items: Sequence[Searched]) -> Detected | None:
+    """Returns the first that was searched."""
+    return next((item.detected for item in items if item.detected is not None), None)
+
+
+def _whole(searched: Searched, detector: Detector, *, score: float) -> Detected:
+    """Searches the whole picture."""
+    frame, picture = searched.frame, searched.picture
+    return detected_by(detector, frame, picture, detector(picture), score=score)
