@@ -10,7 +10,7 @@ second, without faces and thus without the network: what is left is what a segme
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -73,6 +73,11 @@ class CountingDetector:
         points = np.array([[38, 40], [58, 40], [48, 52], [40, 62], [56, 62]], float)
         face = Face(np.array([28, 20, 68, 76], float), points, 0.99)
         return [face] * self.faces
+
+    def near(self, image: npt.NDArray[np.uint8], known: Sequence[Face]) -> list[Face]:
+        """Returns the same."""
+        del known
+        return self(image)
 
 
 def share(frames: int, rate: Fraction) -> dict[str, float]:

@@ -90,8 +90,8 @@ class TemporalOptions:
     input did not move."""
     search_interval: float = 0.2
     """Seconds from one search of the whole picture for faces to the next; in the frames between,
-    they are looked for near those that were found, which takes less time. 0 searches all of every
-    frame."""
+    they are looked for near those that were found, which takes less time. At most 8 frames; 0
+    searches all of every frame."""
     max_gap: float = 0.2
     """Longest time, in seconds, for which a lost face is filled in between two detections."""
     choice_radius: float = 0.2

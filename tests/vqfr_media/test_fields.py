@@ -12,7 +12,7 @@ import pytest
 
 from tests.paths import SHARED
 from tests.scenes import HEIGHT, WIDTH
-from tests.stand_ins import IdentityEngine, InvertingEngine, MarkerDetector
+from tests.stand_ins import IdentityEngine, InvertingEngine, MarkerDetector, NearMarkerDetector
 from vqfr_media.errors import OptionError
 from vqfr_media.faces.detect import detect
 from vqfr_media.faces.tracks import by_fields
@@ -92,7 +92,7 @@ def write_interlaced(
 
 def restored(source: Path, output: Path, options: RestoreOptions) -> Summary:
     return restore_video(
-        source, output, options, engine=InvertingEngine(), detector=MarkerDetector()
+        source, output, options, engine=InvertingEngine(), detector=NearMarkerDetector()
     )
 
 
@@ -278,7 +278,7 @@ def test_tracks_of_an_interlaced_film_are_put_into_its_fields(tmp_path: Path) ->
     source = write_interlaced(tmp_path / "a.mkv", order="bff")
     options = RestoreOptions(encode=LOSSLESS)
     restored(source, tmp_path / "found.mkv", options)
-    tracks = find_tracks(source, options, detector=MarkerDetector())
+    tracks = find_tracks(source, options, detector=NearMarkerDetector())
     write_tracks(tmp_path / "t.json", tracks)
     # The disc goes 5 pixels from one field to the next.
     (own,) = by_fields(tracks).tracks
@@ -306,7 +306,7 @@ def test_fields_in_segments_are_those_of_one_go(tmp_path: Path) -> None:
     output = tmp_path / "b.mkv"
     with pytest.raises(KeyboardInterrupt):
         restore_video(
-            source, output, options, engine=InvertingEngine(), detector=MarkerDetector(),
+            source, output, options, engine=InvertingEngine(), detector=NearMarkerDetector(),
             on_frame=stop_at,
         )  # fmt: skip
     assert not output.exists()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.clips import packets
 from tests.scenes import HEIGHT, WIDTH, scene
-from tests.stand_ins import InvertingEngine, MarkerDetector
+from tests.stand_ins import InvertingEngine, NearMarkerDetector
 from vqfr_media.errors import EngineError, OptionError, SkippedFaceError
 from vqfr_media.faces.tracks_file import write_tracks
 from vqfr_media.frames import Frame
@@ -55,7 +55,7 @@ class Engine(InvertingEngine):
 def restore(
     source: Path, output: Path, options: RestoreOptions, *, engine: Engine | None = None
 ) -> Summary:
-    detector = None if options.tracks else MarkerDetector()
+    detector = None if options.tracks else NearMarkerDetector()
     return restore_video(source, output, options, engine=engine or Engine(), detector=detector)
 
 
@@ -240,7 +240,7 @@ def test_tracks_of_a_part_restore_it(tmp_path: Path, film: Film) -> None:
     """With the numbers of the whole film, whether they are of the whole film or of the part."""
     options = replace(LOSSLESS, part=PARTS[1])
     for number, found_in in enumerate((LOSSLESS, options)):
-        tracks = find_tracks(film.source, found_in, detector=MarkerDetector())
+        tracks = find_tracks(film.source, found_in, detector=NearMarkerDetector())
         assert tracks.source.frame_count == FRAMES
         write_tracks(tmp_path / "tracks.json", tracks)
         output = tmp_path / f"{number}.mkv"
@@ -289,4 +289,4 @@ def test_an_image_has_no_range(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="is an image, which has no times; leave out start"):
         restore_image(tmp_path / "a.png", tmp_path / "b.png", options, engine=Engine())
     with pytest.raises(OptionError, match="is an image, which has no times"):
-        find_tracks(tmp_path / "a.png", options, detector=MarkerDetector())
+        find_tracks(tmp_path / "a.png", options, detector=NearMarkerDetector())

@@ -24,7 +24,7 @@ from tests.stand_ins import (
 )
 from vqfr_media.errors import EngineError, MediaError, OptionError, OutputError, SkippedFaceError
 from vqfr_media.faces.blend import masks
-from vqfr_media.faces.search import Searched
+from vqfr_media.faces.search import Unsearched
 from vqfr_media.frames import Frame
 from vqfr_media.media.read import open_video
 from vqfr_media.options import (
@@ -71,7 +71,7 @@ def test_samples_outside_the_masks_are_the_decoders(
     work = restorer(path, engine_type(), RestoreOptions())
     if "gray" in pix_fmt:  # no red discs in grey: faces are given instead
 
-        def given(window: Window[Searched]) -> Detected:
+        def given(window: Window[Detected | Unsearched]) -> Detected:
             thumbnail = np.zeros((4, 4), np.uint8)
             frame = window.items[window.centre].frame
             return Detected(frame, tuple(MarkerDetector()(scene(0, discs=2))), thumbnail)
@@ -112,7 +112,7 @@ def test_streaming_and_random_access_agree_bit_for_bit(
     work = restorer(path, InvertingEngine(batch_size=1), options)
 
     @cache
-    def searched(i: int) -> Searched:
+    def searched(i: int) -> Detected | Unsearched:
         return work.search(source[i])
 
     @cache

@@ -28,7 +28,7 @@ from vqfr_training.detector.retinaface import (
 )
 from vqfr_training.detector.scenes import Scene
 
-from vqfr_media.faces.detect import priors
+from vqfr_media.faces.anchors import priors
 from vqfr_media.network.checkpoint import load_official
 
 

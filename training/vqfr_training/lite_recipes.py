@@ -275,6 +275,22 @@ def lite_people_recoded() -> Recipe[VqfrV1Config]:
     )
 
 
+def lite_people_crisp() -> Recipe[VqfrV1Config]:
+    """Goes on from `lite_people_recoded`, with its codes.
+
+    VGG-16's features and identity weigh more, and more of the faces are soft and little else, for
+    what the network still lacks is detail.
+    """
+    return replace(
+        lite_people_recoded(),
+        name="lite_people_crisp",
+        stage=replace(_people_losses(content=0.12), texture=0.5, identity=0.2),
+        degradation=replace(footage_degradation(), soft=0.3),
+        steps=720,
+        seed=17,
+    )
+
+
 def _people_losses(*, content: float) -> Stage2:
     """Returns stage 2's losses of the third edition; `content` weighs VGG-16's features."""
     return Stage2(

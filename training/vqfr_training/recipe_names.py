@@ -26,6 +26,7 @@ type RecipeName = Literal[
     "lite_people_adversarial",
     "lite_people_stage1_longer",
     "lite_people_recoded",
+    "lite_people_crisp",
     "lite_gpu",
     "lite_gpu_stage1",
     "lite_gpu_stage2",

@@ -172,6 +172,7 @@ def _table() -> dict[str, Callable[[], AnyRecipe]]:
         "lite_people_adversarial": lite.lite_people_adversarial,
         "lite_people_stage1_longer": lite.lite_people_stage1_longer,
         "lite_people_recoded": lite.lite_people_recoded,
+        "lite_people_crisp": lite.lite_people_crisp,
         "lite_gpu": gpu.lite_gpu,
         "lite_gpu_stage1": gpu.lite_gpu_stage1,
         "lite_gpu_stage2": gpu.lite_gpu_stage2,

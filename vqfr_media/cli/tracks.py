@@ -36,8 +36,8 @@ class DetectionOptions:
     smaller faces, and takes longer."""
     search_interval: float = TemporalOptions.search_interval
     """Seconds from one search of the whole picture for faces to the next; in the frames between,
-    they are looked for near those that were found, which takes less time. 0 searches all of every
-    frame."""
+    they are looked for near those that were found, which takes less time. At most 8 frames; 0
+    searches all of every frame."""
     max_gap: float = TemporalOptions.max_gap
     """Longest time, in seconds, for which a lost face is filled in between two detections."""
     device: str = ModelOptions.device

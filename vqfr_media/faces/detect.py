@@ -44,7 +44,10 @@ type Network = Callable[[Tensor], Sequence[Tensor]]
 
 
 class Detector(Protocol):
-    """Finds faces in a picture."""
+    """Finds faces in a picture.
+
+    One that can do so near known faces for less is a `search.NearDetector`.
+    """
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
         """Finds faces in an (h, w, 3) RGB picture, best first, in its pixel-centre coordinates."""
@@ -182,7 +185,9 @@ class RetinaFaceDetector:
         rows, columns = image.shape[:2]
         found: list[Face] = []
         for area in areas_around(known, rows, columns):
-            seen = self._find(area.of(image), part=True, coarse=area.smallest >= _COARSE_FROM)
+            part = area.of(image)
+            coarse = area.smallest >= _COARSE_FROM
+            seen = self._find(part, part=part.shape != image.shape or coarse, coarse=coarse)
             here = [moved(face, area.left, area.top) for face in seen]
             found += [face for face in here if not area.cuts(face, rows, columns)]
         return sorted(found, key=lambda face: -face.score)
@@ -198,20 +203,35 @@ class RetinaFaceDetector:
         batch = torch.from_numpy(centred)
         if self._backend == "torch":
             batch = batch.contiguous(memory_format=torch.channels_last).to(self._device)
-        # In float32 that is not rounded, whatever the engine does beside it: PyTorch has one
-        # setting for all threads, and by chance some frames would be rounded and some not.
-        with torch.inference_mode(), exact_float32(batch.device):
-            network = self._coarse_network if coarse else self._network
-            # Parts are of many sizes, for which OpenVINO would have to compile the network each
-            # time.
-            if part and isinstance(network, OpenvinoNetwork):
-                outputs: Sequence[Tensor] = network.in_any_size(batch)
-            else:
-                outputs = network(batch)
-        offsets, scores, landmarks = (out[0].cpu().numpy() for out in outputs)
+        offsets, scores, landmarks = (
+            out[0].cpu().numpy() for out in self.outputs(batch, part=part, coarse=coarse)
+        )
         found = np.flatnonzero(scores[:, 1] > self._lowest)
         anchors = priors(rows, columns, coarse=coarse)[found]
         return decode(anchors, offsets[found], landmarks[found], scores[found, 1])
+
+    def outputs(
+        self, batch: Tensor, *, part: bool = False, coarse: bool = False
+    ) -> Sequence[Tensor]:
+        """Runs the network on (1, 3, h, w) blue, green, red without their means.
+
+        In float32 that is not rounded, whatever the engine does beside it: PyTorch has one setting
+        for all threads, and by chance some frames would be rounded and some not.
+
+        Args:
+            batch: Where the network is.
+            part: Whether it is a part of a picture. Those are of many sizes, for each of which
+                OpenVINO would compile the network anew.
+            coarse: Leaves out the finest feature map and its anchors.
+
+        Returns:
+            (1, N, 4) offsets, (1, N, 2) scores and (1, N, 10) landmarks, where `batch` is.
+        """
+        network = self._coarse_network if coarse else self._network
+        with torch.inference_mode(), exact_float32(batch.device):
+            if part and isinstance(network, OpenvinoNetwork):
+                return network.in_any_size(batch)
+            return network(batch)
 
 
 def _check(image: npt.NDArray[np.uint8]) -> None:

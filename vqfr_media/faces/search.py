@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vqfr_media.faces.affine import invert
-from vqfr_media.faces.detect import Detector, detected_by, thumbnail_of
+from vqfr_media.faces.detect import Detector, detect, detected_by, thumbnail_of
 from vqfr_media.faces.still import detect_still
 from vqfr_media.faces.track import are_of_two_shots
 from vqfr_media.faces.turned import placed
@@ -24,7 +24,7 @@ from vqfr_media.media.colour import proxy_to_display, rgb_proxy
 from vqfr_media.values import Detected, Face
 from vqfr_media.windows import Window
 
-# At most so many frames from one search of the whole picture to the next: each is kept until then.
+# At most so many frames from one search of the whole picture to the next: all are kept so long.
 _MOST_FRAMES = 8
 # Where frames are missing, two searches lie further apart in time than was asked for. From so many
 # times as long on, the faces of one say too little of those of the other.
@@ -43,8 +43,8 @@ class NearDetector(Detector, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Searched:
-    """A frame, with its faces if the whole of it was searched."""
+class Unsearched:
+    """A frame between two that are searched as a whole."""
 
     frame: Frame
     """The picture."""
@@ -52,8 +52,6 @@ class Searched:
     """(h, w, 3) small upright RGB picture of it."""
     thumbnail: npt.NDArray[np.uint8]
     """As in `Detected`."""
-    detected: Detected | None
-    """What was found in the whole picture; None where it was not searched."""
 
 
 def search_step(interval: float, frame_rate: Fraction) -> int:
@@ -66,7 +64,9 @@ def search_step(interval: float, frame_rate: Fraction) -> int:
     return int(np.clip(int(interval * frame_rate + 1e-6), 1, _MOST_FRAMES))
 
 
-def search(frame: Frame, detector: Detector, *, proxy: int, score: float, step: int) -> Searched:
+def search(
+    frame: Frame, detector: Detector, *, proxy: int, score: float, step: int
+) -> Detected | Unsearched:
     """Searches the whole of a frame if its number is a multiple of `step`, or if it is an image.
 
     Args:
@@ -76,18 +76,16 @@ def search(frame: Frame, detector: Detector, *, proxy: int, score: float, step: 
         score: Score of a face that counts by itself; faces from `WEAK` of it are kept.
         step: Of `search_step`.
     """
-    picture = rgb_proxy(frame, proxy)
     if frame.is_still:
-        found = detect_still(frame, detector, proxy=proxy, score=score)
-        return Searched(frame, picture, found.thumbnail, found)
-    not_yet = Searched(frame, picture, thumbnail_of(picture), None)
-    if frame.index % step:
-        return not_yet
-    return Searched(frame, picture, not_yet.thumbnail, _whole(not_yet, detector, score=score))
+        return detect_still(frame, detector, proxy=proxy, score=score)
+    if frame.index % step == 0:
+        return detect(frame, detector, proxy=proxy, score=score)
+    picture = rgb_proxy(frame, proxy)
+    return Unsearched(frame, picture, thumbnail_of(picture))
 
 
 def detect_between(
-    window: Window[Searched],
+    window: Window[Detected | Unsearched],
     detector: Detector,
     *,
     score: float,
@@ -99,18 +97,18 @@ def detect_between(
     Between, faces are looked for near those of the last frame before and of the next one after that
     were searched, as far as they look like pictures of the same shot. The whole picture is searched
     where neither does, where one of them is missing (the film begins or ends), where too much time
-    lies between them, and where fewer faces are found than both of them have.
+    lies between them, and where a sure face that both have is not found.
 
     Args:
         window: So many frames to each side that one of them was searched, but for the film's ends.
         detector: As in `search`.
         score: As in `search`.
-        interval: Seconds from one search to the next, as asked for.
+        interval: Seconds from one search to the next where no frame is missing.
         time_base: Seconds per unit of pts.
     """
     here = window.items[window.centre]
-    if here.detected is not None:
-        return here.detected
+    if isinstance(here, Detected):
+        return here
     before = _nearest(window.items[window.centre - 1 :: -1] if window.centre else ())
     after = _nearest(window.items[window.centre + 1 :])
     if before is None or after is None or not isinstance(detector, NearDetector):
@@ -125,21 +123,33 @@ def detect_between(
     known = [placed(face, invert(to_display)) for other in alike for face in other.faces]
     near = detector.near(here.picture, known)
     found = detected_by(detector, here.frame, here.picture, near, score=score)
-    if len(found.faces) < min(_num_sure(other, score) for other in alike):
+    if any(_is_lost(face, alike, found, score=score) for face in alike[0].faces):
         return _whole(here, detector, score=score)
     return found
 
 
-def _num_sure(detected: Detected, score: float) -> int:
-    return sum(face.score >= score for face in detected.faces)
+def _is_lost(face: Face, alike: Sequence[Detected], found: Detected, *, score: float) -> bool:
+    """Whether a sure face of the one frame is in the others that are alike, too, but not found."""
+    return face.score >= score and (
+        all(_is_among(face, other.faces) for other in alike) and not _is_among(face, found.faces)
+    )
 
 
-def _nearest(items: Sequence[Searched]) -> Detected | None:
+def _is_among(face: Face, others: Sequence[Face]) -> bool:
+    """Whether one of the others is about there: not further away than the face is large."""
+    middle = face.box.reshape(2, 2).mean(axis=0)
+    return any(
+        np.linalg.norm(other.box.reshape(2, 2).mean(axis=0) - middle) <= face.size
+        for other in others
+    )
+
+
+def _nearest(items: Sequence[Detected | Unsearched]) -> Detected | None:
     """Returns the first that was searched."""
-    return next((item.detected for item in items if item.detected is not None), None)
+    return next((item for item in items if isinstance(item, Detected)), None)
 
 
-def _whole(searched: Searched, detector: Detector, *, score: float) -> Detected:
+def _whole(unsearched: Unsearched, detector: Detector, *, score: float) -> Detected:
     """Searches the whole picture."""
-    frame, picture = searched.frame, searched.picture
+    frame, picture = unsearched.frame, unsearched.picture
     return detected_by(detector, frame, picture, detector(picture), score=score)

@@ -8,7 +8,7 @@ from typing import Self
 
 from vqfr_media.choices import ChosenDetector, choose_detector
 from vqfr_media.faces.detect import Detector
-from vqfr_media.faces.search import NearDetector, Searched, detect_between, search
+from vqfr_media.faces.search import NearDetector, Unsearched, detect_between, search
 from vqfr_media.faces.track import CutMemo, track
 from vqfr_media.faces.tracks import Tracks, TracksSource, collect
 from vqfr_media.frames import Frame, VideoInfo
@@ -103,6 +103,7 @@ class _PartToSearch:
     def of(cls, source: Path, info: VideoInfo, options: RestoreOptions) -> Self:
         """Returns the part that the options ask for."""
         index = make_index(source, info)
+        # More than is needed where the detector cannot, which is loaded later.
         radii = FrameRadii.of(options.temporal, info.frame_rate, searches_near=True)
         own = find_cut(source, index, info, options.part).frames
         told = widened(own, radii.after_track, len(index))
@@ -148,16 +149,16 @@ def follow_faces(
     gap = frames_in_gap(temporal.max_gap, info.frame_rate)
     known_cuts = CutMemo()
 
-    def search_one(frame: Frame) -> Searched:
+    def search_one(frame: Frame) -> Detected | Unsearched:
         step = radii.detect + 1
         return search(frame, detector, proxy=face.proxy, score=face.score, step=step)
 
-    def detect(window: Window[Searched]) -> Detected:
+    def detect(window: Window[Detected | Unsearched]) -> Detected:
         return detect_between(
             window,
             detector,
             score=face.score,
-            interval=temporal.search_interval,
+            interval=float((radii.detect + 1) / info.frame_rate),
             time_base=info.time_base,
         )
 

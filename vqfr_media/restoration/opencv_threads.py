@@ -12,9 +12,9 @@ from vqfr_media.shared_settings import SharedSettings
 def opencv_threads_for(upscale: int) -> AbstractContextManager[None]:
     """Returns what gives OpenCV one thread while it lasts, unless pictures are enlarged.
 
-    The stages have a thread each, and their pictures are the size of a face: sharing one of those
-    among OpenCV's threads takes them longer than the work, up to twice as much processor time in
-    all. Enlarging a whole picture is worth all of them. No bit depends on it.
+    The stages have a thread each, and most of their pictures are the size of a face: sharing one of
+    those among OpenCV's threads takes them longer than the work, half as much processor time again
+    in all. Enlarging a whole picture is worth all of them. No bit depends on it.
 
     Args:
         upscale: How many times pictures are enlarged; 1 for not at all.

@@ -6,7 +6,7 @@ last by frame number, so that playing on, in either direction, computes each fra
 
 from collections.abc import Callable
 
-from vqfr_media.faces.search import Searched
+from vqfr_media.faces.search import Unsearched
 from vqfr_media.frames import Frame
 from vqfr_media.restoration.concurrency import Memo
 from vqfr_media.restoration.restore import Restorer
@@ -40,7 +40,7 @@ class RandomAccess:
         def spanning(radius: int) -> int:
             return 2 * radius + 1 + room
 
-        self.searched: Memo[Searched] = Memo(spanning(radii.detect))
+        self.searched: Memo[Detected | Unsearched] = Memo(spanning(radii.detect))
         self.detected: Memo[Detected] = Memo(spanning(radii.track))
         self.tracked: Memo[FrameFaces[TrackedFace]] = Memo(spanning(radii.choose))
         self.chosen: Memo[FrameFaces[TrackedFace]] = Memo(spanning(radii.align))
@@ -110,7 +110,7 @@ class _Request:
         work = self._work
         return work.smooth_pixels(window_at(self._decode, index, self._radii.pixels, self._count))
 
-    def _search(self, index: int) -> Searched:
+    def _search(self, index: int) -> Detected | Unsearched:
         return self._searched.get(index, lambda: self._work.search(self._source(index)))
 
     def _detect(self, index: int) -> Detected:

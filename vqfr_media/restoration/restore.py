@@ -19,7 +19,7 @@ from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend, match_colour, soft_mask
 from vqfr_media.faces.detect import Detector
 from vqfr_media.faces.mesh_fit import MeshFits
-from vqfr_media.faces.search import NearDetector, Searched, detect_between, search
+from vqfr_media.faces.search import NearDetector, Unsearched, detect_between, search
 from vqfr_media.faces.track import CutMemo, LinkMemo, choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
@@ -96,19 +96,19 @@ class Restorer:
             grain=self.options.blend.grain > 0,
         )
 
-    def search(self, frame: Frame) -> Searched:
+    def search(self, frame: Frame) -> Detected | Unsearched:
         """Searches the whole picture for faces, if it is this frame's turn."""
         face = self.options.face
         step = self.radii.detect + 1
         return search(frame, self._detector, proxy=face.proxy, score=face.score, step=step)
 
-    def detect(self, window: Window[Searched]) -> Detected:
+    def detect(self, window: Window[Detected | Unsearched]) -> Detected:
         """Finds the faces of one frame, by what was found in those around it."""
         return detect_between(
             window,
             self._detector,
             score=self.options.face.score,
-            interval=self.options.temporal.search_interval,
+            interval=float((self.radii.detect + 1) / self.frame_rate),
             time_base=self.time_base,
         )
 

@@ -31,7 +31,8 @@ def restore_frames(
     Four groups of stages work side by side: detection; tracks and crops; the network; and, in the
     caller's thread, smoothing of pixels and blending. Each group is one thread, so the order of the
     frames and all bits are those of one thread alone. The threads begin with the first frame that
-    is asked for and end with the last one, with an error, or when the generator is closed.
+    is asked for and end with the last one, with an error, or when the generator is closed. As long
+    OpenCV has one thread, unless pictures are enlarged: it has one number of them for all.
 
     With `wanted`, only frames with these numbers come out, and no stage works more than the later
     ones need for them: `restorer.radii.total` frames to each side have to be among `frames`, or

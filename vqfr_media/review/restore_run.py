@@ -81,7 +81,7 @@ def read_restore_run(path: Path) -> RestoreRun:
         skipped={str(reason): int(count) for reason, count in values["skipped"].items()},
         warnings=tuple(str(warning) for warning in values.get("warnings") or ()),
         face=_face_options(options.get("face"), path),
-        search_interval=_seconds("search_interval", options.get("temporal"), path),
+        search_interval=_search_interval(options.get("temporal"), path),
         max_gap=_seconds("max_gap", options.get("temporal"), path),
         tracks=Path(given) if isinstance(given, str) else None,
     )
@@ -109,6 +109,12 @@ def _face_options(values: object, path: Path) -> FaceOptions | None:
         return FaceOptions(**given)
     except (OptionError, TypeError) as error:
         raise InputError(f"{path}: options.face: {error}") from error
+
+
+def _search_interval(values: object, path: Path) -> float | None:
+    if isinstance(values, Mapping) and "search_interval" not in values:
+        return 0.0  # before there was this option, every frame was searched
+    return _seconds("search_interval", values, path)
 
 
 def _seconds(name: str, values: object, path: Path) -> float | None:

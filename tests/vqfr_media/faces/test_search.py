@@ -9,7 +9,7 @@ import pytest
 
 from tests.stand_ins import MarkerDetector
 from vqfr_media.faces.detect import detect
-from vqfr_media.faces.search import Searched, detect_between, search, search_step
+from vqfr_media.faces.search import Unsearched, detect_between, search, search_step
 from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.values import Detected, Face
 from vqfr_media.windows import sliding
@@ -47,7 +47,11 @@ class Watching(MarkerDetector):
 
     def near(self, image: npt.NDArray[np.uint8], known: Sequence[Face]) -> list[Face]:
         self.asked.append(list(known))
-        return [] if self.blind else super().__call__(image)
+        seen = super().__call__(image)
+        if not self.blind:
+            return seen
+        # Something that is no face, far from all discs.
+        return [Face(one.box + 150, one.landmarks + 150, 0.5) for one in seen]
 
 
 def found(
@@ -56,7 +60,7 @@ def found(
     """Returns what is detected in each frame, and where the detector was asked to look for it."""
     asked: list[list[list[Face] | None]] = []
 
-    def one(work: Frame) -> Searched:
+    def one(work: Frame) -> Detected | Unsearched:
         detector.asked.clear()
         searched = search(work, detector, proxy=640, score=0.8, step=STEP)
         asked.append(list(detector.asked))

@@ -12,9 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.stand_ins import IdentityEngine, MarkerDetector
+from tests.scenes import scene
+from tests.stand_ins import IdentityEngine, MarkerDetector, NearMarkerDetector
 from vqfr_media.errors import EngineError
-from vqfr_media.restoration.concurrency import Memo, SharedDetector, SharedEngine
+from vqfr_media.faces.search import NearDetector
+from vqfr_media.restoration.concurrency import (
+    Memo,
+    SharedDetector,
+    SharedEngine,
+    shared_detector,
+)
 from vqfr_media.values import Face
 
 
@@ -156,3 +163,13 @@ def test_a_detector_is_given_back_after_a_failure() -> None:
     for _ in range(2):  # a second call would wait for ever
         with pytest.raises(EngineError):
             shared(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_detectors_look_near_known_faces_together_if_all_of_them_do() -> None:
+    picture = scene(3)
+    shared = shared_detector([NearMarkerDetector(), NearMarkerDetector()])
+    assert isinstance(shared, NearDetector)
+    (known,) = shared(picture)
+    (near,) = shared.near(picture, [known])
+    np.testing.assert_array_equal(near.box, known.box + 0.25)
+    assert not isinstance(shared_detector([NearMarkerDetector(), MarkerDetector()]), NearDetector)

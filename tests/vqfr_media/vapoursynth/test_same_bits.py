@@ -15,6 +15,7 @@ from tests.stand_ins import (
     IdentityEngine,
     InvertingEngine,
     MarkerDetector,
+    NearMarkerDetector,
     RememberingDetector,
 )
 from vqfr_media import weights
@@ -272,7 +273,7 @@ def test_blocks_fill_the_engine_and_change_nothing(
 ) -> None:
     source = to(scene_clip(14, discs=2, cut=8), "YUV420P8")
     options = RestoreOptions(temporal=TemporalOptions(**ALL_RULES))
-    detector = MarkerDetector()
+    detector = NearMarkerDetector()
     expected = streamed(frames_of(source), InvertingEngine(batch_size=1), detector, options)
     engine = InvertingEngine(batch_size=4)
     clip = vqfr(source, engine=engine, detector=detector, num_streams=num_streams, **ALL_RULES)
@@ -284,9 +285,9 @@ def test_blocks_fill_the_engine_and_change_nothing(
 def test_upscaled(scene_clip: Callable[..., Any]) -> None:
     source = to(scene_clip(3), "YUV420P8").std.SetFrameProps(_SARNum=4, _SARDen=3)
     expected = streamed(
-        frames_of(source), InvertingEngine(), MarkerDetector(), RestoreOptions(upscale=2)
+        frames_of(source), InvertingEngine(), NearMarkerDetector(), RestoreOptions(upscale=2)
     )
-    clip = vqfr(source, engine=InvertingEngine(), detector=MarkerDetector(), upscale=2)
+    clip = vqfr(source, engine=InvertingEngine(), detector=NearMarkerDetector(), upscale=2)
     assert (clip.width, clip.height, clip.fps) == (640, 384, RATE)
     assert_same(clip, expected, range(3))
     props = dict(clip.get_frame(1).props)
@@ -295,15 +296,17 @@ def test_upscaled(scene_clip: Callable[..., Any]) -> None:
 
 def test_a_clip_of_one_frame(scene_clip: Callable[..., Any]) -> None:
     source = to(scene_clip(1), "YUV420P8")
-    expected = streamed(frames_of(source), InvertingEngine(), MarkerDetector())
-    clip = vqfr(source, engine=InvertingEngine(), detector=MarkerDetector(), num_streams=4)
+    expected = streamed(frames_of(source), InvertingEngine(), NearMarkerDetector())
+    clip = vqfr(source, engine=InvertingEngine(), detector=NearMarkerDetector(), num_streams=4)
     assert_same(clip, expected, [0])
 
 
 def test_without_faces_nothing_is_copied_or_changed(scene_clip: Callable[..., Any]) -> None:
     source = to(scene_clip(3, discs=0), "YUV420P10")
     engine = IdentityEngine()
-    assert_same(vqfr(source, engine=engine, detector=MarkerDetector()), frames_of(source), range(3))
+    assert_same(
+        vqfr(source, engine=engine, detector=NearMarkerDetector()), frames_of(source), range(3)
+    )
     assert engine.encoded == 0
 
 

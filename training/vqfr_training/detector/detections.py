@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vqfr_media.faces.detect import priors
+from vqfr_media.faces.anchors import priors
 from vqfr_training.data.picture_files import Picture
 from vqfr_training.detector.multibox import VARIANCES
 from vqfr_training.detector.retinaface import RetinaFace, to_images

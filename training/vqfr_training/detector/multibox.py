@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vqfr_media.faces.detect import priors
+from vqfr_media.faces.anchors import priors
 from vqfr_training.detector.scenes import Scene
 
 VARIANCES = (0.1, 0.2)
