@@ -32,6 +32,8 @@ from vqfr_media.errors import InputError, MachineError, VqfrMediaError
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command line and exits with its code."""
     _on_stop_signals(_stop)
+    report_lost = sys.unraisablehook
+    sys.unraisablehook = _without_stops(report_lost)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[WarningHandler()])
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     _on_stop_signals(signal.SIG_IGN)  # nothing is left to stop; `_stop` may still be repeating
+    sys.unraisablehook = report_lost
     raise SystemExit(code)
 
 
@@ -102,6 +105,18 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, 1, 1)
     raise KeyboardInterrupt
+
+
+def _without_stops(
+    report: Callable[["sys.UnraisableHookArgs"], object],
+) -> Callable[["sys.UnraisableHookArgs"], None]:
+    """Returns what says nothing of a KeyboardInterrupt that is lost: `_stop` raises it again."""
+
+    def report_others(lost: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            report(lost)
+
+    return report_others
 
 
 def run(command: AnyCommand) -> int:

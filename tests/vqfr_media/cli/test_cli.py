@@ -335,7 +335,7 @@ def test_ctrl_c_that_a_library_loses_stops_the_command_after_all(tmp_path: Path,
         class Callback:
             def __del__(self):
                 os.kill(os.getpid(), signal.{name})
-                [0] * 9  # Python only says on stderr what a destructor raises
+                [0] * 9  # Python would only say on stderr what a destructor raises
         Callback()
         try:
             os.kill(os.getpid(), signal.{name})
@@ -349,6 +349,23 @@ def test_ctrl_c_that_a_library_loses_stops_the_command_after_all(tmp_path: Path,
     assert done.returncode == 130
     assert done.stdout == b"lost\n"
     assert b"stopped; nothing was written" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_other_errors_that_python_drops_are_said(tmp_path: Path) -> None:
+    done = stopped_while(
+        tmp_path,
+        """
+        class Callback:
+            def __del__(self):
+                raise ValueError("dropped")
+        Callback()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(30)
+        """,
+    )
+    assert done.returncode == 130
+    assert b"ValueError: dropped" in done.stderr
 
 
 def test_cleaning_up_after_ctrl_c_is_not_cut_short(tmp_path: Path) -> None:
