@@ -23,7 +23,7 @@ from vqfr_media.jobs.segments import Job, restore_segments, segment_length
 from vqfr_media.jobs.work_folder import open_work_folder, work_folder_of
 from vqfr_media.media.cut import Cut, find_cut
 from vqfr_media.media.encoder import encoder_threads
-from vqfr_media.media.fields import check_fields, deinterlaced, deinterlaced_info, mixed
+from vqfr_media.media.fields import check_fields, deinterlaced, deinterlaced_info, said_of_mixed
 from vqfr_media.media.image import check_image_output, has_format_of, read_image, write_image
 from vqfr_media.media.index import (
     FrameIndex,
@@ -129,9 +129,8 @@ def restore_video(
                 tracks=tracks, on_frame=on_frame,
             )  # fmt: skip
             restored = replace(restored, notes=tuple(reader.notes))
-    if not (info.first_field or said or options.fields == "whole"):
-        counts = restored.counts
-        said = mixed(counts.interlaced, counts.frames)
+    counts = restored.counts
+    said = said or said_of_mixed(info, options.fields, counts.interlaced, counts.frames)
     warnings = (*said, *restored.warnings)
     if may_stay_untouched(restored, options):
         untouched = copy_untouched(source, output, info, options.encode)

@@ -27,7 +27,7 @@ from vqfr_media.jobs.resume import (
 )
 from vqfr_media.jobs.segments import Job, segment_length
 from vqfr_media.jobs.work_folder import open_work_folder, segment_name, work_folder_of
-from vqfr_media.media.fields import check_fields, mixed, with_fields
+from vqfr_media.media.fields import check_fields, said_of_mixed, with_fields
 from vqfr_media.media.read import open_video
 from vqfr_media.media.segment_file import read_segment
 from vqfr_media.media.untouched import copy_untouched
@@ -186,8 +186,8 @@ class RayWorker:
         )
         if outcome is None:
             return None
-        if not (info.first_field or said or options.fields == "whole"):
-            said = mixed(outcome.counts.interlaced, outcome.counts.frames)
+        counts = outcome.counts
+        said = said or said_of_mixed(info, options.fields, counts.interlaced, counts.frames)
         if may_stay_untouched(outcome, options):
             untouched = copy_untouched(source, task.output, info, options.encode)
             if untouched is not None:

@@ -66,13 +66,15 @@ def detect(frame: Frame, detector: Detector, *, proxy: int, score: float) -> Det
         The faces in display coordinates, best first, and a thumbnail for finding cuts.
     """
     picture = rgb_proxy(frame, proxy)
-    return detected_by(detector, frame, picture, detector(picture), score=score)
+    found = detector(picture)
+    return detected_by(detector, frame, picture, thumbnail_of(picture), found, score=score)
 
 
 def detected_by(
     detector: Detector,
     frame: Frame,
     picture: npt.NDArray[np.uint8],
+    thumbnail: npt.NDArray[np.uint8],
     found: Sequence[Face],
     *,
     score: float,
@@ -83,16 +85,17 @@ def detected_by(
         detector: As in `detect`.
         frame: What the picture shows.
         picture: (h, w, 3) RGB, upright, of the frame.
+        thumbnail: Of the picture.
         found: In pixel-centre coordinates of the picture.
         score: As in `detect`.
     """
     seen = [look_again(picture, face, detector) for face in found if face.score >= WEAK * score]
-    return detected_in(frame, picture, seen, proxy_to_display(frame, picture.shape))
+    return detected_in(frame, thumbnail, seen, proxy_to_display(frame, picture.shape))
 
 
 def detected_in(
     frame: Frame,
-    picture: npt.NDArray[np.uint8],
+    thumbnail: npt.NDArray[np.uint8],
     found: Sequence[Face],
     to_display: Matrix23,
 ) -> Detected:
@@ -100,13 +103,13 @@ def detected_in(
 
     Args:
         frame: What the picture shows.
-        picture: (h, w, 3) RGB, upright.
+        thumbnail: Of the small picture.
         found: In pixel-centre coordinates of the picture.
         to_display: Leads from there to display coordinates.
     """
     # The small picture's pixels are square to within rounding, so a box stays a box.
     faces = tuple(placed(face, to_display) for face in found)
-    return Detected(frame, faces, thumbnail_of(picture))
+    return Detected(frame, faces, thumbnail)
 
 
 def thumbnail_of(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

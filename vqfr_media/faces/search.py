@@ -21,6 +21,7 @@ from vqfr_media.faces.track import are_of_two_shots
 from vqfr_media.faces.turned import placed
 from vqfr_media.frames import Frame
 from vqfr_media.media.colour import proxy_to_display, rgb_proxy
+from vqfr_media.options import FaceOptions
 from vqfr_media.values import Detected, Face
 from vqfr_media.windows import Window
 
@@ -120,9 +121,9 @@ def detect_between(
     if not alike or apart > _TOO_LONG * interval:
         return _whole(here, detector, score=score)
     to_display = proxy_to_display(here.frame, here.picture.shape)
-    known = [placed(face, invert(to_display)) for other in alike for face in other.faces]
-    near = detector.near(here.picture, known)
-    found = detected_by(detector, here.frame, here.picture, near, score=score)
+    from_display = invert(to_display)
+    known = [placed(face, from_display) for other in alike for face in other.faces]
+    found = _placed_in_frame(here, detector, detector.near(here.picture, known), score=score)
     if any(_is_lost(face, alike, found, score=score) for face in alike[0].faces):
         return _whole(here, detector, score=score)
     return found
@@ -151,5 +152,43 @@ def _nearest(items: Sequence[Detected | Unsearched]) -> Detected | None:
 
 def _whole(unsearched: Unsearched, detector: Detector, *, score: float) -> Detected:
     """Searches the whole picture."""
-    frame, picture = unsearched.frame, unsearched.picture
-    return detected_by(detector, frame, picture, detector(picture), score=score)
+    return _placed_in_frame(unsearched, detector, detector(unsearched.picture), score=score)
+
+
+def _placed_in_frame(
+    unsearched: Unsearched, detector: Detector, found: Sequence[Face], *, score: float
+) -> Detected:
+    """Returns what was found in the picture; see `detected_by`."""
+    frame, picture, thumbnail = unsearched.frame, unsearched.picture, unsearched.thumbnail
+    return detected_by(detector, frame, picture, thumbnail, found, score=score)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceSearch:
+    """How the faces of one film are looked for: `search`, then `detect_between`."""
+
+    detector: Detector
+    """Finds them; one thread at a time."""
+    face: FaceOptions
+    """Which may count, and in how small a picture they are looked for."""
+    step: int
+    """Frames from one search of the whole picture to the next."""
+    frame_rate: Fraction
+    """Frames per second."""
+    time_base: Fraction
+    """Seconds per unit of pts."""
+
+    def search(self, frame: Frame) -> Detected | Unsearched:
+        """Searches the whole picture, if it is this frame's turn."""
+        face = self.face
+        return search(frame, self.detector, proxy=face.proxy, score=face.score, step=self.step)
+
+    def detect(self, window: Window[Detected | Unsearched]) -> Detected:
+        """Finds the faces of the centre frame; the window has `step` - 1 frames to each side."""
+        return detect_between(
+            window,
+            self.detector,
+            score=self.face.score,
+            interval=float(self.step / self.frame_rate),
+            time_base=self.time_base,
+        )

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vqfr_media.faces.detect import WEAK, Detector, detected_in
+from vqfr_media.faces.detect import WEAK, Detector, detected_in, thumbnail_of
 from vqfr_media.faces.turned import (
     SAME_FACE,
     FindFaces,
@@ -62,7 +62,7 @@ def detect_still(frame: Frame, detector: Detector, *, proxy: int, score: float) 
         ways = [found, *turned]
         found = max(ways, key=lambda way: sum(face.score for face in way if face.score >= score))
     return detected_in(
-        frame, picture, [face for face in found if face.score >= WEAK * score],
+        frame, thumbnail_of(picture), [face for face in found if face.score >= WEAK * score],
         proxy_to_display(frame, picture.shape),
     )  # fmt: skip
 

@@ -37,6 +37,15 @@ def field_order(picture: av.VideoFrame, decoder: VideoCodecContext) -> FieldOrde
     return ""
 
 
+def said_of_mixed(
+    info: VideoInfo, choice: FieldsChoice, num_interlaced: int, num_pictures: int
+) -> tuple[str, ...]:
+    """Says what `mixed` does, unless pictures are taken as fields, or as whole ones by choice."""
+    if info.first_field or choice == "whole":
+        return ()
+    return mixed(num_interlaced, num_pictures)
+
+
 def mixed(num_interlaced: int, num_pictures: int) -> tuple[str, ...]:
     """Says what becomes of interlaced pictures in a video whose first picture is a whole one."""
     if not num_interlaced:

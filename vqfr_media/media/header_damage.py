@@ -4,6 +4,7 @@ FFmpeg passes over a box, an element or a list that it does not know, and with i
 it. Three containers say enough of themselves to notice that.
 """
 
+import itertools
 import os
 import re
 import zlib
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vqfr_media.media.input_container import MATROSKA, MP4_BOXES, matroska_size
+from vqfr_media.media.iso_boxes import boxes
 
 _SAID = "its header is damaged, and a track of sound, subtitles or data may be missing"
 # What MP4 and MOV put first into a track.
@@ -48,10 +50,10 @@ def header_damage(path: Path) -> list[str]:
 
 def _mp4_damaged(file: BinaryIO) -> bool:
     end = file.seek(0, os.SEEK_END)
-    for kind, start, stop in _boxes(file, 0, end):
+    for kind, start, stop in _whole_boxes(file, 0, end):
         if kind != b"moov":
             continue
-        inner = _boxes(file, start, stop)
+        inner = _whole_boxes(file, start, stop)
         for name, begin, _ in inner:
             file.seek(begin)
             if name != b"trak" and file.read(8)[4:8] == _TRACK_HEADER:
@@ -60,23 +62,13 @@ def _mp4_damaged(file: BinaryIO) -> bool:
     return False
 
 
-def _boxes(file: BinaryIO, start: int, stop: int) -> list[tuple[bytes, int, int]]:
-    """Returns kind, start of the content and end of each box between two places in the file."""
-    found, place = [], start
-    while place + 8 <= stop:
-        file.seek(place)
-        box = file.read(16)
-        size, content = int.from_bytes(box[:4], "big"), place + 8
-        if size == 1:
-            size, content = int.from_bytes(box[8:16], "big"), place + 16
-        size = size or stop - place
-        if size < content - place or place + size > stop:
-            break
-        found.append((box[4:8], content, place + size))
-        place += size
+def _whole_boxes(file: BinaryIO, start: int, stop: int) -> list[tuple[bytes, int, int]]:
+    """Returns the boxes between two places in the file, as far as none reaches beyond them."""
+    found = list(itertools.takewhile(lambda box: box[2] <= stop, boxes(file, start, stop)))
     # QuickTime may end a list of boxes by four bytes of zero.
-    file.seek(place)
-    if found and stop - place == 4 and file.read(4) == bytes(4):
+    end = found[-1][2] if found else start
+    file.seek(end)
+    if found and stop - end == 4 and file.read(4) == bytes(4):
         found[-1] = (*found[-1][:2], stop)
     return found
 

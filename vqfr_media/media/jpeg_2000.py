@@ -1,6 +1,5 @@
 """JPEG 2000: depth and colour profile, which Pillow leaves out, by ISO/IEC 15444-1's boxes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -8,6 +7,7 @@ from typing import BinaryIO
 import numpy as np
 
 from vqfr_media.frames import Plane
+from vqfr_media.media.iso_boxes import boxes
 
 _SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 # Start of codestream, and the marker of the segment in which sizes and depths are.
@@ -46,35 +46,21 @@ def read_header(path: Path) -> Jpeg2000Header:
     with path.open("rb") as file:
         if file.read(len(_SIGNATURE)) != _SIGNATURE:
             return Jpeg2000Header(_depths(file, 0))
-        for kind, start, stop in _boxes(file, 0, path.stat().st_size):
+        length = path.stat().st_size
+        for kind, start, stop in boxes(file, 0, length):
             if kind == b"jp2h":
-                profile = _profile(file, start, stop)
+                profile = _profile(file, start, min(stop, length))
             elif kind == b"jp2c":
                 return Jpeg2000Header(_depths(file, start), profile)
     return Jpeg2000Header((), profile)
 
 
-def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yields the type of each box between two places, and where its content begins and ends."""
-    while start + 8 <= stop:
-        file.seek(start)
-        head = file.read(16)
-        size, content = int.from_bytes(head[:4], "big"), start + 8
-        if size == 1:  # the length follows, in eight bytes
-            size, content = int.from_bytes(head[8:16], "big"), start + 16
-        end = stop if size == 0 else min(start + size, stop)
-        if end < content:
-            return  # damaged
-        yield head[4:8], content, end
-        start = end
-
-
 def _profile(file: BinaryIO, start: int, stop: int) -> bytes:
     """Returns the first ICC profile among the boxes between two places; empty without one."""
-    for kind, begin, end in _boxes(file, start, stop):
+    for kind, begin, end in boxes(file, start, stop):
         if kind == b"colr":
             file.seek(begin)
-            content = file.read(end - begin)
+            content = file.read(min(end, stop) - begin)
             if content.startswith(_WITH_PROFILE):
                 return content[3:]  # after method, precedence and approximation
     return b""

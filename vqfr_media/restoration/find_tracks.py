@@ -8,7 +8,7 @@ from typing import Self
 
 from vqfr_media.choices import ChosenDetector, choose_detector
 from vqfr_media.faces.detect import Detector
-from vqfr_media.faces.search import NearDetector, Unsearched, detect_between, search
+from vqfr_media.faces.search import FaceSearch, NearDetector
 from vqfr_media.faces.track import CutMemo, track
 from vqfr_media.faces.tracks import Tracks, TracksSource, collect
 from vqfr_media.frames import Frame, VideoInfo
@@ -149,23 +149,18 @@ def follow_faces(
     gap = frames_in_gap(temporal.max_gap, info.frame_rate)
     known_cuts = CutMemo()
 
-    def search_one(frame: Frame) -> Detected | Unsearched:
-        step = radii.detect + 1
-        return search(frame, detector, proxy=face.proxy, score=face.score, step=step)
-
-    def detect(window: Window[Detected | Unsearched]) -> Detected:
-        return detect_between(
-            window,
-            detector,
-            score=face.score,
-            interval=float((radii.detect + 1) / info.frame_rate),
-            time_base=info.time_base,
-        )
+    work = FaceSearch(
+        detector=detector,
+        face=face,
+        step=radii.detect + 1,
+        frame_rate=info.frame_rate,
+        time_base=info.time_base,
+    )
 
     def follow(window: Window[Detected]) -> FrameFaces[TrackedFace]:
         return track(window, score=face.score, max_gap=gap, known_cuts=known_cuts)
 
-    detected = map(detect, sliding(map(search_one, frames), radii.detect))
+    detected = map(work.detect, sliding(map(work.search, frames), radii.detect))
     return map(follow, sliding(detected, radii.track))
 
 

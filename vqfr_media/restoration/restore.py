@@ -19,7 +19,7 @@ from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend, match_colour, soft_mask
 from vqfr_media.faces.detect import Detector
 from vqfr_media.faces.mesh_fit import MeshFits
-from vqfr_media.faces.search import NearDetector, Unsearched, detect_between, search
+from vqfr_media.faces.search import FaceSearch, NearDetector, Unsearched
 from vqfr_media.faces.track import CutMemo, LinkMemo, choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
@@ -98,19 +98,11 @@ class Restorer:
 
     def search(self, frame: Frame) -> Detected | Unsearched:
         """Searches the whole picture for faces, if it is this frame's turn."""
-        face = self.options.face
-        step = self.radii.detect + 1
-        return search(frame, self._detector, proxy=face.proxy, score=face.score, step=step)
+        return self._face_search.search(frame)
 
     def detect(self, window: Window[Detected | Unsearched]) -> Detected:
         """Finds the faces of one frame, by what was found in those around it."""
-        return detect_between(
-            window,
-            self._detector,
-            score=self.options.face.score,
-            interval=float((self.radii.detect + 1) / self.frame_rate),
-            time_base=self.time_base,
-        )
+        return self._face_search.detect(window)
 
     def track(self, window: Window[Detected]) -> FrameFaces[TrackedFace]:
         """Completes and links the faces of one frame."""
@@ -275,10 +267,16 @@ class Restorer:
         return blend(background, placed, strength=mixing.strength, grain=mixing.grain)
 
     @property
-    def _detector(self) -> Detector:
+    def _face_search(self) -> FaceSearch:
         if self.detector is None:
             raise ValueError("faces can be looked for only with a detector")
-        return self.detector
+        return FaceSearch(
+            detector=self.detector,
+            face=self.options.face,
+            step=self.radii.detect + 1,
+            frame_rate=self.frame_rate,
+            time_base=self.time_base,
+        )
 
     def _steady(
         self, window: Window[FrameFaces[TrackedFace]]
