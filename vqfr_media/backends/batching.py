@@ -92,7 +92,8 @@ def run_in_batches(
             f"{spec.model} failed on {spec.device} with {batch} faces of {size} px: "
             f"{first_line(error)}"
         ) from error
-    return torch.cat(results)
+    # Copied all the same where blanks are behind it, which nobody should keep.
+    return results[0] if len(crops) == batch else torch.cat(results)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

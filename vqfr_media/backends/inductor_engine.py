@@ -53,7 +53,7 @@ class InductorEngine:
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
         fidelity_input = (
-            [torch.tensor([fidelity], device=self.spec.device)] if self.spec.has_fidelity else []
+            [torch.full((1,), fidelity, device=self.spec.device)] if self.spec.has_fidelity else []
         )
         return run_in_batches(
             lambda part, codes: self._decoder(

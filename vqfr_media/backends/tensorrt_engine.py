@@ -75,7 +75,7 @@ class TensorrtEngine:
         """See `Engine.decode`."""
         fidelity_input = {}
         if self.spec.has_fidelity:
-            fidelity_input["fidelity"] = torch.tensor([fidelity], device=self.spec.device)
+            fidelity_input["fidelity"] = torch.full((1,), fidelity, device=self.spec.device)
         return run_in_batches(
             lambda part, codes: self._decoder(crops=part, latents=codes, **fidelity_input),
             self.spec,

@@ -109,7 +109,7 @@ class TorchEngine:
     def decode(self, crops: Tensor, latents: Tensor, *, fidelity: float) -> Tensor:
         """See `Engine.decode`."""
         fidelity_input = (
-            [torch.tensor([fidelity], device=self.spec.device)] if self.spec.has_fidelity else []
+            [torch.full((1,), fidelity, device=self.spec.device)] if self.spec.has_fidelity else []
         )
         with exact_float32(self._device):
             return run_in_batches(

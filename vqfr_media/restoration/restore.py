@@ -10,11 +10,9 @@ from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from vqfr_media.engine import Engine
-from vqfr_media.errors import EngineError, OptionError, SkippedFaceError
+from vqfr_media.errors import OptionError, SkippedFaceError
 from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend, match_colour, soft_mask
 from vqfr_media.faces.detect import Detector
@@ -31,6 +29,7 @@ from vqfr_media.restoration.occlusion import OcclusionMeter
 from vqfr_media.restoration.radii import FrameRadii, frames_in_gap
 from vqfr_media.restoration.resize import enlarged, upscale
 from vqfr_media.restoration.smoothing import smooth_landmarks, smooth_latents, smooth_pixels
+from vqfr_media.restoration.transfer import crops_to, images_from, latents_from, latents_to
 from vqfr_media.values import (
     AlignedFace,
     Detected,
@@ -155,7 +154,9 @@ class Restorer:
         frames = [frame_faces.frame.index for frame_faces in batch for _ in frame_faces.faces]
         if not crops:
             return [FrameFaces(s.frame, (), s.new_shot, s.skipped) for s in batch]
-        latents = iter(_finite(self.engine.encode(self._tensor(crops)), frames))
+        latents = iter(
+            latents_from(self.engine.encode(crops_to(self.engine.spec.device, crops)), frames)
+        )
         return [
             FrameFaces(
                 frame_faces.frame,
@@ -191,18 +192,16 @@ class Restorer:
         frames = [frame_faces.frame.index for frame_faces in batch for _ in frame_faces.faces]
         if not faces:
             return [FrameFaces(s.frame, (), s.new_shot, s.skipped) for s in batch]
-        fidelities = [self._fidelity(face) for face in faces]
+        fidelities, device = [self._fidelity(face) for face in faces], self.engine.spec.device
         parts: dict[int, npt.NDArray[np.float32]] = {}
         for fidelity in sorted(set(fidelities)):  # one, unless tracks say otherwise
             at = [i for i, own in enumerate(fidelities) if own == fidelity]
-            latents = torch.from_numpy(np.stack([faces[i].latent for i in at]))
             images = self.engine.decode(
-                self._tensor([faces[i].aligned.crop for i in at]),
-                latents.to(self.engine.spec.device),
+                crops_to(device, [faces[i].aligned.crop for i in at]),
+                latents_to(device, [faces[i].latent for i in at]),
                 fidelity=fidelity,
             )
-            owners = [frames[i] for i in at]
-            parts.update(zip(at, _finite(images.permute(0, 2, 3, 1), owners), strict=True))
+            parts.update(zip(at, images_from(images, [frames[i] for i in at]), strict=True))
         restored = iter(parts[i] for i in range(len(faces)))
         return [
             FrameFaces(
@@ -299,11 +298,6 @@ class Restorer:
                 return fidelity
         return DEFAULT_FIDELITY
 
-    def _tensor(self, crops: Sequence[npt.NDArray[np.float32]]) -> Tensor:
-        """Turns (S, S, 3) crops into (N, 3, S, S) in [0, 1] on the engine's device."""
-        batch = torch.from_numpy(np.stack(crops)).clamp(0, 1)
-        return batch.permute(0, 3, 1, 2).to(self.engine.spec.device)
-
 
 def refuse_skipped(index: int, skipped: Sequence[Skipped]) -> None:
     """Raises SkippedFaceError if a face of frame `index` is left alone though none chose that."""
@@ -320,14 +314,3 @@ def _kept(frame_faces: FrameFaces[TrackedFace]) -> dict[int, int]:
     """Maps positions among all faces to positions among those that are restored."""
     kept = [index for index, tracked in enumerate(frame_faces.faces) if tracked.skip is None]
     return {index: position for position, index in enumerate(kept)}
-
-
-def _finite(result: Tensor, owners: Sequence[int]) -> list[npt.NDArray[np.float32]]:
-    """Returns the rows of an engine's answer, all of them finite; `owners` are frames."""
-    rows = list(np.ascontiguousarray(result.detach().float().cpu().numpy()))
-    if len(rows) != len(owners):
-        raise EngineError(f"the engine returned {len(rows)} results for {len(owners)} faces")
-    for index, row in zip(owners, rows, strict=True):
-        if not np.isfinite(row).all():
-            raise EngineError(f"the engine returned something that is no number at frame {index}")
-    return rows
