@@ -28,7 +28,7 @@ ENGINE_DOORS = {"vqfr_media.engine", "vqfr_media.doctor", "vqfr_media.cli.engine
 # Third-party packages that one place wraps.
 ONLY_IN = {
     "av": ("vqfr_media.media.",),
-    "facexlib": ("vqfr_media.faces.detect", "vqfr_training.evaluation.face_networks"),
+    "facexlib": ("vqfr_media.faces.retinaface_network", "vqfr_training.evaluation.face_networks"),
 }
 
 

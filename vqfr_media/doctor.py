@@ -13,6 +13,7 @@ from vqfr_media import weights
 from vqfr_media.backends.nvidia_gpu import lacks_code, why_no_gpu
 from vqfr_media.backends.torch_engine import resolve_device
 from vqfr_media.choices import ChosenDetector, ChosenModel, choose_detector, choose_model
+from vqfr_media.engines_folder import engines_folder
 from vqfr_media.errors import BackendError, EngineFileError, VqfrMediaError
 from vqfr_media.manifest import BuiltBackend
 from vqfr_media.media.write import can_encode
@@ -109,7 +110,7 @@ def _backend(backend: BuiltBackend) -> DoctorCheck:
 
 def _engines() -> DoctorCheck:
     """Says where engines are kept and how many: whether they are sound, `engine list` says."""
-    from vqfr_engines.store import engine_folders, engines_folder
+    from vqfr_engines.store import engine_folders
 
     try:
         kept = engine_folders()

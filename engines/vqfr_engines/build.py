@@ -13,15 +13,14 @@ from pathlib import Path
 from vqfr_engines.parity import Reference, faults
 from vqfr_engines.request import EngineRequest, builder_of, identity_of, open_engine
 from vqfr_engines.store import (
-    VARIABLE,
     check_identity,
-    engines_folder,
     file_hashes,
     folder_name,
     predecessors,
     refuse_foreign,
 )
 from vqfr_media.backends.batching import spec_of
+from vqfr_media.engines_folder import VARIABLE, engines_folder
 from vqfr_media.errors import (
     EngineError,
     EngineFileError,

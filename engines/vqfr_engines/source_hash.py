@@ -8,6 +8,7 @@ import ast
 import hashlib
 import importlib.resources
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
 from vqfr_media.errors import BackendError
@@ -70,10 +71,16 @@ def code_sha256(modules: Sequence[str]) -> str:
         raise ValueError("there must be modules to hash, got none")
     digest = hashlib.sha256()
     for module in modules:
-        code = _dumped(ast.parse(_source(module))).encode()
+        code = _code(_source(module))
         digest.update(f"{module} {len(code)}\n".encode())
         digest.update(code)
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _code(source: bytes) -> bytes:
+    """Returns what counts of a module's source; each engine asks for the same dozen."""
+    return _dumped(ast.parse(source)).encode()
 
 
 def _source(module: str) -> bytes:

@@ -1,15 +1,14 @@
 """Where engines are kept, which are here, whether they can be believed; and deleting them."""
 
-import os
 import shlex
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from vqfr_engines.request import build_command, identity_now
+from vqfr_media.engines_folder import VARIABLE, engines_folder
 from vqfr_media.errors import (
     BackendError,
     EngineFileError,
@@ -27,8 +26,6 @@ from vqfr_media.manifest import (
     read_manifest,
 )
 
-VARIABLE = "VQFR_MEDIA_ENGINES"
-
 EngineState = Literal["ok", "stale", "damaged", "unknown"]
 
 
@@ -45,16 +42,6 @@ class EngineStatus:
     """What is wrong, or why it is unknown; empty where it is ok."""
     manifest: Manifest | None
     """None where it cannot be read."""
-
-
-def engines_folder(*, environ: Mapping[str, str] | None = None) -> Path:
-    """Names the folder in which engines are kept: `VQFR_MEDIA_ENGINES`, or one in the cache."""
-    named = (os.environ if environ is None else environ).get(VARIABLE, "")
-    if named:
-        return Path(named).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("vqfr-media") / "engines"
 
 
 def folder_name(identity: EngineIdentity) -> str:

@@ -10,10 +10,10 @@ import pytest
 from filelock import FileLock
 from vqfr_engines import openvino
 from vqfr_engines.build import build_engine
-from vqfr_engines.store import VARIABLE
 
 from tests.paths import for_all_processes
 from tests.vqfr_engines.small import request_for, small_weights
+from vqfr_media.engines_folder import VARIABLE
 from vqfr_media.manifest import Precision
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2

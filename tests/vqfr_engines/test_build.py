@@ -17,7 +17,7 @@ from vqfr_engines import parity
 from vqfr_engines.build import build_engine
 from vqfr_engines.parity import CROPS, LIMITS, Limits, Reference, faults, fixed_crops
 from vqfr_engines.request import identity_of, open_engine
-from vqfr_engines.store import VARIABLE, check_files, folder_name, list_engines
+from vqfr_engines.store import check_files, folder_name, list_engines
 from vqfr_engines.verify import verify_engine
 
 from tests.vqfr_engines.small import (
@@ -33,6 +33,7 @@ from tests.vqfr_engines.small import (
 )
 from vqfr_media.backends.torch_engine import TorchEngine
 from vqfr_media.engine import load_engine
+from vqfr_media.engines_folder import VARIABLE
 from vqfr_media.errors import (
     BackendError,
     EngineFileError,

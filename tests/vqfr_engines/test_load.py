@@ -14,7 +14,6 @@ from vqfr_engines.build import build_engine
 from vqfr_engines.load import in_exact_precision, load_automatically, load_built
 from vqfr_engines.request import EngineRequest, identity_of
 from vqfr_engines.store import (
-    VARIABLE,
     check_files,
     file_hashes,
     folder_name,
@@ -25,6 +24,7 @@ from vqfr_engines.store import (
 from tests.vqfr_engines.small import copied, edit, request_for
 from vqfr_media.backends.openvino_library import openvino
 from vqfr_media.engine import load_engine
+from vqfr_media.engines_folder import VARIABLE
 from vqfr_media.errors import (
     BackendError,
     EngineError,

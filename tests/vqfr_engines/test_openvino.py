@@ -23,7 +23,7 @@ from vqfr_media.backends.openvino_engine import OpenvinoEngine
 from vqfr_media.backends.openvino_library import openvino
 from vqfr_media.engine import Engine, load_engine
 from vqfr_media.errors import BackendError, EngineError, EngineFileError
-from vqfr_media.faces.openvino_network import OpenvinoNetwork
+from vqfr_media.faces.openvino_network import converted
 from vqfr_media.manifest import Precision
 from vqfr_media.network.checkpoint import load_network, load_official
 from vqfr_media.network.export_modules import DecoderModule, EncoderModule
@@ -235,14 +235,14 @@ def test_a_detector_that_openvino_cannot_convert_is_refused_in_one_line() -> Non
     with pytest.raises(
         EngineError, match=r"^OpenVINO cannot convert the face detector: .*aten::linalg_qr[^\n]*$"
     ):
-        OpenvinoNetwork(Unconvertible())
+        converted(Unconvertible())
 
 
 def test_a_failed_conversion_leaves_the_programs_log_as_it_was(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(EngineError):
-        OpenvinoNetwork(Unconvertible())
+        converted(Unconvertible())
     logging.getLogger("anyone").warning("still heard")
     assert caplog.messages == ["still heard"]
 

@@ -6,9 +6,7 @@ import pytest
 from platformdirs import user_cache_path
 from vqfr_engines.request import build_command
 from vqfr_engines.store import (
-    VARIABLE,
     check_files,
-    engines_folder,
     file_hashes,
     folder_name,
     list_engines,
@@ -17,6 +15,7 @@ from vqfr_engines.store import (
 )
 
 from tests.vqfr_engines.small import a_manifest, an_identity
+from vqfr_media.engines_folder import VARIABLE, engines_folder
 from vqfr_media.errors import EngineFileError, OptionError
 from vqfr_media.manifest import MANIFEST
 

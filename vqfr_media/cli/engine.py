@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_never
 import tyro
 
 from vqfr_media.cli.console import echo, fetch_progress
+from vqfr_media.engines_folder import engines_folder
 from vqfr_media.errors import OptionError, VqfrMediaError
 from vqfr_media.manifest import BuiltBackend, Precision
 from vqfr_media.options import DEFAULT_FIDELITY, ModelChoice, ModelOptions, PrecisionChoice
@@ -180,7 +181,7 @@ def build(command: EngineBuild) -> int:
 
 def list_kept() -> int:
     """Says of every engine that is kept whether it can be used."""
-    from vqfr_engines.store import engines_folder, list_engines
+    from vqfr_engines.store import list_engines
 
     echo(*status_lines(list_engines()) or [f"no engines in {engines_folder()}"])
     return 0

@@ -4,7 +4,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from vqfr_media.values import Face
 
@@ -54,19 +53,47 @@ def decode(
     2015, section 3.3), each with the square of its score times its overlap above `_AGREEMENT`: a
     weight without a step, so that a small change of the network's output is one of the face.
     """
-    from torchvision.ops import box_iou, nms
-
     centres, sides = anchors[:, :2], anchors[:, 2:]
     middle = centres + offsets[:, :2] * _VARIANCES[0] * sides
     half = sides * np.exp(offsets[:, 2:] * _VARIANCES[1]) / 2
     points = centres[:, None] + landmarks.reshape(-1, 5, 2) * _VARIANCES[0] * sides[:, None]
     places = np.concatenate([middle - half, middle + half, points.reshape(-1, 10)], axis=1)
-    boxes = torch.from_numpy(places[:, :4])
-    kept = nms(boxes, torch.from_numpy(scores), _OVERLAP).numpy()
-    overlaps = box_iou(boxes[kept], boxes).numpy().astype(np.float64)
-    weights = np.maximum(overlaps - _AGREEMENT, 0) * scores**2
+    kept, overlaps = strongest(places[:, :4], scores)
+    weights = np.maximum(overlaps.astype(np.float64) - _AGREEMENT, 0) * scores**2
     means = weights @ places / weights.sum(axis=1, keepdims=True)
     return [
         Face(mean[:4], mean[4:].reshape(5, 2), float(scores[index]))
         for mean, index in zip(means, kept, strict=True)
     ]
+
+
+def strongest(
+    boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]
+) -> tuple[list[int], npt.NDArray[np.float32]]:
+    """Finds the boxes that overlap no stronger one by more than `_OVERLAP`, best first.
+
+    What torchvision's nms and box_iou give, for a tenth of the time: a face has a dozen boxes, and
+    importing torchvision takes two seconds.
+
+    Args:
+        boxes: (N, 4) left, top, right, bottom.
+        scores: (N,).
+
+    Returns:
+        The places of the K boxes, and (K, N) overlaps of each with all: intersection over union.
+    """
+    left, top, right, bottom = boxes.T
+    areas = (right - left) * (bottom - top)
+    kept: list[int] = []
+    overlaps: list[npt.NDArray[np.float32]] = []
+    rest = np.argsort(-scores, kind="stable")
+    while rest.size:
+        best = int(rest[0])
+        width = np.minimum(right, right[best]) - np.maximum(left, left[best])
+        height = np.minimum(bottom, bottom[best]) - np.maximum(top, top[best])
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
+        overlap = shared / (areas[best] + areas - shared)
+        kept.append(best)
+        overlaps.append(overlap)
+        rest = rest[1:][overlap[rest[1:]] <= _OVERLAP]
+    return kept, np.array(overlaps, np.float32).reshape(len(kept), len(boxes))

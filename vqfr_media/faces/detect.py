@@ -1,7 +1,6 @@
-"""Finds faces with RetinaFace in a small proxy picture; the only place that imports facexlib."""
+"""Finds faces with RetinaFace in a small proxy picture."""
 
 import importlib.util
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -10,18 +9,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vqfr_media.backends.exact_float32 import exact_float32
 from vqfr_media.faces.affine import Matrix23
 from vqfr_media.faces.anchors import decode, priors
 from vqfr_media.faces.areas import areas_around
-from vqfr_media.faces.coarse_network import WholeAndCoarse, WithoutSmallFaces
+from vqfr_media.faces.coarse_network import WithoutSmallFaces
+from vqfr_media.faces.converted_detector import load_converted
 from vqfr_media.faces.openvino_network import OpenvinoNetwork
+from vqfr_media.faces.retinaface_network import Backbone, load_retinaface
 from vqfr_media.faces.turned import look_again, moved, placed
 from vqfr_media.frames import Frame
 from vqfr_media.media.colour import proxy_to_display, rgb_proxy
-from vqfr_media.network.checkpoint import load_official
 from vqfr_media.values import Detected, Face
 
 # Faces down to this share of the wanted score are kept: `track` takes them where a neighbouring
@@ -35,8 +35,6 @@ _MEAN_BGR = (104.0, 117.0, 123.0)
 # Pixels of the smallest face for which the two coarser maps do: in four clips landmarks were the
 # same with and without the finest one.
 _COARSE_FROM = 64.0
-_NETWORKS = {"mobilenet": "mobile0.25", "resnet50": "resnet50"}
-
 
 type Network = Callable[[Tensor], Sequence[Tensor]]
 """From (1, 3, h, w) blue, green, red without their means to (1, N, 4) offsets, (1, N, 2) scores and
@@ -130,7 +128,7 @@ class RetinaFaceDetector:
         self,
         weights: Path,
         *,
-        backbone: Literal["mobilenet", "resnet50"],
+        backbone: Backbone,
         device: str = "cpu",
         score: float = 0.8,
         backend: Literal["auto", "torch", "openvino"] = "auto",
@@ -143,8 +141,8 @@ class RetinaFaceDetector:
             device: where the network runs.
             score: as in `detect`: faces from `WEAK` of it are returned.
             backend: what runs it; auto is openvino on the CPU where it is installed. That takes
-                half the time for each picture and a second more to begin with: for one picture
-                alone torch is the better choice.
+                half the time for each picture, and a second more the first time of all, after which
+                the converted network is kept.
 
         Raises:
             ValueError: backend openvino on another device than the CPU.
@@ -153,25 +151,19 @@ class RetinaFaceDetector:
         """
         if backend == "openvino" and device != "cpu":
             raise ValueError(f"backend openvino runs on the CPU, not on {device!r}")
-        from facexlib.detection.retinaface import RetinaFace
-
-        with warnings.catch_warnings():
-            # facexlib 0.3.0 calls resnet50(pretrained=False), which torchvision deprecates.
-            warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
-            network: nn.Module = RetinaFace(_NETWORKS[backbone], half=False, device="cpu")
-        load_official(weights, network)
-        _fuse(network.eval().requires_grad_(False))
         if backend == "auto":
             here = importlib.util.find_spec("openvino") is not None
             backend = "openvino" if device == "cpu" and here else "torch"
-        if backend == "torch":
-            network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._backend, self._device = backend, device
-        self._network: Network = network
-        self._coarse_network: Network = WithoutSmallFaces(network).eval()
+        self._network: Network
+        self._coarse_network: Network
         if backend == "openvino":
-            both = OpenvinoNetwork(WholeAndCoarse(network).eval())
+            both = OpenvinoNetwork(load_converted(weights, backbone=backbone))
             self._network, self._coarse_network = both.part(range(3)), both.part(range(3, 6))
+        else:
+            network = load_retinaface(weights, backbone=backbone)
+            network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._network, self._coarse_network = network, WithoutSmallFaces(network).eval()
         self._lowest = WEAK * score
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> list[Face]:
@@ -240,15 +232,3 @@ class RetinaFaceDetector:
 def _check(image: npt.NDArray[np.uint8]) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"image must be (h, w, 3) uint8, got {image.shape} {image.dtype}")
-
-
-def _fuse(module: nn.Module) -> None:
-    """Folds each batch norm into the convolution before it: the same numbers, a fifth faster."""
-    for child in module.children():
-        _fuse(child)
-    if isinstance(module, nn.Sequential):
-        for at in range(len(module) - 1):
-            convolution, norm = module[at], module[at + 1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                module[at] = nn.utils.fusion.fuse_conv_bn_eval(convolution, norm)
-                module[at + 1] = nn.Identity()

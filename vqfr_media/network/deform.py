@@ -6,7 +6,6 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from vqfr_media.network.blocks import BilinearDown, double, full_precision, group_norm
 
@@ -43,6 +42,8 @@ def torchvision_operator(
     Returns:
         `(N, O, h, w)` in the type of `x`.
     """
+    from torchvision.ops import deform_conv2d
+
     del offset_groups  # torchvision reads it off the shapes
     weight, bias = weight.float(), bias.float()
 
@@ -105,6 +106,10 @@ class ModulatedDeformConv(nn.Module):
 
     def __init__(self, channels: int, *, guide_channels: int, offset_groups: int) -> None:
         super().__init__()
+        # Here, not above: it takes two seconds, and who runs an engine builds no network. Not when
+        # it is first needed: what importing computes would be part of a trace.
+        import torchvision.ops  # noqa: F401
+
         self.weight = nn.Parameter(torch.empty(channels, channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(channels))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
