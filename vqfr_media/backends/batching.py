@@ -59,7 +59,7 @@ def run_in_batches(
         more: further tensors of N rows.
 
     Returns:
-        (N, ...) on `spec.device`.
+        (N, ...) on `spec.device`; an inference tensor where there was one run.
 
     Raises:
         ValueError: `crops` has another shape.

@@ -92,8 +92,9 @@ def strongest(
         width = np.minimum(right, right[best]) - np.maximum(left, left[best])
         height = np.minimum(bottom, bottom[best]) - np.maximum(top, top[best])
         shared = np.maximum(width, 0) * np.maximum(height, 0)
-        overlap = shared / (areas[best] + areas - shared)
+        with np.errstate(invalid="ignore"):  # of two boxes without area
+            overlap = shared / (areas[best] + areas - shared)
         kept.append(best)
         overlaps.append(overlap)
-        rest = rest[1:][overlap[rest[1:]] <= _OVERLAP]
+        rest = rest[1:][~(overlap[rest[1:]] > np.float64(_OVERLAP))]
     return kept, np.array(overlaps, np.float32).reshape(len(kept), len(boxes))

@@ -36,7 +36,7 @@ def crops_to(device: str, crops: Sequence[Row]) -> Tensor:
         return moved.clamp_(0, 1).permute(0, 3, 1, 2)
     batch = torch.empty((len(crops), 3, size, size))
     for crop, place in zip(crops, batch, strict=True):
-        torch.clamp(torch.from_numpy(crop).permute(2, 0, 1), 0, 1, out=place)
+        np.clip(crop.transpose(2, 0, 1), 0, 1, out=place.numpy())
     return batch
 
 
@@ -60,7 +60,8 @@ def latents_from(result: Tensor, frames: Sequence[int]) -> list[Row]:
     """
     if result.is_cuda:
         return _from_gpu(result, frames)
-    return _checked(list(result.detach().numpy()), frames)
+    rows = np.ascontiguousarray(result.detach().float().numpy())
+    return _checked(list(rows), frames)
 
 
 def images_from(result: Tensor, frames: Sequence[int]) -> list[Row]:
@@ -68,17 +69,21 @@ def images_from(result: Tensor, frames: Sequence[int]) -> list[Row]:
     if result.is_cuda:
         return _from_gpu(result.permute(0, 2, 3, 1), frames)
     # OpenCV interleaves three planes six times as fast as a strided copy does.
-    rows = [np.asarray(cv2.merge(tuple(image)), np.float32) for image in result.detach().numpy()]
+    rows = [
+        np.asarray(cv2.merge(tuple(image)), np.float32) for image in result.detach().float().numpy()
+    ]
     return _checked(rows, frames)
 
 
 def _from_gpu(result: Tensor, frames: Sequence[int]) -> list[Row]:
-    on_gpu = result.detach().contiguous()
+    on_gpu = result.detach().float().contiguous()
     finite = on_gpu.isfinite().flatten(1).all(dim=1)
     here = _page_locked(tuple(on_gpu.shape))
     here.copy_(on_gpu, non_blocking=True)
-    # Reading `finite` waits for all that was asked of the GPU before, the copy too.
-    return _all_finite(list(here.numpy()), finite.tolist(), frames)
+    # Reading `finite` waits for all that was asked of the GPU before, the copy too. The rows are
+    # copied, as windows keep them long, and page-locked memory is taken from the whole system.
+    good = finite.tolist()
+    return _all_finite([row.copy() for row in here.numpy()], good, frames)
 
 
 def _checked(rows: list[Row], frames: Sequence[int]) -> list[Row]:

@@ -26,8 +26,22 @@ def test_strongest_are_those_of_torchvision(count: int, spread: float) -> None:
         kept, overlaps = strongest(boxes, scores)
         np.testing.assert_array_equal(kept, expected)
         wanted = box_iou(torch.from_numpy(boxes[expected]), torch.from_numpy(boxes)).numpy()
-        np.testing.assert_allclose(overlaps, wanted, rtol=0, atol=1e-7)
+        np.testing.assert_array_equal(overlaps, wanted)
     assert count == 1 or spread > 10 or len(kept) < count
+
+
+def test_the_threshold_itself_is_torchvisions() -> None:
+    boxes = np.array([[0, 0, 7, 1], [3, 0, 10, 1]], np.float32)  # 4 of 10: float32's 0.4 is above
+    scores = np.array([0.9, 0.8], np.float32)
+    expected = nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.4)
+    assert strongest(boxes, scores)[0] == expected.tolist() == [0]
+
+
+def test_boxes_without_area_overlap_nothing() -> None:
+    boxes = np.array([[5, 5, 5, 5], [5, 5, 5, 5], [0, 0, 10, 10]], np.float32)
+    scores = np.array([0.9, 0.8, 0.7], np.float32)
+    expected = nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.4)
+    assert strongest(boxes, scores)[0] == expected.tolist() == [0, 1, 2]
 
 
 def test_no_box_has_no_strongest() -> None:

@@ -1,6 +1,10 @@
 """The converted detector is kept, and what is kept finds what a fresh conversion finds."""
 
+import logging
+import resource
+import signal
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from vqfr_media import weights
 from vqfr_media.engines_folder import VARIABLE
-from vqfr_media.errors import CheckpointError
+from vqfr_media.errors import BackendError, CheckpointError
 from vqfr_media.faces.detect import RetinaFaceDetector
 
 pytest.importorskip("openvino")
+
+VERSION = "vqfr_media.faces.converted_detector.version"
 
 
 @pytest.fixture
@@ -71,8 +77,10 @@ def test_a_later_start_takes_what_was_kept(
         lambda data: data[:0],
         lambda data: data[:2000] + bytes([data[2000] ^ 1]) + data[2001:],
         lambda data: data[:-3000] + bytes([data[-3000] ^ 1]) + data[-2999:],
+        lambda data: data[:-6] + bytes([data[-6] ^ 64]) + data[-5:],
+        lambda data: data[:-10] + b"\xff\xff\xff\x7f" + data[-6:],
     ],
-    ids=["cut short", "empty", "a bit of the graph", "a bit of the weights"],
+    ids=["cut short", "empty", "in the graph", "in the weights", "in the end", "in the directory"],
 )
 def test_what_is_damaged_is_converted_again(
     folder: Path,
@@ -102,6 +110,63 @@ def test_other_weights_are_another_detector(
     assert not np.array_equal(answers(other, batch)[0], mine[0])
     assert len(list(folder.iterdir())) == 2
     assert_equal(answers(bundled, batch), mine)
+
+
+def test_what_another_version_made_of_the_same_weights_goes(
+    folder: Path, bundled: Path, batch: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = answers(bundled, batch)
+    (before,) = folder.iterdir()
+    other = folder / "detector-mobilenet-0123456789ab-0123456789ab.zip"
+    other.write_bytes(b"of other weights")
+    monkeypatch.setattr(VERSION, lambda name: f"{version(name)}.1")
+    assert_equal(answers(bundled, batch), mine)
+    assert not before.exists()
+    assert other in folder.iterdir()
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_library_without_a_version_is_no_error(
+    folder: Path, bundled: Path, batch: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def untold(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    expected = answers(bundled, batch)
+    (kept,) = folder.iterdir()
+    kept.unlink()
+    monkeypatch.setattr(VERSION, untold)
+    assert_equal(answers(bundled, batch), expected)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_full_disk_is_no_error(
+    folder: Path, bundled: Path, batch: torch.Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = answers(bundled, batch)
+    (kept,) = folder.iterdir()
+    kept.unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with caplog.at_level(logging.INFO):
+            found = answers(bundled, batch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert_equal(found, expected)
+    assert "the converted detector is not kept" in caplog.text
+    assert list(folder.iterdir()) == []
+
+
+def test_without_openvino_the_error_says_what_to_install(
+    folder: Path, bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BackendError, match="pip install openvino"):
+        RetinaFaceDetector(bundled, backbone="mobilenet", backend="openvino")
+    assert not folder.exists()
 
 
 def test_a_place_that_is_no_folder_is_no_error(
