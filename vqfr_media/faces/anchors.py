@@ -72,8 +72,8 @@ def strongest(
 ) -> tuple[list[int], npt.NDArray[np.float32]]:
     """Finds the boxes that overlap no stronger one by more than `_OVERLAP`, best first.
 
-    What torchvision's nms and box_iou give, for a tenth of the time: a face has a dozen boxes, and
-    importing torchvision takes two seconds.
+    What torchvision's nms and box_iou give, without importing it, which takes two seconds. For one
+    face with a dozen boxes it takes 0.03 ms instead of 0.28, for sixteen 0.5 instead of 0.4.
 
     Args:
         boxes: (N, 4) left, top, right, bottom.

@@ -103,7 +103,7 @@ def _read(path: Path) -> Any | None:
     # All that zipfile raises for an archive whose directory or headers are damaged.
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, ValueError, OSError) as error:
         reason = first_line(error)
-    except failures() as error:  # also zipfile's own NotImplementedError
+    except failures() as error:  # a RuntimeError of zipfile too: a compression that it lacks
         reason = reason_of(error)
     logger.warning("%s is damaged (%s): the detector is converted again", path, reason)
     return None

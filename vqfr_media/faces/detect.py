@@ -141,7 +141,7 @@ class RetinaFaceDetector:
             device: where the network runs.
             score: as in `detect`: faces from `WEAK` of it are returned.
             backend: what runs it; auto is openvino on the CPU where it is installed. That takes
-                half the time for each picture, and a second more the first time of all, after which
+                half the time for each picture, and seconds more the first time of all, after which
                 the converted network is kept.
 
         Raises:
