@@ -1,12 +1,17 @@
 """Runs torch_tensorrt without a GPU, in a process of its own; prints one line of JSON.
 
-usage: python offline_tensorrt.py dry-run PRECISION NETWORK... | builder NETWORK | check DEVICE
-       | convert PRECISION NETWORK... | faults
+usage: python offline_tensorrt.py COMMAND [+ COMMAND]...
+
+COMMAND is check DEVICE, builder NETWORK, dry-run PRECISION NETWORK..., convert PRECISION NETWORK...
+or faults. The results are a list in their order: what takes long to import and to export is shared.
+A check comes first, and a builder not beside conversions, which have a stand-in for TensorRT's.
 
 Needs the folder that `trt_offline/setup.sh` makes on PYTHONPATH and LD_LIBRARY_PATH.
 """
 
+import functools
 import importlib
+import itertools
 import json
 import sys
 import tempfile
@@ -24,6 +29,7 @@ from vqfr_engines.tensorrt_graph import (
 )
 
 import vqfr_media
+from tests.vqfr_engines.small import tiny_v2
 from vqfr_media.errors import VqfrMediaError
 from vqfr_media.manifest import Precision
 from vqfr_media.network.checkpoint import load_network
@@ -36,7 +42,7 @@ SMALL = (32, 32, 64, 64, 64, 128)
 
 
 def network_called(name: str) -> VqfrV1 | VqfrV2:
-    """lite, v1, v2, or a small one of the published layout; float32, in eval mode."""
+    """lite, v1, v2, or a small or tiny one of the published layout; float32, in eval mode."""
     torch.manual_seed(0)
     small: dict[str, Any] = {
         "image_size": 128,
@@ -51,6 +57,8 @@ def network_called(name: str) -> VqfrV1 | VqfrV2:
             return VqfrV1(vqfr_v1_config()).eval()
         case "v1_small":
             return VqfrV1(replace(vqfr_v1_config(), **small, offset_channels=SMALL)).eval()
+        case "tiny_v2":
+            return tiny_v2()
         case "v2":
             return VqfrV2(vqfr_v2_config()).eval()
         case "v2_small" | "v2_nearest_small":
@@ -80,11 +88,17 @@ def main(arguments: list[str]) -> Any:
     raise ValueError(arguments)
 
 
-def dry_runs(name: str, precision: Precision) -> dict[str, Any]:
+@functools.cache
+def exported(name: str, precision: Precision) -> tuple[ExportedModule, ...]:
+    """Encoder and decoder for two faces."""
     network = to_mixed_precision(network_called(name), precision)
+    return tuple(exported_modules(network, batch_size=2, device=torch.device("cpu")))
+
+
+def dry_runs(name: str, precision: Precision) -> dict[str, Any]:
     options = tensorrt.BuilderOptions().compiler()
     found = {}
-    for module in exported_modules(network, batch_size=2, device=torch.device("cpu")):
+    for module in exported(name, precision):
         graphs = dry_run(module, options)
         nodes = [node for graph in graphs for node in graph.nodes if node.op == "call_function"]
         convolutions = [node for node in nodes if "aten.convolution" in str(node.target)]
@@ -106,9 +120,8 @@ def dry_runs(name: str, precision: Precision) -> dict[str, Any]:
 def conversions(name: str, precision: Precision) -> dict[str, Any]:
     from tests.vqfr_engines.typed_network import RecordingBuilder
 
-    network = to_mixed_precision(network_called(name), precision)
     found = {}
-    for module in exported_modules(network, batch_size=2, device=torch.device("cpu")):
+    for module in exported(name, precision):
         ended = said(lambda module=module: build(module))
         recorded = RecordingBuilder.latest
         kinds = [layer.kind for layer in recorded.layers]
@@ -166,10 +179,18 @@ def said(call: Any) -> list[str]:
     return []
 
 
-if __name__ == "__main__":
-    if sys.argv[1] != "check":  # the answers of a GPU that is not there
+def prepare(command: str) -> None:
+    """Puts in place what `command` runs with."""
+    if command != "check":  # the answers of a GPU that is not there
         importlib.import_module("fake_cuda")
-    if sys.argv[1] in ("convert", "faults"):
+    if command in ("dry-run", "convert", "faults"):  # a dry run builds nothing
         importlib.import_module("tests.vqfr_engines.typed_network").install()
-    result = main(sys.argv[1:])
-    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    words = itertools.groupby(sys.argv[1:], "+".__eq__)
+    results = []
+    for command in [list(group) for separates, group in words if not separates]:
+        prepare(command[0])
+        results.append(main(command))
+    sys.stdout.write(json.dumps(results) + "\n")

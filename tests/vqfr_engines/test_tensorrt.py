@@ -140,7 +140,9 @@ def offline() -> Path:
     return Path(folder)
 
 
-def run_offline(folder: Path, *arguments: str, libraries: bool = True) -> Any:
+def run_offline(folder: Path, *commands: str, libraries: bool = True) -> list[Any]:
+    """The results of `commands`, run one after the other in one process."""
+    arguments = " + ".join(commands).split()
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("offline_tensorrt.py")), *arguments],
         env={
@@ -154,7 +156,36 @@ def run_offline(folder: Path, *arguments: str, libraries: bool = True) -> Any:
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])  # TensorRT itself prints a warning before it
+    # TensorRT itself prints a warning before it.
+    results: list[Any] = json.loads(done.stdout.splitlines()[-1])
+    assert len(results) == len(commands)
+    return results
+
+
+@pytest.fixture(scope="module")
+def checked_and_built(offline: Path) -> list[Any]:
+    """What a check and a build end with here."""
+    return run_offline(offline, "check cuda", "builder tiny_v2")
+
+
+@pytest.fixture(scope="module")
+def lite_converted(offline: Path) -> list[Any]:
+    """A dry run and the conversion of lite, and what the recorded network refuses."""
+    return run_offline(offline, "dry-run float16 lite", "convert float16 lite", "faults")
+
+
+def results_of(
+    command: str, names: list[str], request: pytest.FixtureRequest
+) -> dict[str, dict[str, Any]]:
+    """What `command` gives of networks, by name."""
+    results: dict[str, dict[str, Any]]
+    if names == ["lite"]:
+        results = request.getfixturevalue("lite_converted")[("dry-run", "convert").index(command)]
+    else:
+        folder = request.getfixturevalue("offline")
+        (results,) = run_offline(folder, f"{command} float16 {' '.join(names)}")
+    assert list(results) == names
+    return results
 
 
 def assert_one_engine_each(found: dict[str, Any], *, deformable: int) -> None:
@@ -169,18 +200,18 @@ def assert_one_engine_each(found: dict[str, Any], *, deformable: int) -> None:
 @pytest.mark.parametrize(
     "names", [["lite"], pytest.param(["v1_small", "v2_small"], marks=pytest.mark.slow)]
 )
-def test_dry_runs_give_one_engine_each(offline: Path, names: list[str]) -> None:
-    found = run_offline(offline, "dry-run", "float16", *names)
-    assert list(found) == names
-    for name, modules in found.items():
+def test_dry_runs_give_one_engine_each(names: list[str], request: pytest.FixtureRequest) -> None:
+    for name, modules in results_of("dry-run", names, request).items():
         assert list(modules) == ["encoder", "decoder"]
         assert_one_engine_each(modules, deformable=4 if name == "lite" else 6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["v1", "v2"])
-def test_dry_runs_of_the_published_networks_give_one_engine_each(offline: Path, name: str) -> None:
-    found = run_offline(offline, "dry-run", "float16", name)[name]
+def test_dry_runs_of_the_published_networks_give_one_engine_each(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    found = results_of("dry-run", [name], request)[name]
     assert found["decoder"]["inputs"][:2] == [[2, 3, 512, 512], [2, 256, 16, 16]]
     assert_one_engine_each(found, deformable=6)
 
@@ -193,8 +224,10 @@ def test_dry_runs_of_the_published_networks_give_one_engine_each(offline: Path, 
         pytest.param(["v1", "v2"], marks=pytest.mark.slow),
     ],
 )
-def test_what_the_converters_make_is_strongly_typed(offline: Path, names: list[str]) -> None:
-    for name, modules in run_offline(offline, "convert", "float16", *names).items():
+def test_what_the_converters_make_is_strongly_typed(
+    names: list[str], request: pytest.FixtureRequest
+) -> None:
+    for name, modules in results_of("convert", names, request).items():
         size = {"lite": 256, "v1": 512, "v2": 512}.get(name, 128)
         fidelity_input = ["fidelity"] if name.startswith("v2") else []
         for module, inputs in (
@@ -217,15 +250,15 @@ def test_what_the_converters_make_is_strongly_typed(offline: Path, names: list[s
         assert modules["decoder"]["types"]["topk"] == ["FLOAT"]
 
 
-def test_the_recorded_network_refuses_mixed_types(offline: Path) -> None:
-    assert run_offline(offline, "faults") == ["elementwise", "convolution", "deform"]
+def test_the_recorded_network_refuses_mixed_types(lite_converted: list[Any]) -> None:
+    assert lite_converted[2] == ["elementwise", "convolution", "deform"]
 
 
-def test_a_build_gets_as_far_as_the_missing_builder(offline: Path) -> None:
+def test_a_build_gets_as_far_as_the_missing_builder(checked_and_built: list[Any]) -> None:
     """Arguments, names and shapes are taken; then the stub in the builder's place returns NULL."""
-    found = run_offline(offline, "builder", "v2_small")
-    for module in ("encoder", "decoder"):
-        kind, message = found[module]
+    _, found = checked_and_built
+    assert list(found) == ["encoder", "decoder"]
+    for module, (kind, message) in found.items():
         assert kind == "EngineError"
         assert message.startswith(
             f"TensorRT cannot build the {module} on cuda:0: While interpreting"
@@ -234,14 +267,14 @@ def test_a_build_gets_as_far_as_the_missing_builder(offline: Path) -> None:
 
 
 def test_libraries_that_do_not_load_are_one_clear_line(offline: Path) -> None:
-    kind, message = run_offline(offline, "check", "cuda", libraries=False)
+    ((kind, message),) = run_offline(offline, "check cuda", libraries=False)
     assert kind == "BackendError"
     assert message.startswith("tensorrt is installed but does not load (libnv")
     assert message.endswith("pip install --force-reinstall 'vqfr-media[tensorrt]'")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="an NVIDIA GPU is here")
-def test_libraries_without_a_gpu_name_the_gpu(offline: Path) -> None:
-    kind, message = run_offline(offline, "check", "cuda")
+def test_libraries_without_a_gpu_name_the_gpu(checked_and_built: list[Any]) -> None:
+    (kind, message), _ = checked_and_built
     assert kind == "BackendError"
     assert "TensorRT needs an NVIDIA GPU and PyTorch sees none here" in message
