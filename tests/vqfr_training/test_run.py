@@ -594,17 +594,6 @@ def test_the_command_reports_a_mistake_with_code_2(drawn_faces: Path, tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
-def test_training_imports_without_the_media_libraries() -> None:
-    """GPU machines have torch and OpenCV, but no PyAV, facexlib or OpenVINO."""
-    code = (
-        "import sys\n"
-        "for name in ('av', 'facexlib', 'openvino'): sys.modules[name] = None\n"
-        "import vqfr_training.__main__, vqfr_training.loop\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize(
     ("lacking", "arguments"),
     [

@@ -157,8 +157,22 @@ def float_types(node: fx.Node) -> Iterator[torch.dtype]:
             yield value.dtype
 
 
+@pytest.fixture(params=["v1", "v2", "lite"])
+def tiny(
+    request: pytest.FixtureRequest,
+    tiny_v1_config: VqfrV1Config,
+    tiny_v2_config: VqfrV2Config,
+    tiny_lite_config: VqfrV1Config,
+) -> Network:
+    """The three layouts at three levels: a graph's types need neither size nor real weights."""
+    if request.param == "v2":
+        return VqfrV2(tiny_v2_config).eval()
+    return VqfrV1(tiny_v1_config if request.param == "v1" else tiny_lite_config).eval()
+
+
 @pytest.mark.parametrize("precision", HALVES)
-def test_float32_layers_are_in_the_exported_graph(network: Network, precision: Half) -> None:
+def test_float32_layers_are_in_the_exported_graph(tiny: Network, precision: Half) -> None:
+    network = tiny
     crops, *fidelity_input = inputs(network)
     latents = network.encode(crops).detach()
     low = to_mixed_precision(network, precision)

@@ -152,9 +152,10 @@ class Vgg16(nn.Module):
         self._recompute = recompute
         self._taps = _VGG_TAPS[:levels]
         self._equal = channels == "equal"
-        from torchvision.models import vgg16
+        from torchvision.models.vgg import cfgs, make_layers
 
-        self.features = vgg16(weights=None).features[: self._taps[-1] + 1]
+        # Not `vgg16`: filling its classifier, eight times as large, with random numbers takes long.
+        self.features = make_layers(cfgs["D"])[: self._taps[-1] + 1]
         for layer in self.features:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False
