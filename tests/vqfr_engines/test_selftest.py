@@ -280,7 +280,7 @@ def test_the_convolutions_of_a_graph_are_found() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["lite", "v2_small"])
+@pytest.mark.parametrize("name", ["lite", "tiny_v2"])
 def test_norms_in_float16_are_found(name: str) -> None:
     network = norms_in_float16(to_mixed_precision(network_called(name), "float16"))
     cpu = torch.device("cpu")
