@@ -11,22 +11,16 @@ import pytest
 
 from tests.paths import ROOT
 from tests.scenes import write_scene
+from tests.vqfr_media.jobs.inverted import restore
 
 RESTORE = """
 import sys
-from tests.stand_ins import InvertingEngine, MarkerDetector
-from vqfr_media.options import EncodeOptions, RestoreOptions, TemporalOptions
-from vqfr_media.pipeline import restore_video
+from pathlib import Path
+from tests.vqfr_media.jobs.inverted import restore
 
-restore_video(
-    sys.argv[1],
-    sys.argv[2],
-    RestoreOptions(
-        segment_seconds=1, encode=EncodeOptions(preset="ultrafast"),
-        temporal=TemporalOptions(landmarks_radius=0.04, pixel_radius=0.04, max_gap=0.04),
-    ),
-    engine=InvertingEngine(size=64, batch_size=3),
-    detector=MarkerDetector(),
+restore(
+    Path(sys.argv[1]),
+    Path(sys.argv[2]),
     on_resume=lambda count: print("resumed", count, flush=True),
     on_frame=lambda frame: print("frame", frame.index, flush=True),
 )
@@ -49,8 +43,7 @@ def start(source: Path, output: Path) -> "subprocess.Popen[str]":
 )
 def test_killed_at_random_moments(tmp_path: Path, frames: int, kills: int, seed: int) -> None:
     source = write_scene(tmp_path / "in.mp4", frames=frames, codec="libx264", cut=frames // 3)
-    with start(source, tmp_path / "whole.mp4") as process:
-        assert process.communicate()[0].endswith("done\n")
+    restore(source, tmp_path / "whole.mp4")
     rng = random.Random(seed)
     output = tmp_path / "killed.mp4"
     done = 0
@@ -77,11 +70,7 @@ def test_killed_at_random_moments(tmp_path: Path, frames: int, kills: int, seed:
             process.kill()
         assert process.returncode == -9
         assert not output.exists()
-    with start(source, output) as process:
-        said = process.communicate()[0].splitlines()
-    assert process.returncode == 0
-    assert said[-1] == "done"
-    resumed += [int(line.split()[1]) for line in said if line.startswith("resumed")]
+    restore(source, output, on_resume=resumed.append)
     assert resumed, "no kill came after the first segment"
     assert resumed == sorted(resumed)
     one, other = (hashlib.sha256(path.read_bytes()) for path in (output, tmp_path / "whole.mp4"))
