@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,10 +91,16 @@ def stop_after(source: Path, output: Path, faces: int, options: RestoreOptions =
 
 @dataclass(frozen=True)
 class Film:
-    """A video of three segments, and what becomes of it in one go."""
+    """A video of three segments, what becomes of it in one go, and a job that was stopped."""
 
     source: Path
     whole: Path
+    stopped: Path
+    """Output of a job that was stopped in the last segment: only its work folder is there."""
+
+    def leave_stopped(self, output: Path) -> None:
+        """Leaves the same job unfinished under another output's name."""
+        shutil.copytree(work_folder_of(self.stopped), work_folder_of(output))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +108,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
     folder = tmp_path_factory.mktemp("film")
     source = write_scene(folder / "in.mp4", frames=60, codec="libx264")
     restore(source, folder / "whole.mp4")
-    return Film(source, folder / "whole.mp4")
+    stop_after(source, folder / "stopped.mp4", 50)
+    return Film(source, folder / "whole.mp4", folder / "stopped.mp4")
 
 
 def told(summary: Summary) -> dict[str, object]:
@@ -187,7 +195,7 @@ def test_what_is_damaged_is_worked_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     output = tmp_path / "b.mp4"
-    stop_after(film.source, output, 50)
+    film.leave_stopped(output)
     damage(work_folder_of(output))
     restore(film.source, output)
     assert digest(output) == digest(film.whole)
@@ -214,7 +222,7 @@ def test_other_options_begin_anew_and_say_so(
     tmp_path: Path, film: Film, options: RestoreOptions, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     output = tmp_path / "b.mp4"
-    stop_after(film.source, output, 50)
+    film.leave_stopped(output)
     resumed: list[int] = []
     restore(film.source, output, options, resumed=resumed)
     assert resumed == []
@@ -440,7 +448,7 @@ def test_a_full_disk_can_be_resumed_from(tmp_path: Path, film: Film) -> None:
 
 
 def test_the_command_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
-    source = write_scene(tmp_path / "in.mp4", frames=200, codec="libx264", discs=0)
+    source = write_scene(tmp_path / "in.mp4", frames=100, codec="libx264", discs=0)
     output = tmp_path / "out.mp4"
     words = ["restore", str(source), "-o", str(output), "--segment-seconds", "0.4",
              "--model", "lite", "--detector", "bundled", "--offline"]  # fmt: skip
@@ -457,7 +465,7 @@ def test_the_command_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
             process.kill()
     assert process.returncode == 130
     assert "stopped; nothing was written under the output's name; " in said
-    assert "of 20 segments are done; the same command goes on from there" in said
+    assert "of 10 segments are done; the same command goes on from there" in said
     assert names(tmp_path) == [".out.mp4.work", "in.mp4"]
     resumed: list[int] = []
     options = RestoreOptions(
@@ -467,7 +475,7 @@ def test_the_command_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
         offline=True,
     )
     summary = restore_video(source, output, options, on_resume=resumed.append)
-    assert summary.frames == 200
+    assert summary.frames == 100
     assert resumed[0] >= 10
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
 
@@ -517,7 +525,7 @@ def test_strictness_is_no_reason_to_begin_anew(tmp_path: Path, film: Film) -> No
 
 def test_work_in_one_go_takes_the_old_segments_away(tmp_path: Path, film: Film) -> None:
     output = tmp_path / "out.mp4"
-    stop_at_frame(film.source, output, SHORT, 50)
+    film.leave_stopped(output)
     assert names(tmp_path) == [".out.mp4.work"]
     restore(film.source, output, replace(SHORT, segment_seconds=0))
     assert names(tmp_path) == ["out.mp4"]
