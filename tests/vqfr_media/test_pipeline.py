@@ -347,7 +347,7 @@ from tests.stand_ins import IdentityEngine, MarkerDetector
 from vqfr_media.options import EncodeOptions, RestoreOptions
 from vqfr_media.pipeline import restore_video
 
-options = RestoreOptions(encode=EncodeOptions(preset="veryfast"))
+options = RestoreOptions(encode=EncodeOptions(preset="ultrafast"))
 for number, source in enumerate(sys.argv[2:]):
     output = f"{sys.argv[1]}/out{number}.mp4"
     restore_video(source, output, options, engine=IdentityEngine(), detector=MarkerDetector())
