@@ -194,7 +194,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.usefixtures("detector")
 def test_disk_full(tmp_path: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_scene(tmp_path / "in.mp4", frames=40, discs=0, codec="libx264")
-    options = ["--codec", "ffv1", "--quiet"]
+    options = ["--codec", "ffv1", "--backend", "torch", "--quiet"]
     assert run("restore", source, "-o", small_disk / "out.mkv", *options) == 3
     message = one_line(capsys)
     assert "out.mkv" in message
@@ -268,9 +268,9 @@ def test_an_image_that_cannot_be_written_is_refused_before_the_work(
     assert (tmp_path / "in.png").read_bytes() == content
 
 
-@pytest.mark.parametrize("signals", [1, 3])
 @pytest.mark.usefixtures("detector")
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, signals: int) -> None:
+def test_ctrl_c_pressed_thrice_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Pressed once: see test_the_command_stops_and_says_how_to_go_on in jobs/test_resume.py."""
     quick = {"preset": "ultrafast"}
     source = write_scene(
         tmp_path / "in.mp4", frames=700, different=60, discs=0, codec="libx264", options=quick
@@ -282,7 +282,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, signals: int) -> None:
         while not list(tmp_path.glob(".out*")) and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(1)
-        for _ in range(signals):
+        for _ in range(3):
             process.send_signal(signal.SIGINT)
             time.sleep(0.05)
         _, errors = process.communicate(timeout=60)
@@ -453,7 +453,7 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None
     source = write_scene(tmp_path / "in.mkv", frames=2, discs=0)
     output = os.fsencode(tmp_path) + b"/out\xfe.mkv"
     done = subprocess.run(
-        [sys.executable, "-m", "vqfr_media", "restore", source, "-o", output],
+        [sys.executable, "-m", "vqfr_media", "restore", source, "-o", output, "--backend", "torch"],
         capture_output=True,
         check=False,
     )
@@ -522,7 +522,7 @@ def test_times_and_sound_survive_the_command(
     source, output = tmp_path / "in.mp4", tmp_path / "out.mp4"
     pts = [0, 3, 4, 9, 10, 16]
     write_clip(source, codec="libx264", pts=pts, audio="aac", rotation=90, sar=None)
-    assert run("restore", source, "-o", output) == 0
+    assert run("restore", source, "-o", output, "--backend", "torch") == 0
     assert "6 frames" in capsys.readouterr().out
     with open_video(source) as before, open_video(output) as after:
         assert after.info.time_base == before.info.time_base

@@ -450,8 +450,8 @@ def test_a_full_disk_can_be_resumed_from(tmp_path: Path, film: Film) -> None:
 def test_the_command_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
     source = write_scene(tmp_path / "in.mp4", frames=100, codec="libx264", discs=0)
     output = tmp_path / "out.mp4"
-    words = ["restore", str(source), "-o", str(output), "--segment-seconds", "0.4",
-             "--model", "lite", "--detector", "bundled", "--offline"]  # fmt: skip
+    words = ["restore", str(source), "-o", str(output), "--segment-seconds", "0.4", "--model",
+             "lite", "--backend", "torch", "--detector", "bundled", "--offline"]  # fmt: skip
     with subprocess.Popen(
         [sys.executable, "-m", "vqfr_media", *words], stderr=subprocess.PIPE, text=True
     ) as process:
@@ -470,7 +470,7 @@ def test_the_command_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
     resumed: list[int] = []
     options = RestoreOptions(
         segment_seconds=0.4,
-        model=ModelOptions(model="lite"),
+        model=ModelOptions(model="lite", backend="torch"),
         face=FaceOptions(detector="bundled"),
         offline=True,
     )
