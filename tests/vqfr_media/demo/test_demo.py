@@ -32,8 +32,8 @@ def refuse(event, arguments):
 
 sys.addaudithook(refuse)
 """
-FRAMES = 15
-# Of the 15 frames, measured: see docs/demo.md.
+FRAMES = 8
+# Of the 8 frames, measured: see docs/demo.md.
 GAIN = 0.8
 
 
