@@ -92,7 +92,7 @@ def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
 
 @dataclass(frozen=True)
 class Film:
-    """A video of six segments, and what one process makes of it."""
+    """A video of four segments, and what one process makes of it."""
 
     source: Path
     whole: Path
@@ -102,7 +102,7 @@ class Film:
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
     folder = tmp_path_factory.mktemp("film")
-    source = write_scene(folder / "in.mp4", frames=120, codec="libx264", discs=2, cut=47)
+    source = write_scene(folder / "in.mp4", frames=80, codec="libx264", discs=2, cut=31)
     summary = restore_video(source, folder / "whole.mp4", SHORT, ready=inverting())
     return Film(source, folder / "whole.mp4", summary)
 
@@ -130,7 +130,7 @@ def test_segments_of_many_workers_are_one_film(
     )
     assert digest(tmp_path / "out.mp4") == digest(film.whole)
     assert told(summary) == told(film.summary)
-    assert sum(counted) == 120
+    assert sum(counted) == 80
     assert names(tmp_path) == ["out.mp4"]
 
 
@@ -177,7 +177,7 @@ def test_a_worker_killed_amid_its_work_is_not_missed(
     )
     assert digest(tmp_path / "out.mp4") == digest(film.whole)
     assert told(summary) == told(film.summary)
-    assert sum(counted) == 120
+    assert sum(counted) == 80
     assert not (cluster.orders / "die-once").exists()
     assert "was lost: " in caplog.text
     assert names(tmp_path) == ["out.mp4"]
