@@ -121,6 +121,9 @@ class BlendOptions:
     grain: float = 1.0
     """How much of the film's own grain a restored face gets back, 0 to 1; where the film has none,
     none is added."""
+    detail: float = 1.0
+    """How much a face that is larger than the network's picture keeps of its own finest detail,
+    where that is more than noise, 0 to 1; smaller faces have none."""
     keep_occluders: bool = False
     """Leaves what stands in front of a face (a hand, a bar, a microphone) as it is where the
     network paints something else over it."""
@@ -128,6 +131,7 @@ class BlendOptions:
     def __post_init__(self) -> None:
         _within("strength", self.strength, 0, 1)
         _within("grain", self.grain, 0, 1)
+        _within("detail", self.detail, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,8 @@ _FINDING = OptionGroup(
 )
 _RESTORATION = (
     OptionGroup(
-        "how strong", ("strength", "grain", "keep_occluders", "model", "fidelity", "upscale")
+        "how strong",
+        ("strength", "grain", "detail", "keep_occluders", "model", "fidelity", "upscale"),
     ),
     OptionGroup("the file that is written", ("quality", "codec", "image_quality")),
     OptionGroup(

@@ -1,14 +1,17 @@
 """Mixes restored faces into a frame's own planes, under a soft mask, inside their boxes only."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from vqfr_media.faces.affine import Interpolation, Matrix23, bounds, compose, invert, warp
+from vqfr_media.faces.detail import fine_detail
 from vqfr_media.faces.grain import added_share, grain_noise
 from vqfr_media.frames import Frame, Plane
 from vqfr_media.media.colour import from_rgb
@@ -85,13 +88,20 @@ def _shrink(picture: Picture, grid: tuple[int, int]) -> Picture:
 
 
 def blend(
-    frame: Frame, faces: Sequence[RestoredFace], *, strength: float = 1.0, grain: float = 1.0
+    frame: Frame,
+    faces: Sequence[RestoredFace],
+    *,
+    strength: float = 1.0,
+    grain: float = 1.0,
+    detail: float = 0.0,
+    enlarged: int = 1,
 ) -> Frame:
     """Mixes the restored faces into the frame.
 
-    Every sample is round(sample + mask · (restored - sample) + noise), clipped to what the depth
-    can hold (floats are neither rounded nor clipped): where the mask is 0 it is the decoder's, bit
-    for bit. Only a face with a `grain` has noise, as much as the mask takes away of the film's.
+    Every sample is round(sample + mask · (restored + detail - sample) + noise), clipped to what the
+    depth can hold (floats are neither rounded nor clipped): where the mask is 0 it is the
+    decoder's, bit for bit. Only a face larger than the network's picture has `detail`, and only one
+    with a `grain` has noise, as much as mask and detail take away of the film's.
     Larger faces are laid over smaller ones (they are nearer to the camera); equal ones in the order
     given.
 
@@ -102,11 +112,14 @@ def blend(
         strength: 0 leaves the frame alone, 1 shows the restored faces in full; of faces whose
             track has no strength of its own.
         grain: How much of the film's grain the restored faces get back, 0 to 1.
+        detail: How much of its own detail that is too fine for the network a large face keeps,
+            0 to 1.
+        enlarged: By how much the frame has been enlarged: that gave it no detail.
 
     Raises:
-        ValueError: strength or grain is not within 0 to 1.
+        ValueError: strength, grain or detail is not within 0 to 1.
     """
-    for name, value in (("strength", strength), ("grain", grain)):
+    for name, value in (("strength", strength), ("grain", grain), ("detail", detail)):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must be between 0 and 1, got {value}")
     planes = list(frame.planes)
@@ -115,22 +128,30 @@ def blend(
         if share == 0:
             continue
         colours = from_rgb(face.image, frame.format)
-        for patch in _patches(frame, face):
-            number = patch.plane
-            restored = warp(
-                colours[number],
-                patch.matrix,
-                shape=patch.mask.shape,
-                interpolation=patch.interpolation,
-            )
-            if planes[number] is frame.planes[number]:
-                planes[number] = frame.planes[number].copy()
-            noise = None
-            if face.grain is not None and grain > 0:
-                noise = grain_noise(
-                    face.grain, number, area=patch.area, frame_index=frame.index
-                ) * (np.float32(grain) * added_share(np.float32(share) * patch.mask))
-            _mix(planes[number][patch.area], restored, patch.mask, share, noise, frame.format.peak)
+        for patches in _patches(frame, face):
+            fine = _fine_detail(frame, face, patches, enlarged) if detail > 0 else None
+            for patch in patches:
+                number = patch.plane
+                restored, lost = _placed(colours, patch), patch.mask
+                if fine is not None:
+                    details, kept = fine
+                    restored += np.float32(detail) * details[number - patches[0].plane]
+                    lost = lost * (1 - np.float32(detail) * kept)
+                if planes[number] is frame.planes[number]:
+                    planes[number] = frame.planes[number].copy()
+                noise = None
+                if face.grain is not None and grain > 0:
+                    noise = grain_noise(
+                        face.grain, number, area=patch.area, frame_index=frame.index
+                    ) * (np.float32(grain) * added_share(np.float32(share) * lost))
+                _mix(
+                    planes[number][patch.area],
+                    restored,
+                    patch.mask,
+                    share,
+                    noise,
+                    frame.format.peak,
+                )
     if all(new is old for new, old in zip(planes, frame.planes, strict=True)):
         return frame
     return replace(frame, planes=tuple(planes))
@@ -140,6 +161,33 @@ def strength_of(face: RestoredFace, strength: float) -> float:
     """Returns the strength of the face's track, or the given one where that has none."""
     own = face.aligned.tracked.strength
     return strength if own is None else own
+
+
+def _placed(colours: Sequence[Picture], patch: "_Patch") -> Picture:
+    """Brings a crop's plane to its place in the frame."""
+    return warp(
+        colours[patch.plane],
+        patch.matrix,
+        shape=patch.mask.shape,
+        interpolation=patch.interpolation,
+    )
+
+
+def _fine_detail(
+    frame: Frame, face: RestoredFace, patches: Sequence["_Patch"], enlarged: int
+) -> tuple[list[Picture], Picture] | None:
+    """Finds the detail of the planes of one grid that the network's picture is too small for."""
+    first = patches[0]
+    scale = math.sqrt(abs(float(np.linalg.det(first.matrix[:, :2]))))
+    if scale <= enlarged:
+        return None
+    crop = from_rgb(face.aligned.crop, frame.format)
+    return fine_detail(
+        [frame.planes[patch.plane][patch.area] for patch in patches],
+        [_placed(crop, patch) for patch in patches],
+        mask=first.mask,
+        scale=scale / enlarged,
+    )
 
 
 def _mix(
@@ -166,7 +214,7 @@ def masks(frame: Frame, faces: Sequence[RestoredFace]) -> tuple[Picture, ...]:
     """Returns an array of each plane's shape: how much of it `blend` replaces, 0 to 1, float32."""
     kept = [np.ones(plane.shape, np.float32) for plane in frame.planes]
     for face in faces:
-        for patch in _patches(frame, face):
+        for patch in chain.from_iterable(_patches(frame, face)):
             kept[patch.plane][patch.area] *= 1 - patch.mask
     return tuple(1 - plane for plane in kept)
 
@@ -192,7 +240,7 @@ def _footprint(face: RestoredFace) -> float:
     return 1 / abs(float(np.linalg.det(face.aligned.matrix[:, :2])))
 
 
-def _patches(frame: Frame, face: RestoredFace) -> Iterator[_Patch]:
+def _patches(frame: Frame, face: RestoredFace) -> Iterator[list[_Patch]]:
     size = face.image.shape[0]
     (x, y), (half_x, half_y) = _CENTRE, _HALF_AXES
     support = (
@@ -201,14 +249,13 @@ def _patches(frame: Frame, face: RestoredFace) -> Iterator[_Patch]:
         (x + half_x) * size - 0.5,
         (y + half_y) * size - 0.5,
     )
-    subsampled = frame.format.subsampling != (0, 0)
-    patch: _Patch | None = None
-    for number in range(frame.format.num_planes):
-        if number == 0 or (number == 1 and subsampled):
-            patch = _place(frame, face, number, support)
-        # All planes of one grid share one mask.
+    planes = range(frame.format.num_planes)
+    # All planes of one grid share one mask.
+    grids = [planes] if frame.format.subsampling == (0, 0) else [planes[:1], planes[1:]]
+    for grid in grids:
+        patch = _place(frame, face, grid[0], support) if grid else None
         if patch is not None:
-            yield replace(patch, plane=number)
+            yield [replace(patch, plane=number) for number in grid]
 
 
 def _place(

@@ -263,7 +263,14 @@ class Restorer:
             background = upscale(frame, factor)
         placed = faces if factor == 1 else enlarged(faces, factor)
         mixing = self.options.blend
-        return blend(background, placed, strength=mixing.strength, grain=mixing.grain)
+        return blend(
+            background,
+            placed,
+            strength=mixing.strength,
+            grain=mixing.grain,
+            detail=mixing.detail,
+            enlarged=factor,
+        )
 
     @property
     def _face_search(self) -> FaceSearch:

@@ -66,6 +66,7 @@ def vqfr(
     choice_radius: float = TemporalOptions.choice_radius,
     strength: float = BlendOptions.strength,
     grain: float = BlendOptions.grain,
+    detail: float = BlendOptions.detail,
     keep_occluders: bool = BlendOptions.keep_occluders,
     upscale: int = RestoreOptions.upscale,
     bg_clip: vs.VideoNode | None = None,
@@ -107,6 +108,8 @@ def vqfr(
         choice_radius: seconds.
         strength: how much of the restored faces shows, 0 to 1.
         grain: how much of the film's grain the restored faces get back, 0 to 1.
+        detail: how much of its own finest detail a face that is larger than the network's picture
+            keeps, 0 to 1.
         keep_occluders: leaves what stands in front of a face where the network paints over it.
         upscale: enlarges the picture, 1 to 4.
         bg_clip: the same clip, enlarged `upscale` times by other means: the background.
@@ -164,7 +167,9 @@ def vqfr(
                 max_gap=max_gap,
                 choice_radius=choice_radius,
             ),
-            blend=BlendOptions(strength=strength, grain=grain, keep_occluders=keep_occluders),
+            blend=BlendOptions(
+                strength=strength, grain=grain, detail=detail, keep_occluders=keep_occluders
+            ),
             tracks=_path(tracks),
             upscale=upscale,
             strict=strict,
