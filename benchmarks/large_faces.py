@@ -1,6 +1,6 @@
 """What a face loses that is larger than the network's picture, with and without its own detail.
 
-usage: python -m benchmarks.large_faces FOLDER [--every 3] [--picture PICTURE.jpg]
+usage: python -m benchmarks.large_faces FOLDER [--every 4] [--picture PICTURE.jpg]
 FOLDER is a data set with val/ photographs, as training wants them. Each is damaged at its full size
 in several ways, or not at all, and restored with lite. PSNR in dB to the photograph,
 and gradients over its own ("sharpness"), within the face, of what is given, of `--detail 0` and of
@@ -8,6 +8,7 @@ the default; the mean over the photographs.
 """
 
 import argparse
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -68,16 +69,26 @@ def face_of(picture: Picture) -> Picture:
 
 def restore(path: Path, out: Path, ready: Prepared, options: RestoreOptions) -> Picture:
     """Restores a picture from file to file."""
-    restore_image(path, out, options, ready=ready)
-    return np.asarray(cv2.imread(str(out), cv2.IMREAD_COLOR), np.uint8)
+    if not restore_image(path, out, options, ready=ready).restored:
+        raise RuntimeError(f"no face was found in {path.name}")
+    return read(out)
+
+
+def read(path: Path) -> Picture:
+    """Reads a picture, BGR."""
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError(f"{path} is no picture")
+    return np.asarray(picture, np.uint8)
 
 
 def measure(picture: Picture, truth: Picture) -> tuple[float, float]:
-    """PSNR and sharpness of a face."""
+    """PSNR, infinite of the same picture, and sharpness of a face."""
     a, b = (face_of(each).astype(float) for each in (picture, truth))
     gradients = [np.abs(np.diff(each.mean(axis=2), axis=1)).mean() for each in (a, b)]
-    error = max(float(np.mean((a - b) ** 2)), 1e-3)
-    return float(10 * np.log10(255**2 / error)), float(gradients[0] / gradients[1])
+    error = float(np.mean((a - b) ** 2))
+    psnr = float(10 * np.log10(255**2 / error)) if error else math.inf
+    return psnr, float(gradients[0] / gradients[1])
 
 
 def figures(
@@ -92,10 +103,11 @@ def figures(
     for damage, apply in DAMAGES:
         found: list[list[tuple[float, float]]] = []
         for number, path in enumerate(paths):
-            truth = np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR), np.uint8)
+            truth = read(path)
             given = apply(truth)
             source = folder / f"{damage}-{number}.png"
-            cv2.imwrite(str(source), given)
+            if not cv2.imwrite(str(source), given):
+                raise OSError(f"cannot write {source}")
             pictures = [
                 given,
                 restore(source, folder / f"{damage}-{number}-0.png", ready, without),
@@ -116,7 +128,7 @@ def main() -> None:
     """Prints the table; writes the record and the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--every", type=int, default=3)
+    parser.add_argument("--every", type=int, default=4)
     parser.add_argument("--picture", type=Path, help="given, --detail 0, default, truth")
     options = parser.parse_args()
     paths = sorted((options.folder / "val").iterdir())[:: options.every]
@@ -127,7 +139,15 @@ def main() -> None:
     for damage, row in table.items():
         cells = "".join(f"{psnr:10.2f}{sharp:6.2f}" for psnr, sharp in row.values())
         print(f"{damage:26}{cells}")
-    record.write("large_faces", {"photographs": len(paths), "damages": table})
+    finite = {
+        damage: {
+            name: {"psnr": psnr if math.isfinite(psnr) else None, "sharpness": sharp}
+            for name, (psnr, sharp) in row.items()
+        }
+        for damage, row in table.items()
+    }
+    found = {"every": options.every, "photographs": len(paths), "damages": finite}
+    record.write("large_faces", found)
     if options.picture is not None and not cv2.imwrite(str(options.picture), np.vstack(shown)):
         raise OSError(f"cannot write {options.picture}")
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vqfr_media.faces.affine import Interpolation, Matrix23, bounds, compose, invert, warp
-from vqfr_media.faces.detail import fine_detail
-from vqfr_media.faces.grain import added_share, grain_noise
+from vqfr_media.faces.detail import fine_detail, samples_a_pixel
+from vqfr_media.faces.grain import added_share, fine_share, grain_noise
 from vqfr_media.frames import Frame, Plane
 from vqfr_media.media.colour import from_rgb
 from vqfr_media.values import RestoredFace
@@ -129,14 +129,13 @@ def blend(
             continue
         colours = from_rgb(face.image, frame.format)
         for patches in _patches(frame, face):
-            fine = _fine_detail(frame, face, patches, enlarged) if detail > 0 else None
-            for patch in patches:
+            fine = _fine_detail(frame, face, patches, detail, enlarged) if detail > 0 else None
+            lost = patches[0].mask if fine is None else patches[0].mask * (1 - fine.kept_grain)
+            for place, patch in enumerate(patches):
                 number = patch.plane
-                restored, lost = _placed(colours, patch), patch.mask
+                restored = _placed(colours, patch)
                 if fine is not None:
-                    details, kept = fine
-                    restored += np.float32(detail) * details[number - patches[0].plane]
-                    lost = lost * (1 - np.float32(detail) * kept)
+                    restored += fine.details[place]
                 if planes[number] is frame.planes[number]:
                     planes[number] = frame.planes[number].copy()
                 noise = None
@@ -173,21 +172,44 @@ def _placed(colours: Sequence[Picture], patch: "_Patch") -> Picture:
     )
 
 
+@dataclass(frozen=True)
+class _FineDetail:
+    """What the planes of one grid keep of their own in a face."""
+
+    details: list[Picture]
+    """What is added to the restored face, for each plane."""
+    kept_grain: Picture
+    """How much of the film's grain comes back with it, 0 to 1, as amplitude."""
+
+
 def _fine_detail(
-    frame: Frame, face: RestoredFace, patches: Sequence["_Patch"], enlarged: int
-) -> tuple[list[Picture], Picture] | None:
+    frame: Frame, face: RestoredFace, patches: Sequence["_Patch"], detail: float, enlarged: int
+) -> _FineDetail | None:
     """Finds the detail of the planes of one grid that the network's picture is too small for."""
     first = patches[0]
-    scale = math.sqrt(abs(float(np.linalg.det(first.matrix[:, :2]))))
-    if scale <= enlarged:
+    scale = samples_a_pixel(first.matrix) / enlarged
+    if scale <= 1:
         return None
-    crop = from_rgb(face.aligned.crop, frame.format)
-    return fine_detail(
+    crop, fine_grain, noise = from_rgb(face.aligned.crop, frame.format), 1.0, 0.0
+    for group in () if face.grain is None else face.grain.groups:
+        if first.plane in group.planes:
+            fine_grain = fine_share(group, scale)
+            noise = fine_grain * float(np.trace(group.covariance))
+    found = fine_detail(
         [frame.planes[patch.plane][patch.area] for patch in patches],
         [_placed(crop, patch) for patch in patches],
         mask=first.mask,
-        scale=scale / enlarged,
+        matrix=first.matrix,
+        level=frame.format.peak / 255,
+        enlarged=enlarged,
+        noise=noise,
     )
+    if found is None:
+        return None
+    details, share = found
+    # What is coarser than the network's pixels it has taken away, and that does not come back.
+    kept = share * np.float32(detail * math.sqrt(fine_grain))
+    return _FineDetail([each * np.float32(detail) for each in details], kept)
 
 
 def _mix(

@@ -13,51 +13,87 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vqfr_media.faces.affine import Matrix23
 from vqfr_media.frames import Plane
 
 Picture = npt.NDArray[np.float32]
 
 # Size of the neighbourhood in pixels of the network's picture; a standard deviation.
 _NEAR = 1.5
-# Noise is as strong as the detail in the calmest tenth of the face, and a fifth more: there the
+# Noise is as strong as the detail in the calmest fifth of the face, and a fifth more: there the
 # measured strength varies around the true one, and a low part of all lies below it.
-_CALM = 10
+_CALM = 20
 _NOISE_FACTOR = 1.2
-# Every so many samples along both axes are looked at for it.
-_STEP = 3
-# Faces up to so many samples a pixel of the network lose nothing that shows; from 1 on the detail
+# What varies by less than this, in levels of 8 bits, is dead: a black bar, a burnt-out forehead,
+# blocks that a codec left empty. Such places do not tell how strong the noise is elsewhere.
+_DEAD = 0.3
+# Faces up to one sample a pixel of the network lose nothing that shows; from there on the detail
 # fades in, so that it does not appear at once in a face that comes nearer.
 _FULL_FROM = 1.25
 
 
+def samples_a_pixel(matrix: Matrix23) -> float:
+    """Returns how many samples of a plane a pixel of the crop is wide, along its wider axis.
+
+    `matrix` goes from crop coordinates to the plane's; the axes differ in fields and where samples
+    are no squares.
+    """
+    return float(np.linalg.norm(matrix[:, :2], 2))
+
+
 def fine_detail(
-    samples: Sequence[Plane], seen: Sequence[Picture], *, mask: Picture, scale: float
+    samples: Sequence[Plane],
+    seen: Sequence[Picture],
+    *,
+    mask: Picture,
+    matrix: Matrix23,
+    level: float,
+    enlarged: int = 1,
+    noise: float = 0.0,
 ) -> tuple[list[Picture], Picture] | None:
     """Finds what of a face is finer than the network's picture, and how much of it is no noise.
 
     Args:
-        samples: planes of one grid where the face is, (rows, columns) each, on any scale.
+        samples: planes of one grid where the face is, (rows, columns) each, on any scale; what is
+            not finite has no detail.
         seen: what the network saw there, at the same places and on the same scale.
         mask: (rows, columns), 0 to 1: how much of the restored face shows.
-        scale: samples a pixel of the network's picture.
+        matrix: from coordinates of the network's picture to those of the samples.
+        level: what a level of 8 bits is on the samples' scale.
+        enlarged: by how much the planes have been enlarged: that gave them no detail.
+        noise: variance that the detail has from noise at least, the planes' sum, where it is known.
 
     Returns:
         The detail of each plane, weakened where it is noise, and the share that is left, 0 to 1,
         both (rows, columns); None for faces that are not larger than the network's picture.
     """
-    present = min(1.0, (scale - 1) / (_FULL_FROM - 1))
-    if present <= 0 or not (mask > 0.5).any():
+    present = min(1.0, (samples_a_pixel(matrix) / enlarged - 1) / (_FULL_FROM - 1))
+    if present <= 0:
         return None
-    details = [
-        np.asarray(np.subtract(plane, smooth, dtype=np.float32), np.float32)
-        for plane, smooth in zip(samples, seen, strict=True)
-    ]
+    details: list[Picture] = []
     power = np.zeros(mask.shape, np.float32)
-    for detail in details:
+    for plane, smooth in zip(samples, seen, strict=True):
+        detail = np.asarray(np.subtract(plane, smooth, dtype=np.float32), np.float32)
+        if plane.dtype == np.float32:
+            detail[~np.isfinite(detail)] = 0
+        details.append(detail)
         power += detail * detail
-    power = np.asarray(cv2.GaussianBlur(power, (0, 0), _NEAR * scale), np.float32)
-    few = power[::_STEP, ::_STEP][mask[::_STEP, ::_STEP] > 0.5]
-    noise = _NOISE_FACTOR * float(np.percentile(few if few.size else power[mask > 0.5], _CALM))
-    gain = np.clip(1 - noise / np.maximum(power, 1e-12), 0, 1) * present
-    share = np.asarray(gain, np.float32)
+    # Neighbourhoods are looked at pixel by pixel of the network, however many samples those have.
+    rows, columns = mask.shape
+    steps = np.maximum(1, np.hypot(matrix[:, 0], matrix[:, 1]))
+    size = (max(1, round(columns / steps[0])), max(1, round(rows / steps[1])))
+    near = np.asarray(cv2.GaussianBlur(_shrink(power, size), (0, 0), _NEAR), np.float32)
+    alive = near > len(details) * (_DEAD * level) ** 2
+    measured = near[alive & (_shrink(mask, size) > 0.5)]
+    if not measured.size:
+        return None
+    noise = max(noise, _NOISE_FACTOR * float(np.percentile(measured, _CALM)))
+    gain = np.clip(1 - noise / np.maximum(near, 1e-12), 0, 1) * present
+    share = cv2.resize(
+        np.asarray(gain, np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR
+    ).astype(np.float32, copy=False)
     return [np.asarray(detail * share, np.float32) for detail in details], share
+
+
+def _shrink(picture: Picture, size: tuple[int, int]) -> Picture:
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)

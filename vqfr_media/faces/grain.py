@@ -6,6 +6,7 @@ anew here: noise of the same strength, size and colour, from the frame's number 
 so that every way to a frame gives the same bits.
 """
 
+import math
 from functools import lru_cache
 
 import cv2
@@ -74,6 +75,21 @@ def added_share(mask: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     ring nor a grainy one around the face.
     """
     return np.sqrt(mask * (2 - mask))
+
+
+def fine_share(group: PlaneGrain, scale: float) -> float:
+    """Returns the share of the grain's variance that a picture of fewer pixels cannot hold.
+
+    Args:
+        group: the grain of the planes of one grid.
+        scale: samples of the plane for each pixel of that picture, at least 1.
+    """
+    coarse = 1.0
+    for correlation in group.correlation:
+        # The spectrum of white noise behind a Gaussian is one, too; up to 1 / (2 scale) is coarse.
+        width = math.pi * _sigma(max(0.0, correlation))
+        coarse *= math.erf(width / scale) / math.erf(width) if width > 1e-3 else 1 / scale
+    return 1 - coarse
 
 
 def _noise(

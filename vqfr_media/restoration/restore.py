@@ -259,6 +259,7 @@ class Restorer:
             for face in frame_faces.faces
         )
         frame, factor = frame_faces.frame, self.options.upscale
+        own_background = background is None
         if background is None:
             background = upscale(frame, factor)
         placed = faces if factor == 1 else enlarged(faces, factor)
@@ -268,7 +269,8 @@ class Restorer:
             placed,
             strength=mixing.strength,
             grain=mixing.grain,
-            detail=mixing.detail,
+            # A background made by other means has another detail than the network's crop.
+            detail=mixing.detail if own_background else 0.0,
             enlarged=factor,
         )
 

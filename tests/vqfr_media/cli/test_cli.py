@@ -268,21 +268,21 @@ def test_an_image_that_cannot_be_written_is_refused_before_the_work(
     assert (tmp_path / "in.png").read_bytes() == content
 
 
+@pytest.mark.parametrize(("signals", "more"), [(1, []), (3, ["--backend", "torch"])])
 @pytest.mark.usefixtures("detector")
-def test_ctrl_c_pressed_thrice_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Pressed once: see test_the_command_stops_and_says_how_to_go_on in jobs/test_resume.py."""
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, signals: int, more: list[str]) -> None:
     quick = {"preset": "ultrafast"}
     source = write_scene(
         tmp_path / "in.mp4", frames=700, different=60, discs=0, codec="libx264", options=quick
     )
     command = [sys.executable, "-m", "vqfr_media", "restore", str(source)]
-    command += ["-o", str(tmp_path / "out.mp4")]
+    command += ["-o", str(tmp_path / "out.mp4"), *more]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob(".out*")) and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(1)
-        for _ in range(3):
+        for _ in range(signals):
             process.send_signal(signal.SIGINT)
             time.sleep(0.05)
         _, errors = process.communicate(timeout=60)

@@ -33,7 +33,7 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 """
 FRAMES = 8
-# Of the 8 frames, measured: see docs/demo.md.
+# What must be gained at least, in dB; measured on these frames: 1.81.
 GAIN = 0.8
 
 

@@ -448,7 +448,7 @@ def test_a_full_disk_can_be_resumed_from(tmp_path: Path, film: Film) -> None:
 
 
 def test_the_command_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
-    source = write_scene(tmp_path / "in.mp4", frames=100, codec="libx264", discs=0)
+    source = write_scene(tmp_path / "in.mp4", frames=200, codec="libx264", discs=0)
     output = tmp_path / "out.mp4"
     words = ["restore", str(source), "-o", str(output), "--segment-seconds", "0.4", "--model",
              "lite", "--backend", "torch", "--detector", "bundled", "--offline"]  # fmt: skip
@@ -465,7 +465,7 @@ def test_the_command_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
             process.kill()
     assert process.returncode == 130
     assert "stopped; nothing was written under the output's name; " in said
-    assert "of 10 segments are done; the same command goes on from there" in said
+    assert "of 20 segments are done; the same command goes on from there" in said
     assert names(tmp_path) == [".out.mp4.work", "in.mp4"]
     resumed: list[int] = []
     options = RestoreOptions(
@@ -475,7 +475,7 @@ def test_the_command_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
         offline=True,
     )
     summary = restore_video(source, output, options, on_resume=resumed.append)
-    assert summary.frames == 100
+    assert summary.frames == 200
     assert resumed[0] >= 10
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
 
