@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vqfr_media.faces.affine import Interpolation, Matrix23, bounds, compose, invert, warp
 from vqfr_media.faces.detail import fine_detail, samples_a_pixel
-from vqfr_media.faces.grain import added_share, fine_share, grain_noise
+from vqfr_media.faces.grain import added_share, fine_share, grain_noise, grids
 from vqfr_media.frames import Frame, Plane
 from vqfr_media.media.colour import from_rgb
 from vqfr_media.values import RestoredFace
@@ -271,11 +271,9 @@ def _patches(frame: Frame, face: RestoredFace) -> Iterator[list[_Patch]]:
         (x + half_x) * size - 0.5,
         (y + half_y) * size - 0.5,
     )
-    planes = range(frame.format.num_planes)
     # All planes of one grid share one mask.
-    grids = [planes] if frame.format.subsampling == (0, 0) else [planes[:1], planes[1:]]
-    for grid in grids:
-        patch = _place(frame, face, grid[0], support) if grid else None
+    for grid in grids(frame.format):
+        patch = _place(frame, face, grid[0], support)
         if patch is not None:
             yield [replace(patch, plane=number) for number in grid]
 
