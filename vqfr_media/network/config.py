@@ -5,7 +5,7 @@ A checkpoint carries its own config, so a wrong value is refused here, in one pl
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import pairwise, product
 from typing import Any, Literal, Self
 
@@ -23,12 +23,14 @@ class _JsonConfig:
         """Reads what `to_dict` wrote.
 
         Raises:
-            ValueError: a field is missing, unknown or out of range.
+            ValueError: a field is missing that has no default, unknown or out of range.
         """
-        names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-        if set(values) != names:
+        described = fields(cls)  # type: ignore[arg-type]
+        names = {field.name for field in described}
+        wanted = {field.name for field in described if field.default is MISSING}
+        if not wanted <= set(values) <= names:
             raise ValueError(
-                f"{cls.__name__}: missing fields {sorted(names - set(values))}, "
+                f"{cls.__name__}: missing fields {sorted(wanted - set(values))}, "
                 f"unknown fields {sorted(set(values) - names)}"
             )
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
@@ -107,6 +109,9 @@ class VqfrV1Config(_JsonConfig):
     warping alone, as published."""
     predict_residual: bool
     """Whether the main output is input + prediction, the prediction 0 before training."""
+    gain_channels: int = 0
+    """Width of the network behind the main branch that weighs its bands of frequencies against the
+    input's (`band_gains.py`; not in the paper); 0: there is none, as in files of older versions."""
 
     def __post_init__(self) -> None:
         _check_common(self)
@@ -120,6 +125,11 @@ class VqfrV1Config(_JsonConfig):
             raise ValueError(
                 "offset_channels: a warped level needs all the coarser ones warped, "
                 f"not {self.offset_channels}"
+            )
+        _check_integer("gain_channels", self.gain_channels, least=0)
+        if self.gain_channels and self.image_size % 8:
+            raise ValueError(
+                f"image_size must be a multiple of 8 with gain_channels, not {self.image_size}"
             )
         _check_flag("input_pyramid", self.input_pyramid)
         _check_flag("predict_residual", self.predict_residual)

@@ -11,7 +11,7 @@ float32:
 - statistics and arithmetic of the group normalisation;
 - offsets and mask of the deformable convolution, whose operators compute coordinates in float32;
 - attention, which exists on the code grid alone, where it costs next to nothing;
-- the layers that make the output image, so that 10 bits survive.
+- the layers that make the output image, so that 10 bits survive, and the gains of its bands.
 """
 
 from functools import partial
@@ -56,6 +56,8 @@ def to_mixed_precision[N: VqfrV1 | VqfrV2](network: N, precision: Precision) -> 
 def _to_half_precision(network: VqfrV1 | VqfrV2, dtype: torch.dtype) -> None:
     features, results = _kept_in_float32(network)
     kept = {layer for top in (*features, *results) for layer in top.modules()}
+    if isinstance(network, VqfrV1) and network.config.gain_channels:
+        kept |= set(network.band_gains.modules())  # it gets float32 and gives float32
     for module in network.modules():
         if module in kept:
             continue

@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from vqfr_media.network.band_gains import BandGains
 from vqfr_media.network.blocks import BilinearUp, Branches, ResidualBlock, group_norm
 from vqfr_media.network.config import VqfrV1Config, lite_config, vqfr_v1_config
 from vqfr_media.network.deform import TextureWarp
@@ -138,6 +139,8 @@ class VqfrV1(NearestCoder):
         self.decoder = TextureDecoder(config)
         self.main_decoder = MainDecoder(config)
         self.quantizer = Quantizer(config)
+        if config.gain_channels:
+            self.band_gains = BandGains(config.gain_channels)
 
     def decode_quantized(self, image: Tensor, quantized: Tensor) -> Branches:
         """Decodes code vectors `(N, C, h, w)` beside their input `(N, 3, S, S)` in [-1, 1]."""
@@ -146,7 +149,10 @@ class VqfrV1(NearestCoder):
             given = self.input_pyramid(image)[::-1]
         else:
             given = [self.inpfeat_extraction(image)] * len(features)
-        return Branches(texture, self.main_decoder(features, given, image))
+        main = self.main_decoder(features, given, image)
+        if self.config.gain_channels:
+            main = self.band_gains(image, main)
+        return Branches(texture, main)
 
     def decode(self, image: Tensor, latent: Tensor) -> Branches:
         """Runs `decode_quantized` after the look-up of `latent` `(N, C, h, w)`."""
