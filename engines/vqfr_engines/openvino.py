@@ -28,7 +28,9 @@ from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
 # Part of an engine's identity: raised with every change of what the conversion computes.
-_CONVERSION = 1
+_CONVERSION = 2
+# A convolution with as many input channels at most sees an image or two, not features.
+_IMAGE_CHANNELS = 6
 # The mark that keeps a layer in float32. The CPU plugin heeds it in models read from a file.
 _KEEP_FLOAT32 = "precise_0"
 
@@ -112,6 +114,7 @@ def build(
         _ungroup_norms(decoder)
     else:  # OpenVINO's own normalisation has float32 statistics inside; ours would have bfloat16
         _keep_coordinates(decoder)
+        keep_image_in_float32(decoder)
     for name, model in (("encoder", encoder), ("decoder.codes", look_up), ("decoder", decoder)):
         _save(model, folder / f"{name}.xml")
 
@@ -206,15 +209,28 @@ def _keep_coordinates(model: Any) -> None:
                 node.get_rt_info()[_KEEP_FLOAT32] = ""
 
 
-def _up_to_a_convolution(node: Any) -> Iterator[Any]:
-    kind = node.get_type_name()
-    if kind in ("Constant", "Parameter"):
-        return
-    yield node
-    if kind != "Convolution":
-        # A convolution's bias is added behind it.
-        for value in node.input_values():
-            yield from _up_to_a_convolution(value.get_node())
+def keep_image_in_float32(model: Any) -> None:
+    """Marks what computes a decoder's output from features and from the bands of images.
+
+    Eight bits of significand do not hold the pictures that are taken apart into bands.
+    """
+    for node in _up_to_a_convolution(model.get_results()[0].input_value(0).get_node()):
+        node.get_rt_info()[_KEEP_FLOAT32] = ""
+
+
+def _up_to_a_convolution(last: Any) -> Iterator[Any]:
+    """Yields `last` and what it is computed from, each once; ends with convolutions of features."""
+    waiting, seen = [last], set[str]()
+    while waiting:
+        node = waiting.pop()
+        kind, name = node.get_type_name(), node.get_name()
+        if kind in ("Constant", "Parameter") or name in seen:
+            continue
+        seen.add(name)
+        yield node
+        if kind != "Convolution" or node.input_value(0).get_shape()[1] <= _IMAGE_CHANNELS:
+            # A convolution's bias is added behind it.
+            waiting += [value.get_node() for value in node.input_values()]
 
 
 def _of_type(model: Any, name: str) -> list[Any]:

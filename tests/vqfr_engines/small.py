@@ -90,11 +90,13 @@ def small_network(seed: int = 0) -> VqfrV1:
         offset_channels=(0, 8),
         codebook_size=16,
         code_channels=16,
+        gain_channels=8,
     )
     network = VqfrV1(config).eval()
-    with torch.no_grad():  # both are zero before training: then nothing else would matter
-        for parameter in network.main_decoder.conv_out.parameters():
-            parameter.normal_(0, 0.05)
+    with torch.no_grad():  # all are zero before training: then nothing else would matter
+        for layer in (network.main_decoder.conv_out, network.band_gains.conv_out):
+            for parameter in layer.parameters():
+                parameter.normal_(0, 0.05)
         move_warps(network)
     return network.half().float()  # as a file keeps it
 

@@ -20,7 +20,7 @@ from tests.paths import ROOT
 from tests.vqfr_engines.small import small_network, tiny_v1, tiny_v2
 from vqfr_media import weights
 from vqfr_media.backends.openvino_engine import OpenvinoEngine
-from vqfr_media.backends.openvino_library import openvino
+from vqfr_media.backends.openvino_library import convert_model, openvino
 from vqfr_media.engine import Engine, load_engine
 from vqfr_media.errors import BackendError, EngineError, EngineFileError
 from vqfr_media.faces.openvino_network import converted
@@ -140,6 +140,27 @@ def test_bfloat16_chooses_the_same_codes(name: Name, shared: Path, tmp_path: Pat
     # A look-up in bfloat16 is far beyond this: a tenth of lite's codes would flip.
     assert (found - images).square().mean().item() < 1e-4
     assert not torch.equal(found, images)
+
+
+def test_the_bands_of_images_are_marked_to_stay_float32() -> None:
+    """What the CPU plugin makes of the marks needs a processor with bfloat16."""
+    network = small_network().requires_grad_(False)
+    crops = torch.zeros(1, 3, 32, 32)
+    model = convert_model(DecoderModule(network), (crops, network.encode(crops)))
+    model.reshape({0: [1, 3, 32, 32], 1: [1, 16, 16, 16]})
+    builder.keep_image_in_float32(model)
+
+    convolutions = [
+        node
+        for node in model.get_ordered_ops()
+        if node.get_type_name() in ("Convolution", "GroupConvolution")
+    ]
+    marked = [node for node in convolutions if "precise_0" in node.get_rt_info()]
+    depthwise = [node for node in marked if node.get_type_name() == "GroupConvolution"]
+    assert len(depthwise) == 10  # five smoothings, of the input and of the restored picture
+    # Beside them: channels mixed three times, the last layers of the gains and the main branch.
+    assert len(marked) == 15
+    assert len(convolutions) > 30
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

@@ -1,9 +1,9 @@
 """A restored face weighed against its input, band of frequencies by band, place by place.
 
-A network that restores heavily damaged faces softens those that are hardly damaged. Where input and
-restored picture are two measurements of one face, the best linear estimate of each band is a weighed
-sum of both (Wiener 1949). The weights depend on the damage, which nobody knows, but which the bands'
-energies and their likeness tell: a small network learns to read them.
+A network that restores heavily damaged faces softens those that are hardly damaged. Where input
+and restored picture are two measurements of one face, the best linear estimate of each band is a
+weighed sum of both (Wiener 1949). The weights depend on the damage, which nobody knows, but which
+the bands' energies and their correlation tell: a small network learns to read them.
 """
 
 import torch
@@ -21,8 +21,13 @@ _SEEN_CHANNELS = (12, 24, 32, 48)
 """Of the convolutions that look at the pictures themselves; all but the first halve the size."""
 _BLOCKS = 3
 
-# Luma and two differences of colour (Rec. 601), as JPEG and most films have them.
-_TO_LUMA_CHROMA = ((0.299, 0.587, 0.114), (-0.1687, -0.3313, 0.5), (0.5, -0.4187, -0.0813))
+# Luma and two differences of colour (Rec. 601) as JPEG has them, and back.
+_TO_LUMA_CHROMA = (
+    (0.299, 0.587, 0.114),
+    (-0.168736, -0.331264, 0.5),
+    (0.5, -0.418688, -0.081312),
+)
+_TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
 
 def split_bands(images: Tensor) -> Tensor:
@@ -74,8 +79,8 @@ class BandGains(nn.Module):
 
     With input x, restored picture y and their bands x_b and y_b, the result is
     Σ y_b + p_b (x_b - y_b) + q_b x_b: p goes back to the input, q strengthens what a blur has left
-    of a band (it does not exist for the smoothest band, whose mean is the picture's brightness). Both
-    are 0 before training, so that the result is y.
+    of a band (not of the smoothest, whose mean is the picture's brightness). Both are 0 before
+    training, so that the result is y.
     """
 
     def __init__(self, channels: int) -> None:
@@ -87,14 +92,11 @@ class BandGains(nn.Module):
             nn.Conv2d(inside[i], inside[i + 1], 3, stride=1 if i == 0 else 2, padding=1)
             for i in range(len(_SEEN_CHANNELS))
         )
-        self.conv_in = nn.Conv2d(2 * (3 * bands - 2) + 1 + _SEEN_CHANNELS[-1], channels, 3, padding=1)
+        self.conv_in = nn.Conv2d(
+            2 * (3 * bands - 2) + 1 + _SEEN_CHANNELS[-1], channels, 3, padding=1
+        )
         self.blocks = nn.ModuleList(GainBlock(channels) for _ in range(_BLOCKS))
         self.conv_out = nn.Conv2d(channels, 2 * (2 * bands - 1), 1)
-        matrix = torch.tensor(_TO_LUMA_CHROMA)
-        self.register_buffer("to_luma_chroma", matrix[:, :, None, None], persistent=False)
-        self.register_buffer(
-            "to_rgb", torch.linalg.inv(matrix)[:, :, None, None], persistent=False
-        )
         self.reset()
 
     def reset(self) -> None:
@@ -112,12 +114,12 @@ class BandGains(nn.Module):
         Returns:
             `(N, 3, S, S)`, about [-1, 1].
         """
-        given = split_bands(F.conv2d(image, self.to_luma_chroma))
-        drawn = split_bands(F.conv2d(restored, self.to_luma_chroma))
+        given = split_bands(_mix_channels(image, _TO_LUMA_CHROMA))
+        drawn = split_bands(_mix_channels(restored, _TO_LUMA_CHROMA))
         gains = self._predict(image, restored, given, drawn)
         back, strength = gains.split((self._bands, self._bands - 1), dim=1)
         change = (back * (given - drawn)).sum(dim=1) + (strength * given[:, :-1]).sum(dim=1)
-        return restored + F.conv2d(change, self.to_rgb)
+        return restored + _mix_channels(change, _TO_RGB)
 
     def _predict(self, image: Tensor, restored: Tensor, given: Tensor, drawn: Tensor) -> Tensor:
         """Returns gains `(N, 11, 3, S, S)`: 6 towards the input's bands, 5 that strengthen them."""
@@ -130,7 +132,9 @@ class BandGains(nn.Module):
         for block in self.blocks:
             feature = block(feature)
         gains = self.conv_out(_activate(feature))
-        gains = F.interpolate(gains, scale_factor=float(_CELL), mode="bilinear", align_corners=False)
+        gains = F.interpolate(
+            gains, scale_factor=float(_CELL), mode="bilinear", align_corners=False
+        )
         luma, chroma = gains.chunk(2, dim=1)
         return torch.stack((luma, chroma, chroma), dim=2)
 
@@ -157,6 +161,11 @@ def _cells(products: Tensor) -> Tensor:
     means = F.avg_pool2d(products.flatten(1, 2), _CELL).unflatten(1, (-1, 3))
     together = torch.cat((means[:, :, :1], means[:, :, 1:].sum(dim=2, keepdim=True)), dim=2)
     return together.flatten(1, 2)
+
+
+def _mix_channels(images: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
+    """Multiplies the three channels of every pixel of `(N, 3, H, W)` by a matrix."""
+    return F.conv2d(images, images.new_tensor(matrix)[:, :, None, None])
 
 
 def _activate(feature: Tensor) -> Tensor:

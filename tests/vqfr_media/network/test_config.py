@@ -46,6 +46,8 @@ def test_what_follows_from_a_config() -> None:
         ("input_channels", 0),
         ("input_pyramid", 1),
         ("predict_residual", None),
+        ("gain_channels", -1),
+        ("gain_channels", 8.0),
     ],
 )
 def test_a_bad_v1_value_is_refused(field: str, value: Any) -> None:
@@ -79,3 +81,25 @@ def test_missing_and_unknown_fields_are_named() -> None:
     values["colour"] = "red"
     with pytest.raises(ValueError, match=r"missing fields \['norm_groups'\].*\['colour'\]"):
         VqfrV1Config.from_dict(values)
+
+
+def test_band_gains_need_a_multiple_of_their_cells() -> None:
+    config = dataclasses.replace(
+        lite_config(),
+        image_size=36,
+        channels=(16, 32, 64),
+        encoder_blocks=(0, 1, 1),
+        texture_blocks=(1, 1, 1),
+        offset_channels=(0, 16, 32),
+    )
+    with pytest.raises(ValueError, match="image_size must be a multiple of 8 with gain_channels"):
+        dataclasses.replace(config, gain_channels=8)
+
+
+def test_a_description_older_than_band_gains_has_none() -> None:
+    older = lite_config().to_dict()
+    del older["gain_channels"]
+    assert VqfrV1Config.from_dict(older).gain_channels == 0
+    del older["predict_residual"]
+    with pytest.raises(ValueError, match=r"missing fields \['predict_residual'\]"):
+        VqfrV1Config.from_dict(older)

@@ -1,0 +1,177 @@
+"""Bands of frequencies and their gains against NumPy and SciPy, and inside the network."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor, nn
+
+from vqfr_media.network.band_gains import BandGains, split_bands
+from vqfr_media.network.checkpoint import load_network, save_network
+from vqfr_media.network.precision import to_mixed_precision
+from vqfr_media.network.vqfr_v1 import VqfrV1, VqfrV1Config
+
+DILATIONS = (1, 1, 2, 4, 8)
+# Rec. 601, as scikit-image and JFIF have it.
+TO_LUMA_CHROMA = np.array(
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+)
+
+
+def picture(seed: int, *, size: int = 32) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, 3, size, size, generator=generator) * 2 - 1
+
+
+def reference_bands(channel: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Of one channel (H, W), by SciPy's filters."""
+    bands, image = [], channel
+    for dilation in DILATIONS:
+        kernel = np.zeros(2 * dilation + 1)
+        kernel[[0, dilation, -1]] = 0.25, 0.5, 0.25
+        smooth = ndimage.convolve1d(image, kernel, axis=0, mode="nearest")
+        smooth = ndimage.convolve1d(smooth, kernel, axis=1, mode="nearest")
+        bands.append(image - smooth)
+        image = smooth
+    return [*bands, image]
+
+
+def stirred(channels: int = 8) -> BandGains:
+    """Gains that differ from place to place."""
+    torch.manual_seed(3)
+    gains = BandGains(channels).eval()
+    nn.init.normal_(gains.conv_out.weight, std=0.3)
+    nn.init.normal_(gains.conv_out.bias, std=0.1)
+    return gains
+
+
+def test_bands_are_those_of_scipy_and_add_up() -> None:
+    image = picture(0)
+    bands = split_bands(image)
+    assert bands.shape == (1, 6, 3, 32, 32)
+    for channel in range(3):
+        wanted = np.stack(reference_bands(image[0, channel].double().numpy()))
+        np.testing.assert_allclose(bands[0, :, channel].numpy(), wanted, atol=1e-6)
+    torch.testing.assert_close(bands.sum(dim=1), image, atol=1e-6, rtol=0)
+
+
+@torch.inference_mode()
+def test_before_training_the_result_is_the_restored_picture() -> None:
+    torch.manual_seed(0)
+    restored = picture(1)
+    assert torch.equal(BandGains(8)(picture(0), restored), restored)
+
+
+@torch.inference_mode()
+def test_known_gains_give_the_stated_sum() -> None:
+    """The same gains everywhere, other ones for every band, for luma and for chroma."""
+    gains = BandGains(8)
+    values = np.linspace(-0.4, 0.7, 22)
+    gains.conv_out.bias.copy_(torch.from_numpy(values))
+    image, restored = picture(0), picture(1)
+    result = gains(image, restored)[0].double().numpy()
+
+    x, y = (
+        np.tensordot(TO_LUMA_CHROMA, one[0].double().numpy(), axes=1) for one in (image, restored)
+    )
+    wanted = y.copy()
+    for channel, (back, strength) in enumerate(
+        [(values[:6], values[6:11]), *[(values[11:17], values[17:])] * 2]
+    ):
+        given, drawn = reference_bands(x[channel]), reference_bands(y[channel])
+        for band in range(6):
+            wanted[channel] += back[band] * (given[band] - drawn[band])
+        for band in range(5):
+            wanted[channel] += strength[band] * given[band]
+    wanted = np.tensordot(np.linalg.inv(TO_LUMA_CHROMA), wanted, axes=1)
+    np.testing.assert_allclose(result, wanted, atol=2e-5)
+
+
+@torch.inference_mode()
+def test_all_the_way_back_is_the_input() -> None:
+    gains = BandGains(8)
+    for first in (0, 11):  # the gains towards the input, of luma and of chroma
+        gains.conv_out.bias[first : first + 6] = 1
+    image = picture(0)
+    torch.testing.assert_close(gains(image, picture(1)), image, atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_gains_follow_the_place() -> None:
+    """What the input is at one end does not change the other, but by the mean of all."""
+    gains = stirred()
+    for block in gains.blocks:
+        nn.init.zeros_(block.whole.weight)
+    image, restored = picture(0, size=256), picture(1, size=256)
+    changed = image.clone()
+    changed[..., :32] = picture(2, size=256)[..., :32]
+    one, other = gains(image, restored), gains(changed, restored)
+    # Seven convolutions see 7 cells far, and the first ones and the bands 16 px and 9 px.
+    assert torch.equal(one[..., 160:], other[..., 160:])
+    assert not torch.equal(one[..., 32:64], other[..., 32:64])
+
+
+@torch.inference_mode()
+def test_the_whole_picture_counts() -> None:
+    gains = stirred()
+    image, restored = picture(0, size=256), picture(1, size=256)
+    changed = image.clone()
+    changed[..., :32] = 0
+    one, other = gains(image, restored), gains(changed, restored)
+    assert not torch.equal(one[..., 192:], other[..., 192:])
+
+
+@torch.inference_mode()
+def test_a_flat_input_has_finite_gains_and_gradients() -> None:
+    with torch.inference_mode(mode=False):
+        gains = stirred()
+        flat = torch.zeros(1, 3, 32, 32)
+        result = gains(flat, flat.clone())
+        result.sum().backward()
+        assert bool(result.isfinite().all())
+        assert all(bool(p.grad.isfinite().all()) for p in gains.parameters() if p.grad is not None)
+
+
+@torch.inference_mode()
+def test_the_network_weighs_its_main_output_alone(tiny_lite_config: VqfrV1Config) -> None:
+    torch.manual_seed(0)
+    network = VqfrV1(dataclasses.replace(tiny_lite_config, gain_channels=8)).eval()
+    plain = VqfrV1(tiny_lite_config).eval()
+    network.band_gains = stirred()
+    weights = {
+        name: value
+        for name, value in network.state_dict().items()
+        if not name.startswith("band_gains.")
+    }
+    plain.load_state_dict(weights)
+    image = picture(0)
+    weighed, unweighed = network(image), plain(image)
+    assert torch.equal(weighed.texture, unweighed.texture)
+    assert torch.equal(weighed.main, network.band_gains(image, unweighed.main))
+    assert not torch.equal(weighed.main, unweighed.main)
+
+
+@torch.inference_mode()
+def test_gains_are_kept_in_a_file(tiny_lite_config: VqfrV1Config, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = VqfrV1(dataclasses.replace(tiny_lite_config, gain_channels=8)).eval()
+    network.band_gains = stirred()
+    network = network.half().float()
+    save_network(tmp_path / "network.safetensors", network)
+    read = load_network(tmp_path / "network.safetensors")
+    assert isinstance(read, VqfrV1)
+    assert read.config.gain_channels == 8
+    assert torch.equal(read(picture(0)).main, network(picture(0)).main)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_gains_stay_in_float32(tiny_lite_config: VqfrV1Config, precision: str) -> None:
+    network = VqfrV1(dataclasses.replace(tiny_lite_config, gain_channels=8))
+    to_mixed_precision(network, precision)  # type: ignore[arg-type]
+    assert {p.dtype for p in network.band_gains.parameters()} == {torch.float32}
+    with torch.inference_mode():
+        assert network(picture(0)).main.dtype == torch.float32
