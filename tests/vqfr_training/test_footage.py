@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate1d
 from vqfr_training.data.augmentation import Augmentation, flips_only, recolour
-from vqfr_training.data.degradation import Degradation, degrade, softened
+from vqfr_training.data.degradation import Degradation, degrade, mildly, softened
 from vqfr_training.data.footage import bleed, defocus, grain, halo, one_field
 from vqfr_training.lite_recipes import footage_degradation, video_degradation
 
@@ -110,6 +110,39 @@ def test_soft_images_are_blurred_and_little_else() -> None:
     fine = np.asarray(bars, np.float32)
     kept = [degrade(fine, np.random.default_rng(s), config).std() / fine.std() for s in range(10)]
     assert 0.2 < np.mean(kept) < 1.05
+
+
+def test_mild_images_have_the_damage_of_good_footage() -> None:
+    image = np.random.default_rng(4).random((64, 64, 3), dtype=np.float32)
+    config = replace(footage_degradation(), h264=0.0, soft=0.0, nearly_clean=0.0)
+    always = replace(config, mild=1.0)
+    for seed in range(5):
+        generator = np.random.default_rng(seed)
+        generator.random()  # whether it is mild
+        expected = degrade(image, generator, mildly(config))
+        lq = degrade(image, np.random.default_rng(seed), always)
+        np.testing.assert_array_equal(lq, expected)
+    flat = np.full((64, 64, 3), 0.5, np.float32)
+
+    def error(config: Degradation) -> float:
+        damaged = [degrade(flat, np.random.default_rng(s), config) - flat for s in range(30)]
+        return float(np.mean(np.abs(damaged)))
+
+    assert error(always) < 0.75 * error(config)  # noise and grain are rarer and weaker
+    assert mildly(always).mild == 0
+    assert mildly(always).h264 == 0  # these machines need no PyAV
+    assert mildly(footage_degradation()).h264 == 0.3
+    assert softened(always).mild == 0
+    with pytest.raises(ValueError, match="mild"):
+        replace(config, mild=1.5)
+
+
+def test_soft_is_drawn_before_mild() -> None:
+    image = np.random.default_rng(5).random((64, 64, 3), dtype=np.float32)
+    both = replace(footage_degradation(), h264=0.0, soft=1.0, mild=1.0)
+    lq = degrade(image, np.random.default_rng(6), both)
+    soft = degrade(image, np.random.default_rng(6), replace(both, mild=0.0))
+    np.testing.assert_array_equal(lq, soft)
 
 
 def test_grey_copies_are_grey_and_older_recipes_keep_their_samples() -> None:

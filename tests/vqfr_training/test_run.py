@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from vqfr_training.__main__ import main
-from vqfr_training.configs import DetectorRecipe, Recipe, RecipeSeries, Stage1, Stage2
+from vqfr_training.configs import DetectorRecipe, GainRecipe, Recipe, RecipeSeries, Stage1, Stage2
 from vqfr_training.data.augmentation import flips_only
 from vqfr_training.data.degradation import Degradation
 from vqfr_training.loop import load_averaged, run, run_series
@@ -256,7 +256,7 @@ def test_every_recipe_is_complete(name: str) -> None:
     if isinstance(recipe, Recipe):
         assert isinstance(recipe.stage, Stage1) == ("stage1" in name or "vqgan" in name)
     else:
-        assert isinstance(recipe, RecipeSeries | DetectorRecipe)
+        assert isinstance(recipe, RecipeSeries | DetectorRecipe | GainRecipe)
 
 
 def published(name: str) -> Recipe[Any]:

@@ -267,13 +267,13 @@ def _train(command: TrainCommand) -> None:
 
 
 def _restore(command: RestoreFolderCommand) -> None:
-    from vqfr_training.configs import Recipe
+    from vqfr_training.configs import GainRecipe, Recipe
     from vqfr_training.recipes import find_recipe
     from vqfr_training.vqfr.restore import load_trained, restore_folder
 
     _set_threads(command.threads)
     recipe = find_recipe(command.recipe)
-    if not isinstance(recipe, Recipe):
+    if not isinstance(recipe, Recipe | GainRecipe):
         raise ValueError(f"{recipe.name} trains no single network that draws faces")
     count = restore_folder(load_trained(recipe, command.run), command.data, command.out)
     logger.info("%d pictures in %s", count, command.out)

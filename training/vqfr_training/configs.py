@@ -91,6 +91,18 @@ class Stage2:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gains:
+    """The band gains behind a trained main branch; nothing else learns."""
+
+    faces: int
+    """How many different samples are prepared; the steps draw from them again and again."""
+
+    def __post_init__(self) -> None:
+        if self.faces < 1:
+            raise ValueError(f"faces must be at least 1, got {self.faces}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What the loop itself needs to know of a run."""
 
@@ -139,17 +151,15 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe[Network: (VqfrV1Config, VqfrV2Config)](RunConfig):
-    """Everything that decides a VQFR run's numbers, besides its data and its initial weights."""
+class FaceRecipe[Network: (VqfrV1Config, VqfrV2Config)](RunConfig):
+    """What all runs on aligned faces are told."""
 
     network: Network
     """The architecture."""
-    stage: Stage1 | Stage2
-    """What is trained, and by which losses."""
     augmentation: Augmentation
     """How samples differ from their photographs."""
     degradation: Degradation
-    """How stage 2's low-quality faces are made."""
+    """How low-quality faces are made; stage 1 needs none."""
     batch: int
     """Faces in a step, over all ranks."""
     accumulate: int = 1
@@ -162,11 +172,6 @@ class Recipe[Network: (VqfrV1Config, VqfrV2Config)](RunConfig):
 
     They are held in memory.
     """
-    blend: float = 1.0
-    """Share of this run's averaged weights in the exported network; the rest are those of the run
-    it started from (network interpolation, ESRGAN 2018, 3.4): sharpness against artefacts."""
-    recompute: bool = False
-    """Compute blocks again going back rather than keep what is inside: less memory, more time."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -178,8 +183,37 @@ class Recipe[Network: (VqfrV1Config, VqfrV2Config)](RunConfig):
             )
         if self.validation_faces < 1:
             raise ValueError(f"validation_faces must be at least 1, got {self.validation_faces}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe[Network: (VqfrV1Config, VqfrV2Config)](FaceRecipe[Network]):
+    """Everything that decides a VQFR run's numbers, besides its data and its initial weights."""
+
+    stage: Stage1 | Stage2
+    """What is trained, and by which losses."""
+    blend: float = 1.0
+    """Share of this run's averaged weights in the exported network; the rest are those of the run
+    it started from (network interpolation, ESRGAN 2018, 3.4): sharpness against artefacts."""
+    recompute: bool = False
+    """Compute blocks again going back rather than keep what is inside: less memory, more time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.blend <= 1:
             raise ValueError(f"blend must be above 0 and at most 1, got {self.blend}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GainRecipe(FaceRecipe[VqfrV1Config]):
+    """Everything that decides a run of the band gains, besides its data and the trained network."""
+
+    stage: Gains
+    """What is trained."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.network.gain_channels == 0:
+            raise ValueError(f"{self.name} trains band gains: gain_channels must be above 0")
 
 
 type VqRecipe = Recipe[VqfrV1Config] | Recipe[VqfrV2Config]
@@ -214,3 +248,7 @@ class DetectorRecipe(RunConfig):
             raise ValueError("batches must name at least one kind of scene")
         if self.validation_scenes < 1:
             raise ValueError(f"validation_scenes must be at least 1, got {self.validation_scenes}")
+
+
+type SingleRecipe = VqRecipe | GainRecipe | DetectorRecipe
+"""What one run trains."""

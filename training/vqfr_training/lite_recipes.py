@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from vqfr_media.network.config import VqfrV1Config, lite_config
-from vqfr_training.configs import Recipe, Stage1, Stage2
+from vqfr_training.configs import GainRecipe, Gains, Recipe, Stage1, Stage2
 from vqfr_training.data.degradation import Degradation
 from vqfr_training.data.photographs import Augmentation
 from vqfr_training.vqfr.discriminators import DiscriminatorConfig
@@ -288,6 +288,33 @@ def lite_people_crisp() -> Recipe[VqfrV1Config]:
         degradation=replace(footage_degradation(), soft=0.3),
         steps=720,
         seed=17,
+    )
+
+
+def lite_gains() -> GainRecipe:
+    """Trains the band gains behind `lite_people_crisp`'s main branch.
+
+    Most of the faces have good footage's damage, for there the main branch softens what it should
+    leave alone.
+    """
+    first = lite_people_crisp()
+    return GainRecipe(
+        name="lite_gains",
+        network=replace(first.network, gain_channels=64),
+        stage=Gains(faces=6000),
+        augmentation=first.augmentation,
+        degradation=replace(footage_degradation(), mild=0.55),
+        name_weights=(("_s", 0.1), ("_m", 0.8)),
+        batch=8,
+        steps=3000,
+        learning_rate=1e-3,
+        betas=(0.9, 0.99),
+        warmup_steps=50,
+        clip_norm=5.0,
+        ema=0.998,
+        seed=18,
+        validate_every=500,
+        checkpoint_minutes=3.0,
     )
 
 

@@ -19,7 +19,14 @@ from tqdm import tqdm
 from vqfr_media.backends.nvidia_gpu import check_bfloat16
 from vqfr_media.files import remove_leftovers, write_text
 from vqfr_media.network.config import VqfrV1Config
-from vqfr_training.configs import DetectorRecipe, Recipe, RecipeSeries, Stage1, VqRecipe
+from vqfr_training.configs import (
+    DetectorRecipe,
+    GainRecipe,
+    Recipe,
+    RecipeSeries,
+    SingleRecipe,
+    Stage1,
+)
 from vqfr_training.data.layout import Data, find_sources, parts
 from vqfr_training.detector.detector import DetectorStage
 from vqfr_training.detector.retinaface import RetinaFace
@@ -30,6 +37,7 @@ from vqfr_training.records import (
     fingerprint,
     load_exported,
     load_fitting,
+    load_with_or_without,
     log_length,
     read_checkpoint,
     save_checkpoint,
@@ -39,7 +47,8 @@ from vqfr_training.records import load_averaged as load_averaged
 from vqfr_training.stage import TrainingStage
 from vqfr_training.step import Optimisers, make_optimisers, train_step
 from vqfr_training.tensorboard_logger import open_tensorboard_logger
-from vqfr_training.vqfr.networks import codebook_network, restoration_network
+from vqfr_training.vqfr.gain_stage import GainStage
+from vqfr_training.vqfr.networks import codebook_network, gains_network, restoration_network
 from vqfr_training.vqfr.stages import InitialWeights
 from vqfr_training.vqfr.vq_stage import VqStage
 
@@ -47,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(
-    recipe: VqRecipe | DetectorRecipe,
+    recipe: SingleRecipe,
     *,
     data: Data,
     out: Path,
@@ -87,6 +96,8 @@ def run(
     context = single_process() if context is None else context
     if deadline is not None and context.world_size > 1:
         raise ValueError("a time limit is for one process alone")
+    if isinstance(recipe, GainRecipe) and init is not None:
+        raise ValueError(f"{recipe.name} takes all of --start-from: --init has no effect")
     if recipe.precision == "bfloat16" and context.device.type == "cuda":
         check_bfloat16(
             torch.cuda.get_device_name(context.device),
@@ -99,6 +110,7 @@ def run(
     stage = _build(
         recipe,
         data=data,
+        out=out,
         context=context,
         init=init_weights,
         start=start_weights,
@@ -171,13 +183,15 @@ def run(
 
 
 def _load_start(
-    start_from: Path, recipe: VqRecipe | DetectorRecipe, stage1: dict[str, Tensor] | None
+    start_from: Path, recipe: SingleRecipe, stage1: dict[str, Tensor] | None
 ) -> dict[str, Tensor]:
     """Returns the weights that `--start-from` names.
 
     Of an exported network, what of it fits the recipe and the weights of its `stage1`.
     """
     wanted = _expected_network(recipe)
+    if isinstance(recipe, GainRecipe):
+        return load_with_or_without("band_gains", start_from, wanted)
     v1 = isinstance(recipe, Recipe) and isinstance(recipe.network, VqfrV1Config)
     if v1 and start_from.suffix == ".safetensors":
         first = _expected_network(recipe, stage1=True)
@@ -185,7 +199,7 @@ def _load_start(
     return load_fitting(start_from, wanted)
 
 
-def _expected_network(recipe: VqRecipe | DetectorRecipe, *, stage1: bool = False) -> nn.Module:
+def _expected_network(recipe: SingleRecipe, *, stage1: bool = False) -> nn.Module:
     """Returns the network whose weights `--start-from` is to hold, or `--init` if `stage1`.
 
     No values.
@@ -193,6 +207,8 @@ def _expected_network(recipe: VqRecipe | DetectorRecipe, *, stage1: bool = False
     with torch.device("meta"):
         if isinstance(recipe, DetectorRecipe):
             return RetinaFace()
+        if isinstance(recipe, GainRecipe):
+            return gains_network(recipe.network)
         if stage1 or isinstance(recipe.stage, Stage1):
             return codebook_network(recipe.network)
         return restoration_network(recipe.network, recipe.stage)
@@ -204,9 +220,10 @@ def _count_pictures(data: Data) -> int:
 
 
 def _build(
-    recipe: VqRecipe | DetectorRecipe,
+    recipe: SingleRecipe,
     *,
     data: Data,
+    out: Path,
     context: DistributedContext,
     init: dict[str, Tensor] | None,
     start: dict[str, Tensor] | None,
@@ -221,6 +238,15 @@ def _build(
                 data=data,
                 device=context.device,
                 initial_weights=initial_weights,
+                context=context,
+            )
+        case GainRecipe():
+            return GainStage(
+                recipe,
+                data=data,
+                faces=out / "faces",
+                device=context.device,
+                start=start,
                 context=context,
             )
         case DetectorRecipe():

@@ -13,7 +13,16 @@ from vqfr_media.network.config import VqfrV1Config, lite_config
 from vqfr_training import gpu_recipes as gpu
 from vqfr_training import lite_recipes as lite
 from vqfr_training import paper_recipes as paper
-from vqfr_training.configs import DetectorRecipe, Recipe, RecipeSeries, Stage1, Stage2, VqRecipe
+from vqfr_training.configs import (
+    DetectorRecipe,
+    GainRecipe,
+    Gains,
+    Recipe,
+    RecipeSeries,
+    SingleRecipe,
+    Stage1,
+    Stage2,
+)
 from vqfr_training.detector.multibox import MultiBox
 from vqfr_training.detector.scenes import SceneBatch, SceneConfig
 from vqfr_training.vqfr.discriminators import DiscriminatorConfig
@@ -91,6 +100,27 @@ def smoke_stage2() -> Recipe[VqfrV1Config]:
     )
 
 
+def smoke_gains() -> GainRecipe:
+    """Trains band gains behind the same toy network."""
+    second = smoke_stage2()
+    return replace(
+        lite.lite_gains(),
+        name="smoke_gains",
+        network=replace(second.network, gain_channels=8),
+        stage=Gains(faces=12),
+        degradation=second.degradation,
+        name_weights=(),
+        batch=2,
+        steps=12,
+        learning_rate=2e-3,
+        warmup_steps=3,
+        ema=0.9,
+        log_every=1,
+        seed=2,
+        validate_every=6,
+    )
+
+
 def detector() -> DetectorRecipe:
     """Returns the bundled face detector: 90 minutes on one CPU core.
 
@@ -148,7 +178,7 @@ def smoke() -> RecipeSeries:
     return RecipeSeries(name="smoke", recipes=(smoke_stage1(), smoke_stage2()))
 
 
-type AnyRecipe = VqRecipe | DetectorRecipe | RecipeSeries
+type AnyRecipe = SingleRecipe | RecipeSeries
 
 
 def _table() -> dict[str, Callable[[], AnyRecipe]]:
@@ -173,12 +203,14 @@ def _table() -> dict[str, Callable[[], AnyRecipe]]:
         "lite_people_stage1_longer": lite.lite_people_stage1_longer,
         "lite_people_recoded": lite.lite_people_recoded,
         "lite_people_crisp": lite.lite_people_crisp,
+        "lite_gains": lite.lite_gains,
         "lite_gpu": gpu.lite_gpu,
         "lite_gpu_stage1": gpu.lite_gpu_stage1,
         "lite_gpu_stage2": gpu.lite_gpu_stage2,
         "smoke": smoke,
         "smoke_stage1": smoke_stage1,
         "smoke_stage2": smoke_stage2,
+        "smoke_gains": smoke_gains,
         "detector": detector,
         "detector_people": detector_people,
         "smoke_detector": smoke_detector,

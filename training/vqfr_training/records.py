@@ -149,6 +149,20 @@ def load_fitting(path: Path, network: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
+def load_with_or_without(part: str, path: Path, network: nn.Module) -> dict[str, Tensor]:
+    """Returns weights that fit `network`, as `load_fitting`; module `part` of it may be absent.
+
+    Raises:
+        ValueError: there is no such file, or it holds another network's weights.
+    """
+    file = _checkpoint_file(path)
+    whole = load_network(file) if file.suffix == ".safetensors" else None
+    names = read_checkpoint(file).get("averaged", {}) if whole is None else whole.state_dict()
+    if not any(name.startswith(f"{part}.") for name in names):
+        delattr(network, part)
+    return load_fitting(file, network)
+
+
 def load_exported(
     path: Path,
     network: nn.Module,

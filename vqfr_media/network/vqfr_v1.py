@@ -144,15 +144,19 @@ class VqfrV1(NearestCoder):
 
     def decode_quantized(self, image: Tensor, quantized: Tensor) -> Branches:
         """Decodes code vectors `(N, C, h, w)` beside their input `(N, 3, S, S)` in [-1, 1]."""
+        texture, main = self.decode_unweighed(image, quantized)
+        if self.config.gain_channels:
+            main = self.band_gains(image, main)
+        return Branches(texture, main)
+
+    def decode_unweighed(self, image: Tensor, quantized: Tensor) -> Branches:
+        """As `decode_quantized`, with the main output as it is before its bands are weighed."""
         texture, features = self.decoder(self.quantizer.after(quantized))
         if self.config.input_pyramid:
             given = self.input_pyramid(image)[::-1]
         else:
             given = [self.inpfeat_extraction(image)] * len(features)
-        main = self.main_decoder(features, given, image)
-        if self.config.gain_channels:
-            main = self.band_gains(image, main)
-        return Branches(texture, main)
+        return Branches(texture, self.main_decoder(features, given, image))
 
     def decode(self, image: Tensor, latent: Tensor) -> Branches:
         """Runs `decode_quantized` after the look-up of `latent` `(N, C, h, w)`."""

@@ -71,6 +71,9 @@ class Degradation:
     small picture gives. The ranges are those of `softened`."""
     soft_sigma: tuple[float, float] = (1.0, 6.0)
     """Blur of those, in pixels of a 512 px face."""
+    mild: float = 0.0
+    """Share of images, of those that are not soft, with what good footage has: a little of
+    everything. The ranges are those of `mildly`."""
     defocused: float = 0.0
     """Share of images that a disk blurs beside the Gaussian: out of focus."""
     defocus_radius: tuple[float, float] = (1.0, 7.0)
@@ -124,6 +127,7 @@ class Degradation:
             "h264",
             "nearly_clean",
             "soft",
+            "mild",
             "defocused",
             "halos",
             "one_field",
@@ -147,6 +151,8 @@ def degrade(image: Image, generator: np.random.Generator, config: Degradation) -
     # Nothing is drawn where a share is 0, so that older recipes keep their samples.
     if _happens(config.soft, generator):
         return degrade(image, generator, softened(config))
+    if _happens(config.mild, generator):
+        return degrade(image, generator, mildly(config))
     strength = 0.1 if generator.random() < config.nearly_clean else 1.0
 
     lq = _blur(image, generator, config, scale=scale, strength=strength)
@@ -183,10 +189,38 @@ def softened(config: Degradation) -> Degradation:
         h264=0.0,
         nearly_clean=0.0,
         soft=0.0,
+        mild=0.0,
         defocused=config.defocused / 2,
         one_field=0.0,
         chroma_bleed=config.chroma_bleed / 2,
         grain=0.0,
+    )
+
+
+def mildly(config: Degradation) -> Degradation:
+    """Describes the damage of good footage: a little blur, noise and compression, seldom more.
+
+    H.264 only where `config` has it, for it needs PyAV.
+    """
+    return replace(
+        config,
+        blur_sigma=(0.0, 5.0),
+        blur_power=1.5,
+        reduction=(1.0, 4.0),
+        noise=(0.0, 12.0),
+        noise_power=2.0,
+        jpeg_quality=(50, 100),
+        recompressed=0.1,
+        h264=0.3 if config.h264 > 0 else 0.0,
+        h264_crf=(12.0, 30.0),
+        nearly_clean=0.25,
+        soft=0.0,
+        mild=0.0,
+        defocused=0.1,
+        halos=0.1,
+        one_field=0.03,
+        chroma_bleed=0.1,
+        grain=0.15,
     )
 
 

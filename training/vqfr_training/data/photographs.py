@@ -8,7 +8,7 @@ one would.
 """
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import cv2
@@ -234,8 +234,8 @@ def batches(
 ) -> Generator[tuple[Tensor, Tensor]]:
     """Yields (lq, hq) batches (N, 3, S, S) in [-1, 1] of steps `first_step` up to `steps`.
 
-    Threads prepare up to `workers` batches ahead; OpenCV releases the interpreter lock. Of several
-    `world_size`, each gets its `batch` / `world_size` of the samples that one alone would see.
+    Threads prepare up to `workers` batches ahead. Of several `world_size`, each gets its `batch` /
+    `world_size` of the samples that one alone would see.
 
     Raises:
         ValueError: the batch cannot be shared out evenly.
@@ -259,13 +259,23 @@ def batches(
         # From pinned memory a GPU fetches a batch while it computes.
         return (lq.pin_memory(), hq.pin_memory()) if torch.cuda.is_available() else (lq, hq)
 
-    ahead: deque[Future[tuple[Tensor, Tensor]]] = deque()
+    yield from prepare_ahead(make, range(first_step, steps), workers=workers)
+
+
+def prepare_ahead[Prepared](
+    make: Callable[[int], Prepared], steps: range, *, workers: int
+) -> Generator[Prepared]:
+    """Yields `make` of each step in order.
+
+    Threads prepare up to `workers` steps ahead; OpenCV releases the interpreter lock.
+    """
+    ahead: deque[Future[Prepared]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for step in range(first_step, steps + workers):
-                if step < steps:
+            for step in range(steps.start, steps.stop + workers):
+                if step < steps.stop:
                     ahead.append(pool.submit(make, step))
-                if step >= first_step + workers:
+                if step >= steps.start + workers:
                     yield ahead.popleft().result()
         finally:
             for future in ahead:

@@ -26,13 +26,20 @@ from vqfr_training.vqfr.losses import straight_through
 type CodebookNetwork = Vqgan | VqganV2
 type RestorationNetwork = VqfrV1 | VqfrV2 | SimVqfr | SingleBranch
 
-_MAIN_PARTS = ("main_decoder", "main_branch", "inpfeat_extraction", "input_pyramid")
+_MAIN_PARTS = ("main_decoder", "main_branch", "inpfeat_extraction", "input_pyramid", "band_gains")
 """Modules that only the main branch needs."""
 
 
 def codebook_network(config: VqfrV1Config | VqfrV2Config) -> CodebookNetwork:
     """Returns stage 1's network, with PyTorch's weights."""
     return Vqgan(config) if isinstance(config, VqfrV1Config) else VqganV2(config)
+
+
+def gains_network(config: VqfrV1Config) -> VqfrV1:
+    """Returns a whole network, with PyTorch's weights, of which the band gains alone learn."""
+    network = VqfrV1(config).requires_grad_(False)
+    network.band_gains.requires_grad_(True)
+    return network
 
 
 def restoration_network(config: VqfrV1Config | VqfrV2Config, stage: Stage2) -> RestorationNetwork:

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from vqfr_media.files import atomic_folder
-from vqfr_training.configs import Stage1, VqRecipe
+from vqfr_training.configs import GainRecipe, Stage1, VqRecipe
 from vqfr_training.data.photographs import to_pixels, to_tensor
 from vqfr_training.data.picture_files import Picture, list_pictures, read_picture, size_of
 from vqfr_training.records import load_fitting
@@ -23,13 +23,16 @@ from vqfr_training.vqfr.networks import (
     CodebookNetwork,
     RestorationNetwork,
     codebook_network,
+    gains_network,
     place_network,
     restoration_network,
     restore,
 )
 
 
-def load_trained(recipe: VqRecipe, trained: Path) -> CodebookNetwork | RestorationNetwork:
+def load_trained(
+    recipe: VqRecipe | GainRecipe, trained: Path
+) -> CodebookNetwork | RestorationNetwork:
     """Returns the network of `recipe` with a run's averaged weights, on the GPU where there is one.
 
     Args:
@@ -42,12 +45,13 @@ def load_trained(recipe: VqRecipe, trained: Path) -> CodebookNetwork | Restorati
     if not trained.exists():
         raise ValueError(f"{trained} does not exist")
     _check_recorded(recipe, trained)
-    stage = recipe.stage
-    network = (
-        codebook_network(recipe.network)
-        if isinstance(stage, Stage1)
-        else restoration_network(recipe.network, stage)
-    )
+    network: CodebookNetwork | RestorationNetwork
+    if isinstance(recipe, GainRecipe):
+        network = gains_network(recipe.network)
+    elif isinstance(recipe.stage, Stage1):
+        network = codebook_network(recipe.network)
+    else:
+        network = restoration_network(recipe.network, recipe.stage)
     network.load_state_dict(load_fitting(trained, network))
     place_network(network, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return network.eval()
@@ -88,7 +92,7 @@ def restore_picture(network: CodebookNetwork | RestorationNetwork, lq: Picture) 
     return to_pixels(drawn)
 
 
-def _check_recorded(recipe: VqRecipe, trained: Path) -> None:
+def _check_recorded(recipe: VqRecipe | GainRecipe, trained: Path) -> None:
     """Networks with weights of the same shapes may still differ; the run's record tells."""
     record = (trained if trained.is_dir() else trained.parent) / "run.json"
     if not record.is_file():  # the file lies elsewhere; the weights' shapes have to do
@@ -96,7 +100,8 @@ def _check_recorded(recipe: VqRecipe, trained: Path) -> None:
     recorded = json.loads(record.read_text())["recipe"]
     given = json.loads(json.dumps(asdict(recipe)))
     for part in (recorded, given):
-        part["variant"] = part["stage"].get("variant")  # stage 1 has none
+        part["variant"] = part["stage"].get("variant")  # only stage 2 has one
+        part["network"] = {"gain_channels": 0, **part["network"]}  # older versions have no gains
     if any(recorded.get(name) != given[name] for name in ("network", "variant")):
         raise ValueError(
             f"{trained} is a run of {recorded['name']}, whose network is not {recipe.name}'s"

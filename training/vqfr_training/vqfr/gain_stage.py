@@ -1,0 +1,208 @@
+"""The band gains as the loop wants them: a small network behind one that has been trained.
+
+The network before it is frozen, so what it draws of a face is drawn once and kept.
+"""
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqfr_media.network.checkpoint import save_network
+from vqfr_media.network.vqfr_v1 import VqfrV1
+from vqfr_training.configs import GainRecipe
+from vqfr_training.data.layout import Data, parts
+from vqfr_training.data.photographs import Photographs, pair, prepare_ahead, validation_pairs
+from vqfr_training.distributed import DistributedContext
+from vqfr_training.records import save_samples
+from vqfr_training.stage import ParameterGroup, place
+from vqfr_training.vqfr.networks import frozen_copy, gains_network, place_network
+from vqfr_training.vqfr.prepared_faces import (
+    Levels,
+    PreparedBatch,
+    PreparedFaces,
+    from_levels,
+    to_levels,
+)
+from vqfr_training.vqfr.vq_stage import psnr, validate
+
+_FLOOR = 2e-6
+"""Of the mean squared error, for images in [0, 1]: 57 dB. The logarithm of a perfect face would be
+endless."""
+
+
+class GainStage:
+    """The band gains of v1's network, on the photographs in a folder."""
+
+    discriminators: None = None
+    """There are none."""
+
+    def __init__(
+        self,
+        recipe: GainRecipe,
+        *,
+        data: Data,
+        faces: Path,
+        device: torch.device,
+        start: Mapping[str, Tensor] | None,
+        context: DistributedContext | None = None,
+    ) -> None:
+        """Builds the stage.
+
+        Args:
+            recipe: what the run is told.
+            data: as `Photographs` takes it.
+            faces: folder of the prepared faces, there already or not.
+            device: where the network computes.
+            start: state dict of the trained network, with gains or without.
+            context: this process alone.
+
+        Raises:
+            ValueError: there are no weights to start from, there are other processes, or the
+                prepared faces are others.
+        """
+        if start is None:
+            raise ValueError(f"{recipe.name} goes on from a trained network: give --start-from")
+        if context is not None and context.world_size > 1:
+            raise ValueError(f"{recipe.name} is for one process alone")
+        self.recipe = recipe
+        self._data, self._device = data, device
+        self._count = recipe.stage.faces
+        size = recipe.network.image_size
+        self._faces = PreparedFaces(faces, count=self._count, size=size)
+        torch.manual_seed(recipe.seed)
+        self.network: VqfrV1 = gains_network(recipe.network)
+        # Of a network without gains, all but those.
+        self.network.load_state_dict({**self.network.state_dict(), **start})
+        place_network(self.network, device)
+        self.averaged: VqfrV1 = frozen_copy(self.network)
+        self._validation = validation_pairs(
+            Photographs(parts(data, "val"), size=size),
+            seed=7,
+            degradation=recipe.degradation,
+            most=recipe.validation_faces,
+        )
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Returns the gains' parameters."""
+        learning = list(self.network.band_gains.parameters())
+        return [ParameterGroup(learning, 1.0, self.recipe.betas)]
+
+    def batches(
+        self, *, first_step: int, workers: int, rank: int = 0, world_size: int = 1
+    ) -> Generator[PreparedBatch]:
+        """Yields the faces of every step; those that are drawn for the first time are made."""
+        del rank, world_size  # there is one process alone
+        recipe = self.recipe
+        photographs: Photographs | None = None
+        if not self._faces.complete:
+            photographs = Photographs(
+                parts(self._data, "train"),
+                size=recipe.network.image_size,
+                weights=recipe.name_weights,
+            )
+
+        def make(step: int) -> dict[int, tuple[Levels, Levels]]:
+            missing = [number for number in self.numbers(step) if number not in self._faces]
+            if photographs is None or not missing:
+                return {}
+            return {number: self._pair(photographs, number) for number in missing}
+
+        steps = range(first_step, recipe.steps)
+        made = prepare_ahead(make, steps, workers=workers)
+        for step, pairs in zip(steps, made, strict=True):
+            for number, (lq, hq) in pairs.items():
+                if number not in self._faces:  # a step before may have needed it too
+                    self._faces.keep(number, lq=lq, main=self._restored(lq), hq=hq)
+            batch = self._faces.read(self.numbers(step))
+            turned = np.random.default_rng([recipe.seed, step, 1]).random(recipe.batch) < 0.5
+            yield _mirrored(batch, torch.from_numpy(turned))
+
+    def numbers(self, step: int) -> list[int]:
+        """Returns which of the prepared faces a step sees: all of them once, then anew."""
+        batch, count = self.recipe.batch, self._count
+        positions = range(step * batch, (step + 1) * batch)
+        orders = {
+            epoch: np.random.default_rng([self.recipe.seed, epoch]).permutation(count)
+            for epoch in {position // count for position in positions}
+        }
+        return [int(orders[position // count][position % count]) for position in positions]
+
+    def parts(self, batch: PreparedBatch) -> list[PreparedBatch]:
+        """Returns as many as the recipe accumulates."""
+        pieces = (
+            images.chunk(self.recipe.accumulate) for images in (batch.lq, batch.main, batch.hq)
+        )
+        return [PreparedBatch(*piece) for piece in zip(*pieces, strict=True)]
+
+    def prepare(self, number: int) -> dict[str, float]:
+        """There is nothing to be done."""
+        del number
+        return {}
+
+    def step(self, batch: PreparedBatch, number: int) -> dict[str, Tensor]:
+        """Returns the mean error of the faces in dB, and how much better than without gains."""
+        del number
+        lq, main, hq = (place(i, self._device) for i in (batch.lq, batch.main, batch.hq))
+        result = self.network.band_gains(lq, main).float()
+        squared = ((result - hq) / 2).square().mean(dim=(1, 2, 3))
+        total = (10 * (squared + _FLOOR).log10()).mean()
+        gained = psnr(result.detach(), hq) - psnr(main, hq)
+        return {"total": total, "gain_db": total.new_tensor(gained)}
+
+    def discriminator_groups(self) -> list[ParameterGroup]:
+        """There are none."""
+        return []
+
+    def discriminator_losses(self, batch: PreparedBatch, number: int) -> dict[str, Tensor]:
+        """There are none."""
+        del batch, number
+        return {}
+
+    def validate(self, picture: Path) -> dict[str, float]:
+        """Returns mean PSNR (dB, 8-bit peak) of input and branches, and codes in use, on `val`."""
+        figures, images = validate(self.averaged, *self._validation, device=self._device)
+        save_samples(picture, images)
+        return figures
+
+    def export(self, path: Path) -> None:
+        """Writes the averaged weights as a self-describing fp16 file."""
+        save_network(path, self.averaged)
+
+    def extra_state(self) -> Mapping[str, Any]:
+        """Nothing: the prepared faces are functions of the seed, and lie in files."""
+        return {}
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Reads nothing: none is written."""
+        del state
+
+    def _pair(self, photographs: Photographs, number: int) -> tuple[Levels, Levels]:
+        lq, hq = pair(
+            photographs,
+            number,
+            seed=self.recipe.seed,
+            augmentation=self.recipe.augmentation,
+            degradation=self.recipe.degradation,
+        )
+        return to_levels(lq), to_levels(hq)
+
+    @torch.no_grad()
+    def _restored(self, lq: Levels) -> NDArray[np.float16]:
+        """Returns the main output (3, S, S) without gains."""
+        # Alone, for in a batch the last digits, and with them codes, depend on the others.
+        image = place(from_levels(lq[None]), self._device)
+        codes = self.network.quantize(self.network.encode(image))
+        return self.network.decode_unweighed(image, codes).main[0].half().cpu().numpy()
+
+
+def _mirrored(batch: PreparedBatch, turned: Tensor) -> PreparedBatch:
+    """Mirrors those left to right of which `turned` (N,) says so."""
+    chosen = turned[:, None, None, None]
+    return PreparedBatch(
+        *(torch.where(chosen, i.flip(3), i) for i in (batch.lq, batch.main, batch.hq))
+    )

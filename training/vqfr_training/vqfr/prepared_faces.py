@@ -1,0 +1,109 @@
+"""Training faces that are made once and kept in files, with what a network draws of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vqfr_training.data.degradation import Image
+
+type Levels = NDArray[np.uint8]
+"""(3, S, S) RGB."""
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """Faces as a step sees them, each (N, 3, S, S) RGB in [-1, 1]."""
+
+    lq: Tensor
+    """Damaged."""
+    main: Tensor
+    """Restored; about that range."""
+    hq: Tensor
+    """As they were."""
+
+
+class PreparedFaces:
+    """So many faces in a folder of arrays that need not lie in memory.
+
+    `lq.npy` and `hq.npy` are levels (N, 3, S, S), `main.npy` is float16 in about [-1, 1], and
+    `done.npy` says which faces are there. They may come from elsewhere.
+    """
+
+    def __init__(self, folder: Path, *, count: int, size: int) -> None:
+        """Opens what is there; otherwise the folder is made when the first face is kept.
+
+        Raises:
+            ValueError: there are arrays of other faces, or not all of them.
+        """
+        self._folder = folder
+        pictures = (count, 3, size, size)
+        self._wanted: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            "lq": (pictures, np.uint8),
+            "hq": (pictures, np.uint8),
+            "main": (pictures, np.float16),
+            "done": ((count,), np.bool_),  # the last to be made: with it, the others are there
+        }
+        self._arrays: dict[str, NDArray[Any]] = {}
+        if (folder / "done.npy").is_file():
+            self._arrays = {name: self._open(name) for name in self._wanted}
+
+    def __contains__(self, number: int) -> bool:
+        return bool(self._arrays) and bool(self._arrays["done"][number])
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of them are there."""
+        return bool(self._arrays) and bool(self._arrays["done"].all())
+
+    def keep(self, number: int, *, lq: Levels, main: NDArray[np.float16], hq: Levels) -> None:
+        """Writes one face."""
+        if not self._arrays:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._arrays = {name: self._create(name) for name in self._wanted}
+        for name, picture in (("lq", lq), ("main", main), ("hq", hq)):
+            self._arrays[name][number] = picture
+        self._arrays["done"][number] = True
+
+    def read(self, numbers: Sequence[int]) -> PreparedBatch:
+        """Returns faces that are there."""
+        chosen = list(numbers)
+        lq, main, hq = (np.array(self._arrays[name][chosen]) for name in ("lq", "main", "hq"))
+        return PreparedBatch(from_levels(lq), torch.from_numpy(main).float(), from_levels(hq))
+
+    def _open(self, name: str) -> NDArray[Any]:
+        path, (shape, kind) = self._folder / f"{name}.npy", self._wanted[name]
+        try:
+            array: NDArray[Any] = open_memmap(path, mode="r+")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be used: {error}; remove {self._folder}") from error
+        if array.shape != shape or array.dtype != kind:
+            raise ValueError(
+                f"{path} holds {array.dtype} {array.shape}, not {np.dtype(kind)} {shape}: "
+                f"remove {self._folder} or choose another --out"
+            )
+        return array
+
+    def _create(self, name: str) -> NDArray[Any]:
+        shape, kind = self._wanted[name]
+        array: NDArray[Any] = open_memmap(
+            self._folder / f"{name}.npy", mode="w+", dtype=np.dtype(kind), shape=shape
+        )
+        return array
+
+
+def to_levels(image: Image) -> Levels:
+    """Returns an image (S, S, 3) in [0, 1] as (3, S, S) levels."""
+    levels = np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
+    return np.ascontiguousarray(levels.transpose(2, 0, 1))
+
+
+def from_levels(levels: NDArray[np.uint8]) -> Tensor:
+    """Returns levels of any shape as [-1, 1]; what a face was cut from has the same bits."""
+    return torch.from_numpy(levels / np.float32(255)) * 2 - 1
