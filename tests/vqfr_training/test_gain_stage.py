@@ -156,7 +156,7 @@ def test_a_step_by_hand(drawn_faces: Path, trained: Path, tmp_path: Path) -> Non
     assert abs(gained) > 0.01
 
 
-def test_each_epoch_sees_every_face_once_and_half_are_mirrored(
+def test_each_epoch_sees_a_square_of_every_face_and_half_are_mirrored(
     drawn_faces: Path, trained: Path, whole: Path
 ) -> None:
     recipe = replace(smoke_gains(), batch=8, accumulate=2)
@@ -165,14 +165,19 @@ def test_each_epoch_sees_every_face_once_and_half_are_mirrored(
     assert sorted(seen[:12]) == sorted(seen[12:]) == list(range(12))
     assert seen[:12] != seen[12:]
     kept, batch = arrays(whole / "faces"), first(stage, 2)
-    turned = np.random.default_rng([recipe.seed, 2, 1]).random(8) < 0.5
+    generator = np.random.default_rng([recipe.seed, 2, 1])
+    turned = generator.random(8) < 0.5
+    corners = generator.integers(0, 64 - 32 + 1, (8, 2))
     assert 0 < turned.sum() < 8
+    assert len(np.unique(corners, axis=0)) > 4
     for i, number in enumerate(seen[16:]):
         way = -1 if turned[i] else 1
+        top, left = corners[i]
+        square = np.s_[:, top : top + 32, left : left + 32]
         for images, name in ((batch.lq, "lq"), (batch.hq, "hq")):
             levels = np.rint((images[i].numpy() + 1) * 127.5)
-            np.testing.assert_array_equal(levels, kept[name][number][..., ::way])
-        np.testing.assert_array_equal(batch.main[i], kept["main"][number][..., ::way])
+            np.testing.assert_array_equal(levels, kept[name][number][..., ::way][square])
+        np.testing.assert_array_equal(batch.main[i], kept["main"][number][..., ::way][square])
     parts = stage.parts(batch)
     assert [len(part.hq) for part in parts] == [4, 4]
     assert torch.equal(torch.cat([part.main for part in parts]), batch.main)
@@ -186,7 +191,7 @@ def test_faces_from_elsewhere_are_used(drawn_faces: Path, trained: Path, tmp_pat
         faces.keep(number, lq=lq, main=np.full((3, 64, 64), 0.25, np.float16), hq=hq)
     before = arrays(out / "faces")
     stage = stage_of(drawn_faces, trained, out / "faces")
-    assert torch.equal(first(stage).main, torch.full((2, 3, 64, 64), 0.25))
+    assert torch.equal(first(stage).main, torch.full((2, 3, 32, 32), 0.25))
     run(smoke_gains(), data=drawn_faces, out=out, start_from=trained, stop_after=2)
     for name, values in arrays(out / "faces").items():
         np.testing.assert_array_equal(values, before[name])
@@ -195,7 +200,7 @@ def test_faces_from_elsewhere_are_used(drawn_faces: Path, trained: Path, tmp_pat
 def test_faces_that_do_not_fit_are_refused(
     drawn_faces: Path, trained: Path, whole: Path, tmp_path: Path
 ) -> None:
-    more = replace(smoke_gains(), stage=Gains(faces=13))
+    more = replace(smoke_gains(), stage=Gains(faces=13, crop=32))
     with pytest.raises(ValueError, match=r"lq.npy holds uint8 \(12, 3, 64, 64\), not uint8 \(13"):
         stage_of(drawn_faces, trained, whole / "faces", more)
     shutil.copytree(whole / "faces", tmp_path / "run/faces")
@@ -307,7 +312,12 @@ def test_wrong_starts_are_refused(
 
 def test_wrong_configurations_are_refused(drawn_faces: Path, trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="faces must be at least 1, got 0"):
-        Gains(faces=0)
+        Gains(faces=0, crop=32)
+    for crop in (0, 12):
+        with pytest.raises(ValueError, match=f"crop must be a multiple of 8 above 0, got {crop}"):
+            Gains(faces=1, crop=crop)
+    with pytest.raises(ValueError, match="crop must be at most the 64 px of a face, got 128"):
+        replace(smoke_gains(), stage=Gains(faces=1, crop=128))
     with pytest.raises(ValueError, match="gain_channels must be above 0"):
         replace(smoke_gains(), network=smoke_stage2().network)
     ranks = DistributedContext(device=CPU, world_size=2, fabric=cast(Any, object()))

@@ -96,10 +96,15 @@ class Gains:
 
     faces: int
     """How many different samples are prepared; the steps draw from them again and again."""
+    crop: int
+    """Side of the square of each that a step sees, in pixels, a multiple of 8: what the damage is
+    shows in a part of a face too, and for the same work a step sees more faces."""
 
     def __post_init__(self) -> None:
         if self.faces < 1:
             raise ValueError(f"faces must be at least 1, got {self.faces}")
+        if self.crop < 8 or self.crop % 8:
+            raise ValueError(f"crop must be a multiple of 8 above 0, got {self.crop}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +219,11 @@ class GainRecipe(FaceRecipe[VqfrV1Config]):
         super().__post_init__()
         if self.network.gain_channels == 0:
             raise ValueError(f"{self.name} trains band gains: gain_channels must be above 0")
+        if self.stage.crop > self.network.image_size:
+            raise ValueError(
+                f"crop must be at most the {self.network.image_size} px of a face, "
+                f"got {self.stage.crop}"
+            )
 
 
 type VqRecipe = Recipe[VqfrV1Config] | Recipe[VqfrV2Config]

@@ -107,7 +107,7 @@ def smoke_gains() -> GainRecipe:
         lite.lite_gains(),
         name="smoke_gains",
         network=replace(second.network, gain_channels=8),
-        stage=Gains(faces=12),
+        stage=Gains(faces=12, crop=32),
         degradation=second.degradation,
         name_weights=(),
         batch=2,

@@ -119,8 +119,12 @@ class GainStage:
                 if number not in self._faces:  # a step before may have needed it too
                     self._faces.keep(number, lq=lq, main=self._restored(lq), hq=hq)
             batch = self._faces.read(self.numbers(step))
-            turned = np.random.default_rng([recipe.seed, step, 1]).random(recipe.batch) < 0.5
-            yield _mirrored(batch, torch.from_numpy(turned))
+            generator = np.random.default_rng([recipe.seed, step, 1])
+            turned = torch.from_numpy(generator.random(recipe.batch) < 0.5)
+            corners = generator.integers(
+                0, recipe.network.image_size - recipe.stage.crop + 1, (recipe.batch, 2)
+            )
+            yield _cropped(_mirrored(batch, turned), corners, side=recipe.stage.crop)
 
     def numbers(self, step: int) -> list[int]:
         """Returns which of the prepared faces a step sees: all of them once, then anew."""
@@ -206,3 +210,17 @@ def _mirrored(batch: PreparedBatch, turned: Tensor) -> PreparedBatch:
     return PreparedBatch(
         *(torch.where(chosen, i.flip(3), i) for i in (batch.lq, batch.main, batch.hq))
     )
+
+
+def _cropped(batch: PreparedBatch, corners: NDArray[np.int64], *, side: int) -> PreparedBatch:
+    """Cuts the same square out of all pictures of a face, its first row and column in `corners`."""
+    cut = [
+        torch.stack(
+            [
+                image[:, top : top + side, left : left + side]
+                for image, (top, left) in zip(images, corners.tolist(), strict=True)
+            ]
+        )
+        for images in (batch.lq, batch.main, batch.hq)
+    ]
+    return PreparedBatch(*cut)
