@@ -306,14 +306,14 @@ def lite_gains() -> GainRecipe:
         degradation=replace(footage_degradation(), mild=0.55),
         name_weights=(("_s", 0.1), ("_m", 0.8)),
         batch=16,
-        steps=3600,
+        steps=3200,
         learning_rate=1.5e-3,
         betas=(0.9, 0.99),
         warmup_steps=50,
         clip_norm=5.0,
         ema=0.998,
         seed=18,
-        validate_every=500,
+        validate_every=800,
         checkpoint_minutes=3.0,
     )
 

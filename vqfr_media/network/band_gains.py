@@ -101,8 +101,8 @@ class BandGains(nn.Module):
 
     def reset(self) -> None:
         """Sets the result to the restored picture, whatever the input is: how training begins."""
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        for parameter in self.conv_out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, image: Tensor, restored: Tensor) -> Tensor:
         """Weighs.
@@ -117,7 +117,7 @@ class BandGains(nn.Module):
         given = split_bands(_mix_channels(image, _TO_LUMA_CHROMA))
         drawn = split_bands(_mix_channels(restored, _TO_LUMA_CHROMA))
         gains = self._predict(image, restored, given, drawn)
-        back, strength = gains.split((self._bands, self._bands - 1), dim=1)
+        back, strength = gains[:, : self._bands], gains[:, self._bands :]
         change = (back * (given - drawn)).sum(dim=1) + (strength * given[:, :-1]).sum(dim=1)
         return restored + _mix_channels(change, _TO_RGB)
 
@@ -158,9 +158,9 @@ def _statistics(given: Tensor, drawn: Tensor) -> Tensor:
 
 def _cells(products: Tensor) -> Tensor:
     """Maps products of B bands `(N, B, 3, S, S)` to cells' means `(N, 2 B, S / 8, S / 8)`."""
-    means = F.avg_pool2d(products.flatten(1, 2), _CELL).unflatten(1, (-1, 3))
-    together = torch.cat((means[:, :, :1], means[:, :, 1:].sum(dim=2, keepdim=True)), dim=2)
-    return together.flatten(1, 2)
+    means = F.avg_pool2d(products.flatten(1, 2), _CELL)
+    luma, chroma = means[:, 0::3], means[:, 1::3] + means[:, 2::3]
+    return torch.cat((luma, chroma), dim=1)
 
 
 def _mix_channels(images: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
