@@ -132,11 +132,12 @@ class BandGains(nn.Module):
         for block in self.blocks:
             feature = block(feature)
         gains = self.conv_out(_activate(feature))
-        gains = F.interpolate(
-            gains, scale_factor=float(_CELL), mode="bilinear", align_corners=False
-        )
-        luma, chroma = gains.chunk(2, dim=1)
-        return torch.stack((luma, chroma, chroma), dim=2)
+        luma, chroma = gains[:, : 2 * self._bands - 1], gains[:, 2 * self._bands - 1 :]
+        # Laid out for the bands before they are enlarged: it is 64 times as cheap here.
+        gains = torch.stack((luma, chroma, chroma), dim=2).flatten(1, 2)
+        size = float(_CELL)
+        gains = F.interpolate(gains, scale_factor=size, mode="bilinear", align_corners=False)
+        return gains.reshape(-1, 2 * self._bands - 1, 3, *gains.shape[2:])
 
 
 def _statistics(given: Tensor, drawn: Tensor) -> Tensor:
