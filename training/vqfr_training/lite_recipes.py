@@ -10,6 +10,11 @@ from vqfr_training.vqfr.discriminators import DiscriminatorConfig
 from vqfr_training.vqfr.perceptual import PerceptualConfig
 
 
+def lite_backbone() -> VqfrV1Config:
+    """Describes `lite` without the band gains, which are trained last and alone."""
+    return replace(lite_config(), gain_channels=0)
+
+
 def video_degradation() -> Degradation:
     """Returns the paper's damage, leaning to what real low-resolution video has.
 
@@ -38,7 +43,7 @@ def lite_stage1() -> Recipe[VqfrV1Config]:
     return Recipe(
         name="lite_stage1",
         # The first and second edition had a quarter of the third's codes.
-        network=replace(lite_config(), codebook_size=512),
+        network=replace(lite_backbone(), codebook_size=512),
         stage=Stage1(unquantised_steps=300, reestimate_at=(250, 300, 450, 650), reservoir=20480),
         augmentation=Augmentation(
             background=0.0,
@@ -171,7 +176,7 @@ def lite_people_stage1() -> Recipe[VqfrV1Config]:
     return replace(
         lite_stage1(),
         name="lite_people_stage1",
-        network=lite_config(),
+        network=lite_backbone(),
         stage=Stage1(unquantised_steps=60, reestimate_at=(60, 160, 280), reservoir=65536),
         name_weights=(("_s", 0.4), ("_m", 0.8)),
         steps=440,
@@ -300,7 +305,7 @@ def lite_gains() -> GainRecipe:
     first = lite_people_crisp()
     return GainRecipe(
         name="lite_gains",
-        network=replace(first.network, gain_channels=64),
+        network=lite_config(),
         stage=Gains(faces=6000, crop=128),
         augmentation=first.augmentation,
         degradation=replace(footage_degradation(), mild=0.55),

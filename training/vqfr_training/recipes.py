@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from vqfr_media.network.config import VqfrV1Config, lite_config
+from vqfr_media.network.config import VqfrV1Config
 from vqfr_training import gpu_recipes as gpu
 from vqfr_training import lite_recipes as lite
 from vqfr_training import paper_recipes as paper
@@ -32,7 +32,7 @@ from vqfr_training.vqfr.perceptual import PerceptualConfig
 def smoke_stage1() -> Recipe[VqfrV1Config]:
     """Trains stage 1 of a toy network in seconds: shows that everything runs and learns."""
     network = replace(
-        lite_config(),
+        lite.lite_backbone(),
         image_size=64,
         channels=(16, 16, 32),
         encoder_blocks=(0, 1, 1),

@@ -246,4 +246,5 @@ def lite_config() -> VqfrV1Config:
         input_channels=32,
         input_pyramid=True,
         predict_residual=True,
+        gain_channels=64,
     )
