@@ -6,7 +6,7 @@ six convolutions in float32 leaves 1.9 %; a look-up in bfloat16 flips 10.2 % (of
 12 faces). With both in float32 none flip, and they are a fifth of the work.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,6 @@ from vqfr_media.network.vqfr_v2 import VqfrV2
 
 # Part of an engine's identity: raised with every change of what the conversion computes.
 _CONVERSION = 2
-# A convolution with as many input channels at most sees an image or two, not features.
-_IMAGE_CHANNELS = 6
 # The mark that keeps a layer in float32. The CPU plugin heeds it in models read from a file.
 _KEEP_FLOAT32 = "precise_0"
 
@@ -205,31 +203,42 @@ def _keep_coordinates(model: Any) -> None:
     for warp in _of_type(model, "DeformableConvolution"):
         warp.get_rt_info()[_KEEP_FLOAT32] = ""
         for place in (1, 3):
-            for node in _up_to_a_convolution(warp.input_value(place).get_node()):
+            for node in _back_from(warp.input_value(place).get_node(), stop=_is_convolution):
                 node.get_rt_info()[_KEEP_FLOAT32] = ""
 
 
 def keep_image_in_float32(model: Any) -> None:
-    """Marks what computes a decoder's output from features and from the bands of images.
+    """Marks what computes a decoder's output from what its main branch has drawn: the band gains.
 
     Eight bits of significand do not hold the pictures that are taken apart into bands.
     """
-    for node in _up_to_a_convolution(model.get_results()[0].input_value(0).get_node()):
+    for node in _back_from(model.get_results()[0].input_value(0).get_node(), stop=_draws_an_image):
         node.get_rt_info()[_KEEP_FLOAT32] = ""
 
 
-def _up_to_a_convolution(last: Any) -> Iterator[Any]:
-    """Yields `last` and what it is computed from, each once; ends with convolutions of features."""
+def _is_convolution(node: Any) -> bool:
+    return str(node.get_type_name()) == "Convolution"
+
+
+def _draws_an_image(node: Any) -> bool:
+    """Tells whether a convolution makes three channels of features, not of an image."""
+    if not _is_convolution(node):
+        return False
+    return int(node.get_output_shape(0)[1]) == 3 < int(node.get_input_shape(0)[1])
+
+
+def _back_from(last: Any, *, stop: Callable[[Any], bool]) -> Iterator[Any]:
+    """Yields `last` and what it is computed from, each once, up to nodes where to `stop`."""
     waiting, seen = [last], set[str]()
     while waiting:
         node = waiting.pop()
-        kind, name = node.get_type_name(), node.get_name()
-        if kind in ("Constant", "Parameter") or name in seen:
+        name = node.get_name()
+        # A shape is of integers, and may be taken from anywhere it is the same.
+        if node.get_type_name() in ("Constant", "Parameter", "ShapeOf") or name in seen:
             continue
         seen.add(name)
         yield node
-        if kind != "Convolution" or node.input_value(0).get_shape()[1] <= _IMAGE_CHANNELS:
-            # A convolution's bias is added behind it.
+        if not stop(node):  # a convolution's bias is added behind it
             waiting += [value.get_node() for value in node.input_values()]
 
 

@@ -24,6 +24,9 @@ def random_network(config: VqfrV1Config | VqfrV2Config) -> VqfrV1 | VqfrV2:
         for module in network.modules():
             if isinstance(module, ModulatedDeformConv):
                 nn.init.normal_(module.conv_offset.weight, std=_OFFSET_SCALE)
+        if isinstance(network, VqfrV1) and network.config.gain_channels:
+            # Untrained they are 0, and nothing that the gains compute would show.
+            nn.init.normal_(network.band_gains.conv_out.weight, std=_OFFSET_SCALE)
     return network.eval()
 
 

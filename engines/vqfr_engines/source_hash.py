@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vqfr_media.manifest import BuiltBackend
 
 NETWORK = (
+    "vqfr_media.network.band_gains",
     "vqfr_media.network.blocks",
     "vqfr_media.network.checkpoint",
     "vqfr_media.network.config",

@@ -171,7 +171,8 @@ def _operator(node: fx.Node) -> str:
 def _before(node: fx.Node, *, stop: tuple[str, ...]) -> Iterator[fx.Node]:
     """Finds all that `node` depends on, through operators other than those of `stop`.
 
-    A stopping operator's own inputs are still given, but not what lies before them.
+    A stopping operator's own inputs are still given, but not what lies before them. The band gains
+    are float32 from end to end, so their convolutions do not stop it.
     """
     seen, waiting = {node}, [node]
     while waiting:
@@ -181,8 +182,14 @@ def _before(node: fx.Node, *, stop: tuple[str, ...]) -> Iterator[fx.Node]:
                 continue
             seen.add(source)
             yield source
-            if _operator(current) not in stop:
+            if _operator(current) not in stop or _weighs_bands(current):
                 waiting.append(source)
+
+
+def _weighs_bands(node: fx.Node) -> bool:
+    """Tells whether `node` belongs to the module of the band gains."""
+    modules = node.meta.get("nn_module_stack", {}).values()
+    return any("band_gains" in path.split(".") for path, _ in modules)
 
 
 def _not_float32(nodes: Any, what: str) -> list[str]:

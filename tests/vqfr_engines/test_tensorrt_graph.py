@@ -16,7 +16,7 @@ from vqfr_engines.tensorrt_graph import (
 )
 
 from tests.vqfr_engines.offline_tensorrt import LITE
-from tests.vqfr_engines.small import tiny_v1, tiny_v2
+from tests.vqfr_engines.small import small_network, tiny_v1, tiny_v2
 from vqfr_media.errors import EngineError
 from vqfr_media.manifest import Precision
 from vqfr_media.network.checkpoint import load_network
@@ -147,6 +147,17 @@ def test_a_lost_island_is_found(
     with pytest.raises(EngineError, match=complaint) as error:
         check_float32_operators(graph, name="decoder")
     assert "--precision float32" in str(error.value)
+
+
+def test_lost_islands_within_the_band_gains_are_found() -> None:
+    network = small_network()
+    for module in network.band_gains.blocks.modules():
+        if isinstance(module, nn.Conv2d):
+            module.half()
+            module.register_forward_pre_hook(lambda _, given: (given[0].half(),))
+            module.register_forward_hook(lambda _, __, result: result.float())
+    with pytest.raises(EngineError, match="the output clamp"):
+        list(exported_modules(network, batch_size=1, device=torch.device("cpu")))
 
 
 def test_half_precision_elsewhere_is_accepted() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from vqfr_training.recipes import smoke_stage1
+from vqfr_training.recipes import smoke_gains
 
 from vqfr_media import weights
 from vqfr_media.backends.torch_engine import TorchEngine, resolve_device
@@ -33,7 +33,11 @@ from vqfr_media.options import ModelOptions
 
 def small_network() -> VqfrV1:
     torch.manual_seed(0)
-    return VqfrV1(smoke_stage1().network).eval()
+    network = VqfrV1(smoke_gains().network).eval()
+    for layer in (network.main_decoder.conv_out, network.band_gains.conv_out):
+        for parameter in layer.parameters():  # zero before training: the input would come back
+            torch.nn.init.normal_(parameter, std=0.05)
+    return network
 
 
 def devices() -> list[object]:

@@ -16,7 +16,7 @@ and 6.6 px."""
 _CELL = 8
 """Side of the squares in which energies are measured, and gains predicted, in pixels."""
 _FLOOR = 1e-6
-"""Of energies, for images in [-1, 1]: a fifth of what rounding to 8 bits adds."""
+"""Of energies, for images in [-1, 1]: what rounding to 8 bits adds to the finest band, about."""
 _SEEN_CHANNELS = (12, 24, 32, 48)
 """Of the convolutions that look at the pictures themselves; all but the first halve the size."""
 _BLOCKS = 3

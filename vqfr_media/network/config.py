@@ -111,7 +111,8 @@ class VqfrV1Config(_JsonConfig):
     """Whether the main output is input + prediction, the prediction 0 before training."""
     gain_channels: int = 0
     """Width of the network behind the main branch that weighs its bands of frequencies against the
-    input's (`band_gains.py`; not in the paper); 0: there is none, as in files of older versions."""
+    input's (`band_gains.py`; not in the paper); 0: there is none, as in files of older versions.
+    With it, sizes are multiples of 8 too."""
 
     def __post_init__(self) -> None:
         _check_common(self)
