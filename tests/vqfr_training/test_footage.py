@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate1d
 from vqfr_training.data.augmentation import Augmentation, flips_only, recolour
-from vqfr_training.data.degradation import Degradation, degrade, mildly, softened
+from vqfr_training.data.degradation import Degradation, degrade, mild_damage, softened
 from vqfr_training.data.footage import bleed, defocus, grain, halo, one_field
 from vqfr_training.lite_recipes import footage_degradation, video_degradation
 
@@ -119,7 +119,7 @@ def test_mild_images_have_the_damage_of_good_footage() -> None:
     for seed in range(5):
         generator = np.random.default_rng(seed)
         generator.random()  # whether it is mild
-        expected = degrade(image, generator, mildly(config))
+        expected = degrade(image, generator, mild_damage(config))
         lq = degrade(image, np.random.default_rng(seed), always)
         np.testing.assert_array_equal(lq, expected)
     flat = np.full((64, 64, 3), 0.5, np.float32)
@@ -129,9 +129,9 @@ def test_mild_images_have_the_damage_of_good_footage() -> None:
         return float(np.mean(np.abs(damaged)))
 
     assert error(always) < 0.75 * error(config)  # noise and grain are rarer and weaker
-    assert mildly(always).mild == 0
-    assert mildly(always).h264 == 0  # these machines need no PyAV
-    assert mildly(footage_degradation()).h264 == 0.3
+    assert mild_damage(always).mild == 0
+    assert mild_damage(always).h264 == 0  # these machines need no PyAV
+    assert mild_damage(footage_degradation()).h264 == 0.3
     assert softened(always).mild == 0
     with pytest.raises(ValueError, match="mild"):
         replace(config, mild=1.5)

@@ -16,12 +16,18 @@ from vqfr_training.configs import GainRecipe, Gains, Stage2
 from vqfr_training.data.photographs import Photographs, pair, to_tensor
 from vqfr_training.distributed import DistributedContext
 from vqfr_training.loop import load_averaged, run
-from vqfr_training.recipes import smoke_gains, smoke_stage1, smoke_stage2
+from vqfr_training.recipes import in_precision, smoke_gains, smoke_stage1, smoke_stage2
+from vqfr_training.records import read_checkpoint
 from vqfr_training.stage import place
 from vqfr_training.step import make_optimisers, train_step
 from vqfr_training.vqfr.gain_stage import GainStage
 from vqfr_training.vqfr.networks import parameter_groups, place_network, restoration_network
-from vqfr_training.vqfr.prepared_faces import PreparedBatch, PreparedFaces
+from vqfr_training.vqfr.prepared_faces import (
+    PreparedBatch,
+    PreparedFaces,
+    from_levels,
+    to_levels,
+)
 
 from tests.vqfr_training.logs import losses
 from vqfr_media.network.band_gains import BandGains
@@ -210,7 +216,36 @@ def test_faces_that_do_not_fit_are_refused(
     (tmp_path / "run/faces/hq.npy").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"hq.npy cannot be used: .* remove"):
         run(smoke_gains(), data=drawn_faces, out=tmp_path / "run", start_from=trained)
+    whole_file = (whole / "faces/hq.npy").read_bytes()
+    for content, reason in ((whole_file[:-1], "cannot be used"), (whole_file + b"0", "has .* byt")):
+        (tmp_path / "run/faces/hq.npy").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"hq.npy {reason}.* remove"):
+            run(smoke_gains(), data=drawn_faces, out=tmp_path / "run", start_from=trained)
+        assert (tmp_path / "run/faces/hq.npy").read_bytes() == content
     assert not (tmp_path / "run/run.json").exists()
+
+
+@pytest.mark.parametrize("name", ["lq", "main", "hq"])
+def test_pictures_without_a_word_on_which_are_done_are_kept(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.npy").write_bytes(b"made elsewhere")
+    with pytest.raises(ValueError, match=rf"has {name}.npy but no done.npy: write .* or remove"):
+        PreparedFaces(tmp_path, count=2, size=8)
+    assert (tmp_path / f"{name}.npy").read_bytes() == b"made elsewhere"
+
+
+def test_a_disk_without_room_is_refused(tmp_path: Path) -> None:
+    levels = np.zeros((3, 64, 64), np.uint8)
+    faces = PreparedFaces(tmp_path / "faces", count=10**12, size=64)
+    # 3 · 64² · (1 + 1 + 2) + 1 bytes each.
+    with pytest.raises(ValueError, match=r"need 49153000\.0 GB, and .*faces has [0-9.]+ GB free"):
+        faces.keep(0, lq=levels, main=levels.astype(np.float16), hq=levels)
+    assert not list((tmp_path / "faces").iterdir())
+
+
+def test_levels_of_an_image_of_8_bits_are_its_values() -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    image = np.asarray(levels / np.float32(255), np.float32)
+    assert torch.equal(from_levels(to_levels(image))[None], to_tensor([image]))
 
 
 @pytest.mark.parametrize("kind", ["", "checkpoint.pt", "network.safetensors"])
@@ -289,6 +324,35 @@ def test_runs_of_versions_without_gains_are_restored(drawn_faces: Path, tmp_path
     assert main([*command, "--data", str(tmp_path / "lq"), "--out", str(tmp_path / "out")]) == 0
 
 
+def test_runs_of_versions_without_gains_and_mild_damage_are_resumed(
+    drawn_faces: Path, tmp_path: Path
+) -> None:
+    run(smoke_stage1(), data=drawn_faces, out=tmp_path / "run", stop_after=1)
+    record = tmp_path / "run/run.json"
+    described = json.loads(record.read_text())
+    del described["recipe"]["network"]["gain_channels"]
+    del described["recipe"]["degradation"]["mild"]
+    record.write_text(json.dumps(described))
+    run(smoke_stage1(), data=drawn_faces, out=tmp_path / "run", resume=True, stop_after=2)
+    assert read_checkpoint(tmp_path / "run")["step"] == 2
+    other = replace(smoke_stage1(), degradation=replace(smoke_stage1().degradation, mild=0.5))
+    with pytest.raises(ValueError, match="another configuration"):
+        run(other, data=drawn_faces, out=tmp_path / "run", resume=True)
+
+
+def test_an_export_of_another_configuration_is_refused(
+    drawn_faces: Path, trained: Path, tmp_path: Path
+) -> None:
+    config = replace(smoke_stage2().network, predict_residual=False, norm_groups=2)
+    network = VqfrV1(config)
+    network.load_state_dict(load_network(trained).state_dict())  # the shapes are the same
+    path = tmp_path / "network.safetensors"
+    save_network(path, network)
+    with pytest.raises(ValueError, match=r"norm_groups 2, not .; predict_residual False, not True"):
+        run(smoke_gains(), data=drawn_faces, out=tmp_path / "run", start_from=path)
+    assert not (tmp_path / "run").exists()
+
+
 def test_wrong_starts_are_refused(
     drawn_faces: Path, trained: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -320,6 +384,8 @@ def test_wrong_configurations_are_refused(drawn_faces: Path, trained: Path, tmp_
         replace(smoke_gains(), stage=Gains(faces=1, crop=128))
     with pytest.raises(ValueError, match="gain_channels must be above 0"):
         replace(smoke_gains(), network=smoke_stage2().network)
+    with pytest.raises(ValueError, match="smoke_gains computes in float32 alone, not bfloat16"):
+        in_precision(smoke_gains(), "bfloat16")
     ranks = DistributedContext(device=CPU, world_size=2, fabric=cast(Any, object()))
     with pytest.raises(ValueError, match="one process alone"):
         GainStage(

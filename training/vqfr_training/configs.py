@@ -97,8 +97,8 @@ class Gains:
     faces: int
     """How many different samples are prepared; the steps draw from them again and again."""
     crop: int
-    """Side of the square of each that a step sees, in pixels, a multiple of 8: what the damage is
-    shows in a part of a face too, and for the same work a step sees more faces."""
+    """Side of the square of each that a step sees, in pixels, a multiple of 8. A part of a face
+    shows the damage too; with smaller squares a step sees more faces for the same work."""
 
     def __post_init__(self) -> None:
         if self.faces < 1:
@@ -219,6 +219,8 @@ class GainRecipe(FaceRecipe[VqfrV1Config]):
         super().__post_init__()
         if self.network.gain_channels == 0:
             raise ValueError(f"{self.name} trains band gains: gain_channels must be above 0")
+        if self.precision != "float32":
+            raise ValueError(f"{self.name} computes in float32 alone, not {self.precision}")
         if self.stage.crop > self.network.image_size:
             raise ValueError(
                 f"crop must be at most the {self.network.image_size} px of a face, "

@@ -299,8 +299,8 @@ def lite_people_crisp() -> Recipe[VqfrV1Config]:
 def lite_gains() -> GainRecipe:
     """Trains the band gains behind `lite_people_crisp`'s main branch.
 
-    Most of the faces have good footage's damage, for there the main branch softens what it should
-    leave alone.
+    Of the faces 44 % have good footage's damage (a fifth is soft; of the rest, 55 %), for there the
+    main branch softens what it should leave alone.
     """
     first = lite_people_crisp()
     return GainRecipe(

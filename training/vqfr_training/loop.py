@@ -37,11 +37,12 @@ from vqfr_training.records import (
     fingerprint,
     load_exported,
     load_fitting,
-    load_with_or_without,
+    load_with_or_without_gains,
     log_length,
     read_checkpoint,
     save_checkpoint,
     truncate_log,
+    with_later_fields,
 )
 from vqfr_training.records import load_averaged as load_averaged
 from vqfr_training.stage import TrainingStage
@@ -191,7 +192,7 @@ def _load_start(
     """
     wanted = _expected_network(recipe)
     if isinstance(recipe, GainRecipe):
-        return load_with_or_without("band_gains", start_from, wanted)
+        return load_with_or_without_gains(start_from, wanted, recipe.network)
     v1 = isinstance(recipe, Recipe) and isinstance(recipe.network, VqfrV1Config)
     if v1 and start_from.suffix == ".safetensors":
         first = _expected_network(recipe, stage1=True)
@@ -278,8 +279,7 @@ def _open(
     if not record.is_file():
         raise ValueError(f"{out} holds no run to resume")
     recorded = json.loads(record.read_text())
-    earlier = {"accumulate": 1} if isinstance(recipe, Recipe) else {}  # of older versions
-    if {**earlier, **recorded["recipe"]} != json.loads(json.dumps(asdict(recipe))):
+    if with_later_fields(recorded["recipe"], recipe) != json.loads(json.dumps(asdict(recipe))):
         raise ValueError(
             f"{out} was started with another configuration of {recipe.name}, or by another version"
         )

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from vqfr_media.differences import different_keys
 from vqfr_media.files import atomic_output, first_line, write_text
 from vqfr_media.network.checkpoint import load_network, load_official
-from vqfr_training.configs import RunConfig
+from vqfr_media.network.config import VqfrV1Config
+from vqfr_training.configs import FaceRecipe, RunConfig
 from vqfr_training.data.layout import Data, each
 from vqfr_training.data.photographs import to_pixels
 
@@ -52,6 +53,22 @@ def describe_run(
         },
         "gpu": gpu,
         "threads": torch.get_num_threads(),
+    }
+
+
+def with_later_fields(recorded: Mapping[str, Any], recipe: RunConfig) -> dict[str, Any]:
+    """Returns a recorded recipe with the fields that versions since have added.
+
+    They have the values with which `recipe`'s numbers are what they were.
+    """
+    if not isinstance(recipe, FaceRecipe):
+        return dict(recorded)
+    gains = {"gain_channels": 0} if isinstance(recipe.network, VqfrV1Config) else {}
+    return {
+        "accumulate": 1,
+        **recorded,
+        "network": {**gains, **recorded["network"]},
+        "degradation": {"mild": 0.0, **recorded["degradation"]},
     }
 
 
@@ -138,6 +155,11 @@ def load_fitting(path: Path, network: nn.Module) -> dict[str, Tensor]:
         load_official(file, network.to_empty(device="cpu"))
         return dict(network.state_dict())
     weights: dict[str, Tensor] = state["averaged"]
+    _check_fit(file, weights, network)
+    return weights
+
+
+def _check_fit(file: Path, weights: Mapping[str, Tensor], network: nn.Module) -> None:
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in weights.items()}
     if odd := different_keys(wanted, given):
@@ -146,21 +168,45 @@ def load_fitting(path: Path, network: nn.Module) -> dict[str, Tensor]:
             f"{len(odd)} weights that differ, {odd[0]} is {given.get(odd[0], 'absent')}, not "
             f"{wanted.get(odd[0], 'absent')}"
         )
-    return weights
 
 
-def load_with_or_without(part: str, path: Path, network: nn.Module) -> dict[str, Tensor]:
-    """Returns weights that fit `network`, as `load_fitting`; module `part` of it may be absent.
+def load_with_or_without_gains(
+    path: Path, network: nn.Module, config: VqfrV1Config
+) -> dict[str, Tensor]:
+    """Returns weights that fit `network`, as `load_fitting`; those of its band gains may be absent.
+
+    Args:
+        path: as for `load_fitting`.
+        network: as for `load_fitting`; it loses its band gains where the file has none.
+        config: the network's, with which an export's has to agree but for the gains.
 
     Raises:
         ValueError: there is no such file, or it holds another network's weights.
     """
     file = _checkpoint_file(path)
-    whole = load_network(file) if file.suffix == ".safetensors" else None
-    names = read_checkpoint(file).get("averaged", {}) if whole is None else whole.state_dict()
-    if not any(name.startswith(f"{part}.") for name in names):
-        delattr(network, part)
-    return load_fitting(file, network)
+    if file.suffix == ".safetensors":
+        exported = load_network(file)
+        _check_same_but_gains(file, exported.config.to_dict(), config.to_dict())
+        weights = dict(exported.state_dict())
+    else:
+        weights = read_checkpoint(file).get("averaged", {})
+    if not any(name.startswith("band_gains.") for name in weights):
+        del network.band_gains
+    if not weights:  # the authors' file
+        return load_fitting(file, network)
+    _check_fit(file, weights, network)
+    return weights
+
+
+def _check_same_but_gains(file: Path, given: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuses what weights of the same shapes would hide: they would be computed with otherwise."""
+    odd = [
+        f"{name} {given.get(name, 'absent')}, not {wanted.get(name, 'absent')}"
+        for name in sorted(given.keys() | wanted.keys())
+        if name != "gain_channels" and given.get(name) != wanted.get(name)
+    ]
+    if odd:
+        raise ValueError(f"{file} holds a network of another configuration: {'; '.join(odd)}")
 
 
 def load_exported(

@@ -73,7 +73,7 @@ class Degradation:
     """Blur of those, in pixels of a 512 px face."""
     mild: float = 0.0
     """Share of images, of those that are not soft, with what good footage has: a little of
-    everything. The ranges are those of `mildly`."""
+    everything. The ranges are those of `mild_damage`."""
     defocused: float = 0.0
     """Share of images that a disk blurs beside the Gaussian: out of focus."""
     defocus_radius: tuple[float, float] = (1.0, 7.0)
@@ -152,7 +152,7 @@ def degrade(image: Image, generator: np.random.Generator, config: Degradation) -
     if _happens(config.soft, generator):
         return degrade(image, generator, softened(config))
     if _happens(config.mild, generator):
-        return degrade(image, generator, mildly(config))
+        return degrade(image, generator, mild_damage(config))
     strength = 0.1 if generator.random() < config.nearly_clean else 1.0
 
     lq = _blur(image, generator, config, scale=scale, strength=strength)
@@ -197,7 +197,7 @@ def softened(config: Degradation) -> Degradation:
     )
 
 
-def mildly(config: Degradation) -> Degradation:
+def mild_damage(config: Degradation) -> Degradation:
     """Describes the damage of good footage: a little blur, noise and compression, seldom more.
 
     H.264 only where `config` has it, for it needs PyAV.

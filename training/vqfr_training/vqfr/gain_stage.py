@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vqfr_media.backends.exact_float32 import exact_float32
 from vqfr_media.network.checkpoint import save_network
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_training.configs import GainRecipe
@@ -152,10 +153,11 @@ class GainStage:
         """Returns the mean error of the faces in dB, and how much better than without gains."""
         del number
         lq, main, hq = (place(i, self._device) for i in (batch.lq, batch.main, batch.hq))
-        result = self.network.band_gains(lq, main).float()
-        squared = ((result - hq) / 2).square().mean(dim=(1, 2, 3))
-        total = (10 * (squared + _FLOOR).log10()).mean()
-        gained = psnr(result.detach(), hq) - psnr(main, hq)
+        with exact_float32(self._device):
+            result = self.network.band_gains(lq, main)
+            squared = ((result - hq) / 2).square().mean(dim=(1, 2, 3))
+            total = (10 * (squared + _FLOOR).log10()).mean()
+            gained = psnr(result.detach(), hq) - psnr(main, hq)
         return {"total": total, "gain_db": total.new_tensor(gained)}
 
     def discriminator_groups(self) -> list[ParameterGroup]:
@@ -200,8 +202,10 @@ class GainStage:
         """Returns the main output (3, S, S) without gains."""
         # Alone, for in a batch the last digits, and with them codes, depend on the others.
         image = place(from_levels(lq[None]), self._device)
-        codes = self.network.quantize(self.network.encode(image))
-        return self.network.decode_unweighed(image, codes).main[0].half().cpu().numpy()
+        with exact_float32(self._device):  # rounded products choose other codes
+            codes = self.network.quantize(self.network.encode(image))
+            main = self.network.decode_unweighed(image, codes).main[0]
+        return main.half().cpu().numpy()
 
 
 def _mirrored(batch: PreparedBatch, turned: Tensor) -> PreparedBatch:

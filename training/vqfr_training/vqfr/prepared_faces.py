@@ -1,5 +1,7 @@
 """Training faces that are made once and kept in files, with what a network draws of them."""
 
+import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +42,7 @@ class PreparedFaces:
         """Opens what is there; otherwise the folder is made when the first face is kept.
 
         Raises:
-            ValueError: there are arrays of other faces, or not all of them.
+            ValueError: there are arrays of other faces, or cut short, or not all of them.
         """
         self._folder = folder
         pictures = (count, 3, size, size)
@@ -50,9 +52,14 @@ class PreparedFaces:
             "main": (pictures, np.float16),
             "done": ((count,), np.bool_),  # the last to be made: with it, the others are there
         }
-        self._arrays: dict[str, NDArray[Any]] = {}
+        self._arrays: dict[str, np.memmap[Any, Any]] = {}
         if (folder / "done.npy").is_file():
             self._arrays = {name: self._open(name) for name in self._wanted}
+        elif there := [name for name in self._wanted if (folder / f"{name}.npy").exists()]:
+            raise ValueError(
+                f"{folder} has {there[0]}.npy but no done.npy: write done.npy, which says of each "
+                f"of the {count} faces whether it is there, or remove {folder}"
+            )
 
     def __contains__(self, number: int) -> bool:
         return bool(self._arrays) and bool(self._arrays["done"][number])
@@ -63,12 +70,18 @@ class PreparedFaces:
         return bool(self._arrays) and bool(self._arrays["done"].all())
 
     def keep(self, number: int, *, lq: Levels, main: NDArray[np.float16], hq: Levels) -> None:
-        """Writes one face."""
+        """Writes one face.
+
+        Raises:
+            ValueError: the disk has no room for all of them.
+        """
         if not self._arrays:
             self._folder.mkdir(parents=True, exist_ok=True)
+            self._check_room()
             self._arrays = {name: self._create(name) for name in self._wanted}
         for name, picture in (("lq", lq), ("main", main), ("hq", hq)):
             self._arrays[name][number] = picture
+            self._arrays[name].flush()  # after a power cut too, what is called done is there
         self._arrays["done"][number] = True
 
     def read(self, numbers: Sequence[int]) -> PreparedBatch:
@@ -77,10 +90,27 @@ class PreparedFaces:
         lq, main, hq = (np.array(self._arrays[name][chosen]) for name in ("lq", "main", "hq"))
         return PreparedBatch(from_levels(lq), torch.from_numpy(main).float(), from_levels(hq))
 
-    def _open(self, name: str) -> NDArray[Any]:
+    def _check_room(self) -> None:
+        """Refuses a disk that is too small for all faces.
+
+        The files take no room until faces are written, and a disk that is full by then ends
+        Python without an error.
+        """
+        needed = sum(
+            math.prod(shape) * np.dtype(kind).itemsize for shape, kind in self._wanted.values()
+        )
+        free = shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise ValueError(
+                f"the prepared faces need {needed / 1e9:.1f} GB, and {self._folder} has "
+                f"{free / 1e9:.1f} GB free"
+            )
+
+    def _open(self, name: str) -> np.memmap[Any, Any]:
         path, (shape, kind) = self._folder / f"{name}.npy", self._wanted[name]
         try:
-            array: NDArray[Any] = open_memmap(path, mode="r+")
+            # For reading first: opened for writing, a file that was cut short is filled with zeros.
+            array = open_memmap(path, mode="r")
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} cannot be used: {error}; remove {self._folder}") from error
         if array.shape != shape or array.dtype != kind:
@@ -88,14 +118,16 @@ class PreparedFaces:
                 f"{path} holds {array.dtype} {array.shape}, not {np.dtype(kind)} {shape}: "
                 f"remove {self._folder} or choose another --out"
             )
-        return array
+        size, length = path.stat().st_size, array.offset + array.nbytes
+        if size != length:
+            raise ValueError(f"{path} has {size} bytes, not {length}: remove {self._folder}")
+        return open_memmap(path, mode="r+")
 
-    def _create(self, name: str) -> NDArray[Any]:
+    def _create(self, name: str) -> np.memmap[Any, Any]:
         shape, kind = self._wanted[name]
-        array: NDArray[Any] = open_memmap(
+        return open_memmap(
             self._folder / f"{name}.npy", mode="w+", dtype=np.dtype(kind), shape=shape
         )
-        return array
 
 
 def to_levels(image: Image) -> Levels:
@@ -105,5 +137,8 @@ def to_levels(image: Image) -> Levels:
 
 
 def from_levels(levels: NDArray[np.uint8]) -> Tensor:
-    """Returns levels of any shape as [-1, 1]; what a face was cut from has the same bits."""
+    """Returns levels (any shape) as values in [-1, 1].
+
+    Those of an image that has 8 bits are what `to_tensor` makes of it, bit for bit.
+    """
     return torch.from_numpy(levels / np.float32(255)) * 2 - 1
