@@ -65,8 +65,8 @@ WEIGHTS: Mapping[str, WeightFile] = {
             what="small network that comes with this package",
             file_name="lite.safetensors",
             licence="CC-BY-4.0",
-            size=14_463_374,
-            sha256="b9a0533023f7946495c50cd798f92b643bb12a88d518cb44f68869f85c326a4e",
+            size=15_078_882,
+            sha256="2316c8ebca94e9ce13cce1f4d7179bb9d769e4a19911bfa8b7b7181159f030d5",
         ),
         WeightFile(
             name="v1",

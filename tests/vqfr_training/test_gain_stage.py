@@ -21,6 +21,7 @@ from vqfr_training.records import read_checkpoint
 from vqfr_training.stage import place
 from vqfr_training.step import make_optimisers, train_step
 from vqfr_training.vqfr.gain_stage import GainStage
+from vqfr_training.vqfr.losses import missing_detail
 from vqfr_training.vqfr.networks import parameter_groups, place_network, restoration_network
 from vqfr_training.vqfr.prepared_faces import (
     PreparedBatch,
@@ -145,8 +146,9 @@ def test_what_is_kept_is_the_sample_and_what_the_network_without_gains_draws(
 
 
 def test_a_step_by_hand(drawn_faces: Path, trained: Path, tmp_path: Path) -> None:
-    stage = stage_of(drawn_faces, trained, tmp_path / "faces")
-    torch.nn.init.constant_(cast(Tensor, stage.network.band_gains.conv_out.bias), 0.3)
+    recipe = replace(smoke_gains(), stage=Gains(faces=12, crop=32, detail=0.25))
+    stage = stage_of(drawn_faces, trained, tmp_path / "faces", recipe)
+    torch.nn.init.constant_(cast(Tensor, stage.network.band_gains.conv_out.bias), -0.3)
     batch = first(stage)
     found = stage.step(batch, 0)
     with torch.no_grad():
@@ -156,7 +158,11 @@ def test_a_step_by_hand(drawn_faces: Path, trained: Path, tmp_path: Path) -> Non
         apart = (images.numpy().astype(np.float64) - batch.hq.numpy()) / 2
         return float(np.mean(10 * np.log10((apart**2).mean(axis=(1, 2, 3)) + floor)))
 
-    assert found["total"].item() == pytest.approx(decibels(drawn, floor=2e-6), abs=1e-4)
+    lacking = missing_detail(drawn, batch.hq).item()
+    assert lacking > 0.1
+    assert found["missing_detail_db"].item() == pytest.approx(lacking, abs=1e-4)
+    expected = decibels(drawn, floor=2e-6) + 0.25 * lacking
+    assert found["total"].item() == pytest.approx(expected, abs=1e-4)
     gained = decibels(batch.main.clamp(-1, 1)) - decibels(drawn.clamp(-1, 1))
     assert found["gain_db"].item() == pytest.approx(gained, abs=1e-4)
     assert abs(gained) > 0.01
@@ -380,6 +386,8 @@ def test_wrong_configurations_are_refused(drawn_faces: Path, trained: Path, tmp_
     for crop in (0, 12):
         with pytest.raises(ValueError, match=f"crop must be a multiple of 8 above 0, got {crop}"):
             Gains(faces=1, crop=crop)
+    with pytest.raises(ValueError, match="detail must not be negative, got -1"):
+        Gains(faces=1, crop=32, detail=-1.0)
     with pytest.raises(ValueError, match="crop must be at most the 64 px of a face, got 128"):
         replace(smoke_gains(), stage=Gains(faces=1, crop=128))
     with pytest.raises(ValueError, match="gain_channels must be above 0"):

@@ -1,5 +1,7 @@
 """The losses against sums done by hand."""
 
+import math
+
 import pytest
 import torch
 from vqfr_training.vqfr.losses import (
@@ -7,6 +9,7 @@ from vqfr_training.vqfr.losses import (
     codebook_loss,
     face_weight,
     gradient_l1,
+    missing_detail,
     straight_through,
     weighted_l1,
 )
@@ -18,6 +21,20 @@ def test_weighted_l1_is_the_mean_absolute_difference() -> None:
     assert weighted_l1(output, target).item() == pytest.approx((1 + 2 + 0 + 3) / 4)
     weight = torch.tensor([[2.0, 0.0], [1.0, 1.0]])
     assert weighted_l1(output, target, weight).item() == pytest.approx((2 + 0 + 0 + 3) / 4)
+
+
+def test_missing_detail_is_the_energy_that_is_lacking() -> None:
+    target = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert missing_detail(target, target).item() == pytest.approx(0, abs=1e-6)
+    # Half as large in every band: a quarter of the energy, 6.02 dB.
+    halved = missing_detail(target / 2, target)
+    assert halved.item() == pytest.approx(20 * math.log10(2), abs=0.01)
+    assert missing_detail(target * 2, target).item() == 0
+    one = torch.stack([target[0], target[1] / 2])
+    assert missing_detail(one, target).item() == pytest.approx(halved.item() / 2, abs=0.01)
+    # Brightness and colour alone are no detail.
+    shift = torch.tensor([0.2, 0.2, 0.2])[:, None, None]
+    assert missing_detail(target + shift, target).item() == pytest.approx(0, abs=1e-4)
 
 
 def test_gradient_l1_by_hand() -> None:

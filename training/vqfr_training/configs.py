@@ -99,12 +99,17 @@ class Gains:
     crop: int
     """Side of the square of each that a step sees, in pixels, a multiple of 8. A part of a face
     shows the damage too; with smaller squares a step sees more faces for the same work."""
+    detail: float = 0.0
+    """Weight of what the three finest bands of luma lack in energy, in dB, beside the error in dB:
+    the error alone leaves heavily damaged faces softer than the main branch draws them."""
 
     def __post_init__(self) -> None:
         if self.faces < 1:
             raise ValueError(f"faces must be at least 1, got {self.faces}")
         if self.crop < 8 or self.crop % 8:
             raise ValueError(f"crop must be a multiple of 8 above 0, got {self.crop}")
+        if self.detail < 0:
+            raise ValueError(f"detail must not be negative, got {self.detail:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -204,6 +204,7 @@ def _table() -> dict[str, Callable[[], AnyRecipe]]:
         "lite_people_recoded": lite.lite_people_recoded,
         "lite_people_crisp": lite.lite_people_crisp,
         "lite_gains": lite.lite_gains,
+        "lite_gains_detail": lite.lite_gains_detail,
         "lite_gpu": gpu.lite_gpu,
         "lite_gpu_stage1": gpu.lite_gpu_stage1,
         "lite_gpu_stage2": gpu.lite_gpu_stage2,

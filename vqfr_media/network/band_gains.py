@@ -54,6 +54,11 @@ def split_bands(images: Tensor) -> Tensor:
     return torch.stack((*bands, images), dim=1)
 
 
+def luma(images: Tensor) -> Tensor:
+    """Maps RGB `(N, 3, H, W)` to Rec. 601 luma `(N, 1, H, W)`."""
+    return _mix_channels(images, _TO_LUMA_CHROMA[:1])
+
+
 class GainBlock(nn.Module):
     """A residual block without normalisation that also sees the mean of the whole image.
 

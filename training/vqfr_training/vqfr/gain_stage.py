@@ -21,6 +21,7 @@ from vqfr_training.data.photographs import Photographs, pair, prepare_ahead, val
 from vqfr_training.distributed import DistributedContext
 from vqfr_training.records import save_samples
 from vqfr_training.stage import ParameterGroup, place
+from vqfr_training.vqfr.losses import missing_detail
 from vqfr_training.vqfr.networks import frozen_copy, gains_network, place_network
 from vqfr_training.vqfr.prepared_faces import (
     Levels,
@@ -150,15 +151,21 @@ class GainStage:
         return {}
 
     def step(self, batch: PreparedBatch, number: int) -> dict[str, Tensor]:
-        """Returns the mean error of the faces in dB, and how much better than without gains."""
+        """Returns the loss, and of it, in dB: how much detail is missing, and how much nearer to
+        the truth the faces are than without gains."""
         del number
         lq, main, hq = (place(i, self._device) for i in (batch.lq, batch.main, batch.hq))
         with exact_float32(self._device):
             result = self.network.band_gains(lq, main)
             squared = ((result - hq) / 2).square().mean(dim=(1, 2, 3))
             total = (10 * (squared + _FLOOR).log10()).mean()
+            lacking = missing_detail(result, hq)
             gained = psnr(result.detach(), hq) - psnr(main, hq)
-        return {"total": total, "gain_db": total.new_tensor(gained)}
+        return {
+            "total": total + self.recipe.stage.detail * lacking,
+            "missing_detail_db": lacking,
+            "gain_db": total.new_tensor(gained),
+        }
 
     def discriminator_groups(self) -> list[ParameterGroup]:
         """There are none."""

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vqfr_media.network.band_gains import luma, split_bands
+
 
 def weighted_l1(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Returns mean absolute difference (paper, 3.3, L_pix).
@@ -40,6 +42,19 @@ def gradient_l1(
             across, down = across * place[:, 1:], down * place[1:, :]
         total = total + across.mean() + down.mean()
     return total / len(scales)
+
+
+def missing_detail(output: Tensor, target: Tensor, *, finest: int = 3) -> Tensor:
+    """Returns by how many dB the finest bands of `output`'s luma have less energy than `target`'s.
+
+    The mean over bands and images; a band that has more counts as one that has as much. Not in the
+    paper.
+    """
+    energies = [
+        split_bands(luma(images))[:, :finest, 0].square().mean(dim=(2, 3)) + 1e-6
+        for images in (target, output)
+    ]
+    return (10 * (energies[0] / energies[1]).log10()).clamp_min(0).mean()
 
 
 def codebook_loss(latent: Tensor, quantized: Tensor, *, beta: float = 0.25) -> Tensor:
