@@ -331,11 +331,11 @@ def lite_gains_detail() -> GainRecipe:
     return replace(
         lite_gains(),
         name="lite_gains_detail",
-        stage=Gains(faces=6000, crop=128, detail=0.05),
-        steps=640,
-        learning_rate=8e-4,
+        stage=Gains(faces=6000, crop=128, detail=0.3),
+        steps=600,
+        learning_rate=1e-3,
         warmup_steps=20,
-        validate_every=640,
+        validate_every=600,
     )
 
 
