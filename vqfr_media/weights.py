@@ -66,7 +66,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
             file_name="lite.safetensors",
             licence="CC-BY-4.0",
             size=15_078_882,
-            sha256="2316c8ebca94e9ce13cce1f4d7179bb9d769e4a19911bfa8b7b7181159f030d5",
+            sha256="f3c38063d50866c035b8f551ef9b12fb9b2ccf43194c7ec9b1547a98a8340245",
         ),
         WeightFile(
             name="v1",

@@ -91,6 +91,7 @@ def test_band_gains_need_a_multiple_of_their_cells() -> None:
         encoder_blocks=(0, 1, 1),
         texture_blocks=(1, 1, 1),
         offset_channels=(0, 16, 32),
+        gain_channels=0,
     )
     with pytest.raises(ValueError, match="image_size must be a multiple of 8 with gain_channels"):
         dataclasses.replace(config, gain_channels=8)
