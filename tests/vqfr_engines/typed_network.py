@@ -110,6 +110,18 @@ class RecordedLayer:
                 return tuple(self.given_shape)
             case "convolution":
                 return (first[0], self.maps, *self._convolved(first[2:]))
+            case "pooling":
+                steps = self.__dict__.get("stride_nd", self.window)
+                edges = self.__dict__.get("padding_nd", (0,) * len(self.window))
+                sizes = zip(first[2:], self.window, steps, edges, strict=True)
+                return (*first[:2], *((d + 2 * e - w) // s + 1 for d, w, s, e in sizes))
+            case "reduce":
+                left = [1 if self.axes >> d & 1 else size for d, size in enumerate(first)]
+                return (
+                    left
+                    if self.keep_dims
+                    else [size for d, size in enumerate(first) if not self.axes >> d & 1]
+                )
             case "elementwise":
                 return _broadcast(first, self.inputs[1].shape)
             case "shuffle":
@@ -241,6 +253,18 @@ class RecordedNetwork:
 
     def add_matrix_multiply(self, one: Any, first: Any, other: Any, second: Any) -> RecordedLayer:
         return self._add("matmul", [one, other], operations=(first, second))
+
+    def add_pooling_nd(
+        self,
+        input: Any,  # noqa: A002  it is called by these names
+        type: Any,  # noqa: A002
+        window_size: Any,
+    ) -> RecordedLayer:
+        del type
+        return self._add("pooling", [input], window=tuple(window_size))
+
+    def add_reduce(self, x: Any, op: Any, axes: int, keep_dims: bool) -> RecordedLayer:
+        return self._add("reduce", [x], op=op, axes=axes, keep_dims=keep_dims)
 
     def add_topk(self, x: Any, op: Any, k: int, axes: int) -> RecordedLayer:
         assert k == 1

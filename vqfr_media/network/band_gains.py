@@ -47,8 +47,7 @@ def split_bands(images: Tensor) -> Tensor:
     kernel = torch.outer(binomial, binomial).expand(channels, 1, 3, 3)
     bands = []
     for dilation in _DILATIONS:
-        padded = F.pad(images, (dilation,) * 4, mode="replicate")
-        smooth = F.conv2d(padded, kernel, dilation=dilation, groups=channels)
+        smooth = F.conv2d(_extend(images, dilation), kernel, dilation=dilation, groups=channels)
         bands.append(images - smooth)
         images = smooth
     return torch.stack((*bands, images), dim=1)
@@ -167,6 +166,19 @@ def _cells(products: Tensor) -> Tensor:
     means = F.avg_pool2d(products.flatten(1, 2), _CELL)
     luma, chroma = means[:, 0::3], means[:, 1::3] + means[:, 2::3]
     return torch.cat((luma, chroma), dim=1)
+
+
+def _extend(images: Tensor, width: int) -> Tensor:
+    """Repeats the rim of `(N, C, H, W)` by `width` pixels on all sides.
+
+    What `F.pad` does with "replicate", which torch_tensorrt converts with shapes that are computed.
+    """
+    for axis in (2, 3):
+        size = list(images.shape)
+        size[axis] = width
+        first, last = images.narrow(axis, 0, 1), images.narrow(axis, images.shape[axis] - 1, 1)
+        images = torch.cat((first.expand(size), images, last.expand(size)), dim=axis)
+    return images
 
 
 def _mix_channels(images: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
