@@ -113,8 +113,8 @@ class RecordedLayer:
             case "pooling":
                 steps = self.__dict__.get("stride_nd", self.window)
                 edges = self.__dict__.get("padding_nd", (0,) * len(self.window))
-                sizes = zip(first[2:], self.window, steps, edges, strict=True)
-                return (*first[:2], *((d + 2 * e - w) // s + 1 for d, w, s, e in sizes))
+                windows = zip(first[2:], self.window, steps, edges, strict=True)
+                return (*first[:2], *((d + 2 * e - w) // s + 1 for d, w, s, e in windows))
             case "reduce":
                 left = [1 if self.axes >> d & 1 else size for d, size in enumerate(first)]
                 return (
