@@ -101,11 +101,7 @@ class BandGains(nn.Module):
         )
         self.blocks = nn.ModuleList(GainBlock(channels) for _ in range(_BLOCKS))
         self.conv_out = nn.Conv2d(channels, 2 * (2 * bands - 1), 1)
-        self.reset()
-
-    def reset(self) -> None:
-        """Sets the result to the restored picture, whatever the input is: how training begins."""
-        for parameter in self.conv_out.parameters():
+        for parameter in self.conv_out.parameters():  # training begins with the restored picture
             nn.init.zeros_(parameter)
 
     def forward(self, image: Tensor, restored: Tensor) -> Tensor:

@@ -140,9 +140,7 @@ class GainStage:
 
     def parts(self, batch: PreparedBatch) -> list[PreparedBatch]:
         """Returns as many as the recipe accumulates."""
-        pieces = (
-            images.chunk(self.recipe.accumulate) for images in (batch.lq, batch.main, batch.hq)
-        )
+        pieces = (images.chunk(self.recipe.accumulate) for images in batch)
         return [PreparedBatch(*piece) for piece in zip(*pieces, strict=True)]
 
     def prepare(self, number: int) -> dict[str, float]:
@@ -154,7 +152,7 @@ class GainStage:
         """Returns the loss, and of it, in dB: how much detail is missing, and how much nearer to
         the truth the faces are than without gains."""
         del number
-        lq, main, hq = (place(i, self._device) for i in (batch.lq, batch.main, batch.hq))
+        lq, main, hq = (place(images, self._device) for images in batch)
         with exact_float32(self._device):
             result = self.network.band_gains(lq, main)
             squared = ((result - hq) / 2).square().mean(dim=(1, 2, 3))
@@ -218,9 +216,7 @@ class GainStage:
 def _mirrored(batch: PreparedBatch, turned: Tensor) -> PreparedBatch:
     """Mirrors those left to right of which `turned` (N,) says so."""
     chosen = turned[:, None, None, None]
-    return PreparedBatch(
-        *(torch.where(chosen, i.flip(3), i) for i in (batch.lq, batch.main, batch.hq))
-    )
+    return PreparedBatch(*(torch.where(chosen, images.flip(3), images) for images in batch))
 
 
 def _cropped(batch: PreparedBatch, corners: NDArray[np.int64], *, side: int) -> PreparedBatch:
@@ -232,6 +228,6 @@ def _cropped(batch: PreparedBatch, corners: NDArray[np.int64], *, side: int) -> 
                 for image, (top, left) in zip(images, corners.tolist(), strict=True)
             ]
         )
-        for images in (batch.lq, batch.main, batch.hq)
+        for images in batch
     ]
     return PreparedBatch(*cut)

@@ -3,9 +3,8 @@
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +18,7 @@ type Levels = NDArray[np.uint8]
 """(3, S, S) RGB."""
 
 
-@dataclass(frozen=True)
-class PreparedBatch:
+class PreparedBatch(NamedTuple):
     """Faces as a step sees them, each (N, 3, S, S) RGB in [-1, 1]."""
 
     lq: Tensor
