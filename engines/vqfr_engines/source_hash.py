@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NETWORK = (
     "vqfr_media.network.band_gains",
+    "vqfr_media.network.bands",
     "vqfr_media.network.blocks",
     "vqfr_media.network.checkpoint",
     "vqfr_media.network.config",

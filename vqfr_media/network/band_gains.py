@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_DILATIONS = (1, 1, 2, 4, 8)
-"""Of the smoothing from one band to the next, in pixels: standard deviations of 0.7, 1, 1.7, 3.3
-and 6.6 px."""
+from vqfr_media.network.bands import DILATIONS, TO_LUMA_CHROMA, TO_RGB, mix_channels, split_bands
+
 _CELL = 8
 """Side of the squares in which energies are measured, and gains predicted, in pixels."""
 _FLOOR = 1e-6
@@ -20,42 +19,6 @@ _FLOOR = 1e-6
 _SEEN_CHANNELS = (12, 24, 32, 48)
 """Of the convolutions that look at the pictures themselves; all but the first halve the size."""
 _BLOCKS = 3
-
-# Luma and two differences of colour (Rec. 601) as JPEG has them, and back.
-_TO_LUMA_CHROMA = (
-    (0.299, 0.587, 0.114),
-    (-0.168736, -0.331264, 0.5),
-    (0.5, -0.418688, -0.081312),
-)
-_TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
-
-
-def split_bands(images: Tensor) -> Tensor:
-    """Takes images apart into bands of frequencies that add up to them, the finest first.
-
-    The à trous transform (Holschneider et al. 1989) with the binomial filter (1, 2, 1) / 4 along
-    both axes.
-
-    Args:
-        images: `(N, C, H, W)`.
-
-    Returns:
-        `(N, 6, C, H, W)`: five differences of ever smoother images, and the smoothest.
-    """
-    channels = images.shape[1]
-    binomial = images.new_tensor((0.25, 0.5, 0.25))
-    kernel = torch.outer(binomial, binomial).expand(channels, 1, 3, 3)
-    bands = []
-    for dilation in _DILATIONS:
-        smooth = F.conv2d(_extend(images, dilation), kernel, dilation=dilation, groups=channels)
-        bands.append(images - smooth)
-        images = smooth
-    return torch.stack((*bands, images), dim=1)
-
-
-def luma(images: Tensor) -> Tensor:
-    """Maps RGB `(N, 3, H, W)` to Rec. 601 luma `(N, 1, H, W)`."""
-    return _mix_channels(images, _TO_LUMA_CHROMA[:1])
 
 
 class GainBlock(nn.Module):
@@ -89,7 +52,7 @@ class BandGains(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        bands = len(_DILATIONS) + 1
+        bands = len(DILATIONS) + 1
         self._bands = bands
         inside = (6, *_SEEN_CHANNELS)
         self.seen = nn.ModuleList(
@@ -114,12 +77,12 @@ class BandGains(nn.Module):
         Returns:
             `(N, 3, S, S)`, about [-1, 1].
         """
-        given = split_bands(_mix_channels(image, _TO_LUMA_CHROMA))
-        drawn = split_bands(_mix_channels(restored, _TO_LUMA_CHROMA))
+        given = split_bands(mix_channels(image, TO_LUMA_CHROMA))
+        drawn = split_bands(mix_channels(restored, TO_LUMA_CHROMA))
         gains = self._predict(image, restored, given, drawn)
         back, strength = gains[:, : self._bands], gains[:, self._bands :]
         change = (back * (given - drawn)).sum(dim=1) + (strength * given[:, :-1]).sum(dim=1)
-        return restored + _mix_channels(change, _TO_RGB)
+        return restored + mix_channels(change, TO_RGB)
 
     def _predict(self, image: Tensor, restored: Tensor, given: Tensor, drawn: Tensor) -> Tensor:
         """Returns gains `(N, 11, 3, S, S)`: 6 towards the input's bands, 5 that strengthen them."""
@@ -162,24 +125,6 @@ def _cells(products: Tensor) -> Tensor:
     means = F.avg_pool2d(products.flatten(1, 2), _CELL)
     luma, chroma = means[:, 0::3], means[:, 1::3] + means[:, 2::3]
     return torch.cat((luma, chroma), dim=1)
-
-
-def _extend(images: Tensor, width: int) -> Tensor:
-    """Repeats the rim of `(N, C, H, W)` by `width` pixels on all sides.
-
-    What `F.pad` does with "replicate", which torch_tensorrt converts with shapes that are computed.
-    """
-    for axis in (2, 3):
-        size = list(images.shape)
-        size[axis] = width
-        first, last = images.narrow(axis, 0, 1), images.narrow(axis, images.shape[axis] - 1, 1)
-        images = torch.cat((first.expand(size), images, last.expand(size)), dim=axis)
-    return images
-
-
-def _mix_channels(images: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
-    """Multiplies the three channels of every pixel of `(N, 3, H, W)` by a matrix."""
-    return F.conv2d(images, images.new_tensor(matrix)[:, :, None, None])
 
 
 def _activate(feature: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from vqfr_media.network.band_gains import BandGains, split_bands
+from vqfr_media.network.band_gains import BandGains
+from vqfr_media.network.bands import split_bands
 from vqfr_media.network.checkpoint import load_network, save_network
 from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1, VqfrV1Config

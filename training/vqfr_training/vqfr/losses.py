@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqfr_media.network.band_gains import luma, split_bands
+from vqfr_media.network.bands import luma, split_bands
 
 
 def weighted_l1(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
