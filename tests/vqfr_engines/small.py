@@ -94,7 +94,10 @@ def small_network(seed: int = 0) -> VqfrV1:
     )
     network = VqfrV1(config).eval()
     with torch.no_grad():  # all are zero before training: then nothing else would matter
-        for layer in (network.main_decoder.conv_out, network.band_gains.conv_out):
+        assert network.band_gains.directed is not None
+        gains = network.band_gains
+        directed = (gains.directed.conv_in, gains.directed.conv_out)
+        for layer in (network.main_decoder.conv_out, gains.conv_out, *directed):
             for parameter in layer.parameters():
                 parameter.normal_(0, 0.05)
         move_warps(network)

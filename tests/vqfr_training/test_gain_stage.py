@@ -266,6 +266,29 @@ def test_a_network_with_gains_goes_on_from_them(
     assert losses(tmp_path / "run")[0]["gain_db"] != 0
 
 
+@pytest.mark.parametrize("kind", ["checkpoint.pt", "network.safetensors"])
+def test_gains_without_directions_go_on_with_them(
+    kind: str, drawn_faces: Path, trained: Path, tmp_path: Path
+) -> None:
+    recipe = replace(smoke_gains(), steps=2, warmup_steps=0)
+    plain = replace(recipe, network=replace(recipe.network, directed_gains=False))
+    run(plain, data=drawn_faces, out=tmp_path / "plain", start_from=trained)
+    start = tmp_path / "plain" / kind
+    slow = replace(recipe, learning_rate=1e-12)
+    run(slow, data=drawn_faces, out=tmp_path / "run", start_from=start)
+    learned, expected = load_averaged(tmp_path / "run"), load_averaged(tmp_path / "plain")
+    for name, value in expected.items():
+        torch.testing.assert_close(learned[name], value, atol=1e-3, rtol=1e-3)
+    added = learned.keys() - expected.keys()
+    assert added == {
+        f"band_gains.directed.{layer}.{kind}"
+        for layer in ("conv_in", "conv_out")
+        for kind in ("weight", "bias")
+    }
+    with pytest.raises(ValueError, match=r"band_gains\.directed"):  # not the other way
+        run(plain, data=drawn_faces, out=tmp_path / "other", start_from=tmp_path / "run")
+
+
 def test_without_gains_they_begin_as_the_seed_says(
     drawn_faces: Path, trained: Path, tmp_path: Path
 ) -> None:
@@ -323,6 +346,7 @@ def test_runs_of_versions_without_gains_are_restored(drawn_faces: Path, tmp_path
     record = tmp_path / "run/run.json"
     described = json.loads(record.read_text())
     del described["recipe"]["network"]["gain_channels"]
+    del described["recipe"]["network"]["directed_gains"]
     record.write_text(json.dumps(described))
     command = ["restore", "smoke_stage1", "--run", str(tmp_path / "run"), "--threads", "1"]
     (tmp_path / "lq").mkdir()
@@ -337,6 +361,7 @@ def test_runs_of_versions_without_gains_and_mild_damage_are_resumed(
     record = tmp_path / "run/run.json"
     described = json.loads(record.read_text())
     del described["recipe"]["network"]["gain_channels"]
+    del described["recipe"]["network"]["directed_gains"]
     del described["recipe"]["degradation"]["mild"]
     record.write_text(json.dumps(described))
     run(smoke_stage1(), data=drawn_faces, out=tmp_path / "run", resume=True, stop_after=2)

@@ -28,6 +28,7 @@ type RecipeName = Literal[
     "lite_people_recoded",
     "lite_people_crisp",
     "lite_gains",
+    "lite_gains_directed",
     "lite_gains_detail",
     "lite_gpu",
     "lite_gpu_stage1",

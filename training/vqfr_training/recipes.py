@@ -106,7 +106,7 @@ def smoke_gains() -> GainRecipe:
     return replace(
         lite.lite_gains(),
         name="smoke_gains",
-        network=replace(second.network, gain_channels=8),
+        network=replace(second.network, gain_channels=8, directed_gains=True),
         stage=Gains(faces=12, crop=32),
         degradation=second.degradation,
         name_weights=(),
@@ -204,6 +204,7 @@ def _table() -> dict[str, Callable[[], AnyRecipe]]:
         "lite_people_recoded": lite.lite_people_recoded,
         "lite_people_crisp": lite.lite_people_crisp,
         "lite_gains": lite.lite_gains,
+        "lite_gains_directed": lite.lite_gains_directed,
         "lite_gains_detail": lite.lite_gains_detail,
         "lite_gpu": gpu.lite_gpu,
         "lite_gpu_stage1": gpu.lite_gpu_stage1,

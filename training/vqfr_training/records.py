@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -17,11 +17,15 @@ from torch import Tensor, nn
 
 from vqfr_media.differences import different_keys
 from vqfr_media.files import atomic_output, first_line, write_text
+from vqfr_media.network.band_gains import BandGains
 from vqfr_media.network.checkpoint import load_network, load_official
 from vqfr_media.network.config import VqfrV1Config
 from vqfr_training.configs import FaceRecipe, RunConfig
 from vqfr_training.data.layout import Data, each
 from vqfr_training.data.photographs import to_pixels
+
+NO_GAINS = {"gain_channels": 0, "directed_gains": False}
+"""What a network of v1 has that was described before there were band gains."""
 
 
 def describe_run(
@@ -63,7 +67,7 @@ def with_later_fields(recorded: Mapping[str, Any], recipe: RunConfig) -> dict[st
     """
     if not isinstance(recipe, FaceRecipe):
         return dict(recorded)
-    gains = {"gain_channels": 0} if isinstance(recipe.network, VqfrV1Config) else {}
+    gains = NO_GAINS if isinstance(recipe.network, VqfrV1Config) else {}
     return {
         "accumulate": 1,
         **recorded,
@@ -177,7 +181,8 @@ def load_with_or_without_gains(
 
     Args:
         path: as for `load_fitting`.
-        network: as for `load_fitting`; it loses its band gains where the file has none.
+        network: as for `load_fitting`; it loses its band gains, or what of them weighs by
+            direction, where the file has none.
         config: the network's, with which an export's has to agree but for the gains.
 
     Raises:
@@ -192,6 +197,8 @@ def load_with_or_without_gains(
         weights = read_checkpoint(file).get("averaged", {})
     if not any(name.startswith("band_gains.") for name in weights):
         del network.band_gains
+    elif not any(name.startswith("band_gains.directed.") for name in weights):
+        cast(BandGains, network.band_gains).directed = None
     if not weights:  # the authors' file
         return load_fitting(file, network)
     _check_fit(file, weights, network)
@@ -203,7 +210,7 @@ def _check_same_but_gains(file: Path, given: Mapping[str, Any], wanted: Mapping[
     odd = [
         f"{name} {given.get(name, 'absent')}, not {wanted.get(name, 'absent')}"
         for name in sorted(given.keys() | wanted.keys())
-        if name != "gain_channels" and given.get(name) != wanted.get(name)
+        if name not in NO_GAINS and given.get(name) != wanted.get(name)
     ]
     if odd:
         raise ValueError(f"{file} holds a network of another configuration: {'; '.join(odd)}")

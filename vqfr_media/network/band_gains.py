@@ -3,14 +3,25 @@
 A network that restores heavily damaged faces softens those that are hardly damaged. Where input
 and restored picture are two measurements of one face, the best linear estimate of each band is a
 weighed sum of both (Wiener 1949). The weights depend on the damage, which nobody knows, but which
-the bands' energies and their correlation tell: a small network learns to read them.
+the bands' energies and their correlation tell: a small network learns to read them. Along an edge
+much can be smoothed and across it nothing, so that the detail of every band can be weighed by its
+direction too.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vqfr_media.network.bands import DILATIONS, TO_LUMA_CHROMA, TO_RGB, mix_channels, split_bands
+from vqfr_media.network.bands import (
+    DILATIONS,
+    TO_LUMA_CHROMA,
+    TO_RGB,
+    measure_directions,
+    mix_channels,
+    smooth,
+    split_bands,
+    split_directions,
+)
 
 _CELL = 8
 """Side of the squares in which energies are measured, and gains predicted, in pixels."""
@@ -41,16 +52,52 @@ class GainBlock(nn.Module):
         return result
 
 
+class DirectedGains(nn.Module):
+    """Weighs luma's details by their direction; what it adds is 0 before training."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(4 * len(DILATIONS), channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(channels, 6 * len(DILATIONS), 1)
+        # Zeros here too, so that it can join gains that are trained already.
+        _start_with_zeros(self.conv_in)
+        _start_with_zeros(self.conv_out)
+
+    def look(self, lumas: list[list[Tensor]]) -> Tensor:
+        """Returns what the directions of input and restored picture add to the first feature.
+
+        Args:
+            lumas: of both pictures the six steps `(N, 1, S, S)` of `smooth`.
+
+        Returns:
+            `(N, C, S / 8, S / 8)`.
+        """
+        angles = [measure_directions(steps, cell=_CELL) for steps in lumas]
+        feature: Tensor = self.conv_in(torch.cat(angles, dim=1))
+        return feature
+
+    def forward(self, feature: Tensor, lumas: list[list[Tensor]]) -> Tensor:
+        """Maps the last feature, and the same steps, to what luma gets, `(N, 1, S, S)`."""
+        given, drawn = map(split_directions, lumas)
+        back, strength = _enlarge(self.conv_out(feature)).chunk(2, dim=1)
+        return (back * (given - drawn) + strength * given).sum(dim=1, keepdim=True)
+
+
 class BandGains(nn.Module):
     """Predicts two gains for every band, of luma and of chroma, and applies them.
 
     With input x, restored picture y and their bands x_b and y_b, the result is
     Σ y_b + p_b (x_b - y_b) + q_b x_b: p goes back to the input, q strengthens what a blur has left
     of a band (not of the smoothest, whose mean is the picture's brightness). Both are 0 before
-    training, so that the result is y.
+    training, so that the result is y. If `directed`, luma gets Σ p_d (x_d - y_d) + q_d x_d as well,
+    over the details of five bands in three directions (`split_directions`).
+
+    Args:
+        channels: width of the network that predicts.
+        directed: whether detail is weighed by its direction too.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, directed: bool = False) -> None:
         super().__init__()
         bands = len(DILATIONS) + 1
         self._bands = bands
@@ -64,8 +111,8 @@ class BandGains(nn.Module):
         )
         self.blocks = nn.ModuleList(GainBlock(channels) for _ in range(_BLOCKS))
         self.conv_out = nn.Conv2d(channels, 2 * (2 * bands - 1), 1)
-        for parameter in self.conv_out.parameters():  # training begins with the restored picture
-            nn.init.zeros_(parameter)
+        _start_with_zeros(self.conv_out)
+        self.directed = DirectedGains(channels) if directed else None
 
     def forward(self, image: Tensor, restored: Tensor) -> Tensor:
         """Weighs.
@@ -77,29 +124,45 @@ class BandGains(nn.Module):
         Returns:
             `(N, 3, S, S)`, about [-1, 1].
         """
-        given = split_bands(mix_channels(image, TO_LUMA_CHROMA))
-        drawn = split_bands(mix_channels(restored, TO_LUMA_CHROMA))
-        gains = self._predict(image, restored, given, drawn)
+        steps = [smooth(mix_channels(picture, TO_LUMA_CHROMA)) for picture in (image, restored)]
+        given, drawn = map(split_bands, steps)
+        lumas = [[step[:, :1] for step in picture] for picture in steps]
+        feature = self._look(image, restored, given, drawn, lumas)
+        gains = self._gains(feature)
         back, strength = gains[:, : self._bands], gains[:, self._bands :]
         change = (back * (given - drawn)).sum(dim=1) + (strength * given[:, :-1]).sum(dim=1)
+        if self.directed is not None:
+            luma = change[:, :1] + self.directed(feature, lumas)
+            change = torch.cat((luma, change[:, 1:]), dim=1)
         return restored + mix_channels(change, TO_RGB)
 
-    def _predict(self, image: Tensor, restored: Tensor, given: Tensor, drawn: Tensor) -> Tensor:
-        """Returns gains `(N, 11, 3, S, S)`: 6 towards the input's bands, 5 that strengthen them."""
+    def _look(
+        self,
+        image: Tensor,
+        restored: Tensor,
+        given: Tensor,
+        drawn: Tensor,
+        lumas: list[list[Tensor]],
+    ) -> Tensor:
+        """Returns the feature `(N, C, S / 8, S / 8)` from which all gains are read."""
         seen = torch.cat((image, restored - image), dim=1)
         for conv in self.seen:
             seen = _activate(conv(seen))
         brightness = F.avg_pool2d(given[:, -1, :1], _CELL)
-        feature = torch.cat((_statistics(given, drawn), brightness, seen), dim=1)
-        feature = _activate(self.conv_in(feature))
+        feature = self.conv_in(torch.cat((_statistics(given, drawn), brightness, seen), dim=1))
+        if self.directed is not None:
+            feature = feature + self.directed.look(lumas)
+        feature = _activate(feature)
         for block in self.blocks:
             feature = block(feature)
-        gains = self.conv_out(_activate(feature))
+        return _activate(feature)
+
+    def _gains(self, feature: Tensor) -> Tensor:
+        """Returns gains `(N, 11, 3, S, S)`: 6 towards the input's bands, 5 that strengthen them."""
+        gains = self.conv_out(feature)
         luma, chroma = gains[:, : 2 * self._bands - 1], gains[:, 2 * self._bands - 1 :]
         # Laid out for the bands before they are enlarged: it is 64 times as cheap here.
-        gains = torch.stack((luma, chroma, chroma), dim=2).flatten(1, 2)
-        size = float(_CELL)
-        gains = F.interpolate(gains, scale_factor=size, mode="bilinear", align_corners=False)
+        gains = _enlarge(torch.stack((luma, chroma, chroma), dim=2).flatten(1, 2))
         return gains.reshape(-1, 2 * self._bands - 1, 3, *gains.shape[2:])
 
 
@@ -125,6 +188,17 @@ def _cells(products: Tensor) -> Tensor:
     means = F.avg_pool2d(products.flatten(1, 2), _CELL)
     luma, chroma = means[:, 0::3], means[:, 1::3] + means[:, 2::3]
     return torch.cat((luma, chroma), dim=1)
+
+
+def _start_with_zeros(conv: nn.Conv2d) -> None:
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
+
+
+def _enlarge(gains: Tensor) -> Tensor:
+    """Maps `(N, C, S / 8, S / 8)` to `(N, C, S, S)`."""
+    size = float(_CELL)
+    return F.interpolate(gains, scale_factor=size, mode="bilinear", align_corners=False)
 
 
 def _activate(feature: Tensor) -> Tensor:

@@ -113,6 +113,8 @@ class VqfrV1Config(_JsonConfig):
     """Width of the network behind the main branch that weighs its bands of frequencies against the
     input's (`band_gains.py`; not in the paper); 0: there is none, as in files of older versions.
     With it, sizes are multiples of 8 too."""
+    directed_gains: bool = False
+    """Whether that network weighs detail by its direction too; only with `gain_channels`."""
 
     def __post_init__(self) -> None:
         _check_common(self)
@@ -132,6 +134,9 @@ class VqfrV1Config(_JsonConfig):
             raise ValueError(
                 f"image_size must be a multiple of 8 with gain_channels, not {self.image_size}"
             )
+        _check_flag("directed_gains", self.directed_gains)
+        if self.directed_gains and not self.gain_channels:
+            raise ValueError("directed_gains needs gain_channels above 0")
         _check_flag("input_pyramid", self.input_pyramid)
         _check_flag("predict_residual", self.predict_residual)
         if self.input_pyramid:
@@ -248,4 +253,5 @@ def lite_config() -> VqfrV1Config:
         input_pyramid=True,
         predict_residual=True,
         gain_channels=64,
+        directed_gains=True,
     )

@@ -11,7 +11,13 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from vqfr_media.network.band_gains import BandGains
-from vqfr_media.network.bands import split_bands
+from vqfr_media.network.bands import (
+    luma,
+    measure_directions,
+    smooth,
+    split_bands,
+    split_directions,
+)
 from vqfr_media.network.checkpoint import load_network, save_network
 from vqfr_media.network.precision import to_mixed_precision
 from vqfr_media.network.vqfr_v1 import VqfrV1, VqfrV1Config
@@ -41,12 +47,40 @@ def reference_bands(channel: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return [*bands, image]
 
 
-def stirred(channels: int = 8) -> BandGains:
+def reference_directions(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of one channel (H, W), by SciPy's filters: (15, H, W)."""
+    details = []
+    for dilation in DILATIONS:
+        binomial, ends = np.zeros((2, 2 * dilation + 1))
+        binomial[[0, dilation, -1]] = 0.25, 0.5, 0.25
+        ends[[0, -1]] = -1, 1
+        detail = -binomial
+        detail[dilation] += 1
+
+        def filtered(
+            along_y: NDArray[np.float64],
+            along_x: NDArray[np.float64],
+            given: NDArray[np.float64] = image,
+        ) -> NDArray[np.float64]:
+            result = ndimage.convolve1d(given, along_y, axis=0, mode="nearest")
+            return ndimage.convolve1d(result, along_x, axis=1, mode="nearest")
+
+        details += [filtered(binomial, detail), filtered(detail, binomial)]
+        details.append(filtered(ends, ends) / 4)
+        image = filtered(binomial, binomial)
+    return np.stack(details)
+
+
+def stirred(channels: int = 8, *, directed: bool = False) -> BandGains:
     """Gains that differ from place to place."""
     torch.manual_seed(3)
-    gains = BandGains(channels).eval()
-    for parameter in gains.conv_out.parameters():
-        nn.init.normal_(parameter, std=0.2)
+    gains = BandGains(channels, directed=directed).eval()
+    layers = [gains.conv_out]
+    if gains.directed is not None:
+        layers += [gains.directed.conv_in, gains.directed.conv_out]
+    for layer in layers:
+        for parameter in layer.parameters():
+            nn.init.normal_(parameter, std=0.2)
     return gains
 
 
@@ -57,7 +91,7 @@ def bias(gains: BandGains) -> Tensor:
 
 def test_bands_are_those_of_scipy_and_add_up() -> None:
     image = picture(0)
-    bands = split_bands(image)
+    bands = split_bands(smooth(image))
     assert bands.shape == (1, 6, 3, 32, 32)
     for channel in range(3):
         wanted = np.stack(reference_bands(image[0, channel].double().numpy()))
@@ -65,11 +99,77 @@ def test_bands_are_those_of_scipy_and_add_up() -> None:
     torch.testing.assert_close(bands.sum(dim=1), image, atol=1e-6, rtol=0)
 
 
+def test_directions_are_those_of_scipy() -> None:
+    image = luma(picture(0))
+    wanted = reference_directions(image[0, 0].double().numpy())
+    found = split_directions(smooth(image))
+    assert found.shape == (1, 15, 32, 32)
+    np.testing.assert_allclose(found[0].numpy(), wanted, atol=1e-6)
+
+
+def stripes(degrees: float) -> Tensor:
+    """A wave of 12 px whose brightness changes along a direction, counted from x towards y."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    angle = np.deg2rad(degrees)
+    return (x * np.cos(angle) + y * np.sin(angle)).mul(2 * np.pi / 12).sin()[None, None]
+
+
+@pytest.mark.parametrize("degrees", [0.0, 30.0, 90.0, 135.0])
+def test_a_wave_is_all_in_its_direction(degrees: float) -> None:
+    angles = measure_directions(smooth(stripes(degrees)), cell=8)
+    assert angles.shape == (1, 10, 8, 8)
+    twice = np.deg2rad(2 * degrees)
+    # Averaged over the middle, where no rim is repeated; the finest band.
+    cosine, sine = angles[0, :2, 2:6, 2:6].mean(dim=(1, 2)).tolist()
+    assert (cosine, sine) == pytest.approx((np.cos(twice), np.sin(twice)), abs=0.03)
+
+
+def test_the_mixed_difference_tells_the_diagonals_apart() -> None:
+    # The wave's lines run across the direction in which its brightness changes.
+    for degrees, sign in ((45.0, -1), (135.0, 1)):
+        wave = stripes(degrees)
+        mixed = split_directions(smooth(wave))[0, 2]
+        middle = slice(8, -8)
+        along = (mixed * wave[0, 0])[middle, middle].sum() * sign
+        assert float(along) > 0.9 * float(mixed[middle, middle].norm()) * float(
+            wave[0, 0, middle, middle].norm()
+        )
+
+
+def test_nothing_has_no_direction() -> None:
+    assert not measure_directions(smooth(torch.zeros(1, 1, 32, 32)), cell=8).any()
+
+
+@pytest.mark.parametrize("directed", [False, True])
 @torch.inference_mode()
-def test_before_training_the_result_is_the_restored_picture() -> None:
+def test_before_training_the_result_is_the_restored_picture(directed: bool) -> None:
     torch.manual_seed(0)
     restored = picture(1)
-    assert torch.equal(BandGains(8)(picture(0), restored), restored)
+    assert torch.equal(BandGains(8, directed=directed)(picture(0), restored), restored)
+
+
+@torch.inference_mode()
+def test_known_directed_gains_give_the_stated_sum() -> None:
+    """The same gains everywhere, other ones for every detail; of luma, and so of grey, alone."""
+    gains = BandGains(8, directed=True)
+    assert gains.directed is not None
+    assert gains.directed.conv_out.bias is not None
+    values = np.linspace(-0.4, 0.7, 30)
+    gains.directed.conv_out.bias.copy_(torch.from_numpy(values))
+    image, restored = picture(0), picture(1)
+    change = (gains(image, restored) - restored)[0].double().numpy()
+    x, y = (reference_directions(luma(one)[0, 0].double().numpy()) for one in (image, restored))
+    wanted = np.tensordot(values[:15], x - y, axes=1) + np.tensordot(values[15:], x, axes=1)
+    np.testing.assert_allclose(change, np.stack([wanted] * 3), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_directions_join_gains_that_are_trained() -> None:
+    """They change nothing before they have learned."""
+    plain, joined = stirred(), BandGains(8, directed=True)
+    joined.load_state_dict({**joined.state_dict(), **plain.state_dict()})
+    image, restored = picture(0), picture(1)
+    assert torch.equal(joined(image, restored), plain(image, restored))
 
 
 @torch.inference_mode()
@@ -106,10 +206,11 @@ def test_all_the_way_back_is_the_input() -> None:
     torch.testing.assert_close(gains(image, picture(1)), image, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("directed", [False, True])
 @torch.inference_mode()
-def test_gains_follow_the_place() -> None:
+def test_gains_follow_the_place(directed: bool) -> None:
     """What the input is at one end does not change the other, but by the mean of all."""
-    gains = stirred()
+    gains = stirred(directed=directed)
     for name, parameter in gains.named_parameters():
         if name.endswith("whole.weight"):
             nn.init.zeros_(parameter)
@@ -133,7 +234,7 @@ def test_the_whole_picture_counts() -> None:
 
 
 def test_a_flat_input_has_finite_gains_and_gradients() -> None:
-    gains = stirred()
+    gains = stirred(directed=True)
     flat = torch.zeros(1, 3, 32, 32)
     result = gains(flat, flat.clone())
     result.sum().backward()
@@ -164,19 +265,21 @@ def test_the_network_weighs_its_main_output_alone(tiny_lite_config: VqfrV1Config
 @torch.inference_mode()
 def test_gains_are_kept_in_a_file(tiny_lite_config: VqfrV1Config, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = VqfrV1(dataclasses.replace(tiny_lite_config, gain_channels=8)).eval()
-    network.band_gains = stirred()
+    config = dataclasses.replace(tiny_lite_config, gain_channels=8, directed_gains=True)
+    network = VqfrV1(config).eval()
+    network.band_gains = stirred(directed=True)
     network = network.half().float()
     save_network(tmp_path / "network.safetensors", network)
     read = load_network(tmp_path / "network.safetensors")
     assert isinstance(read, VqfrV1)
-    assert read.config.gain_channels == 8
+    assert read.config == config
     assert torch.equal(read(picture(0)).main, network(picture(0)).main)
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_gains_stay_in_float32(tiny_lite_config: VqfrV1Config, precision: str) -> None:
-    network = VqfrV1(dataclasses.replace(tiny_lite_config, gain_channels=8))
+    config = dataclasses.replace(tiny_lite_config, gain_channels=8, directed_gains=True)
+    network = VqfrV1(config)
     to_mixed_precision(network, precision)  # type: ignore[arg-type]
     assert {p.dtype for p in network.band_gains.parameters()} == {torch.float32}
     with torch.inference_mode():

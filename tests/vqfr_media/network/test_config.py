@@ -92,13 +92,21 @@ def test_band_gains_need_a_multiple_of_their_cells() -> None:
         texture_blocks=(1, 1, 1),
         offset_channels=(0, 16, 32),
         gain_channels=0,
+        directed_gains=False,
     )
     with pytest.raises(ValueError, match="image_size must be a multiple of 8 with gain_channels"):
         dataclasses.replace(config, gain_channels=8)
 
 
+def test_directed_gains_need_gains() -> None:
+    with pytest.raises(ValueError, match="directed_gains needs gain_channels above 0"):
+        dataclasses.replace(lite_config(), gain_channels=0)
+
+
 def test_a_description_older_than_band_gains_has_none() -> None:
     older = lite_config().to_dict()
+    del older["directed_gains"]
+    assert not VqfrV1Config.from_dict(older).directed_gains
     del older["gain_channels"]
     assert VqfrV1Config.from_dict(older).gain_channels == 0
     del older["predict_residual"]

@@ -157,10 +157,11 @@ class GainStage:
             result = self.network.band_gains(lq, main)
             squared = ((result - hq) / 2).square().mean(dim=(1, 2, 3))
             total = (10 * (squared + _FLOOR).log10()).mean()
-            lacking = missing_detail(result, hq)
+            weight = self.recipe.stage.detail
+            lacking = missing_detail(result if weight else result.detach(), hq)
             gained = psnr(result.detach(), hq) - psnr(main, hq)
         return {
-            "total": total + self.recipe.stage.detail * lacking,
+            "total": total + weight * lacking,
             "missing_detail_db": lacking,
             "gain_db": total.new_tensor(gained),
         }

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vqfr_media.network.bands import luma, split_bands
+from vqfr_media.network.bands import luma, smooth, split_bands
 
 
 def weighted_l1(output: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -51,7 +51,7 @@ def missing_detail(output: Tensor, target: Tensor, *, finest: int = 3) -> Tensor
     paper.
     """
     energies = [
-        split_bands(luma(images))[:, :finest, 0].square().mean(dim=(2, 3)) + 1e-6
+        split_bands(smooth(luma(images)))[:, :finest, 0].square().mean(dim=(2, 3)) + 1e-6
         for images in (target, output)
     ]
     return (10 * (energies[0] / energies[1]).log10()).clamp_min(0).mean()
