@@ -335,10 +335,10 @@ def lite_gains_directed() -> GainRecipe:
         network=lite_config(),
         degradation=replace(first.degradation, mild=0.3),
         batch=32,
-        steps=2600,
+        steps=2200,
         learning_rate=1.2e-3,
         seed=20,
-        validate_every=650,
+        validate_every=550,
     )
 
 

@@ -104,7 +104,7 @@ def measure_directions(steps: list[Tensor], *, cell: int) -> Tensor:
         x = rows.narrow(3, 2 * dilation, width) - rows.narrow(3, 0, width)
         y = columns.narrow(2, 2 * dilation, height) - columns.narrow(2, 0, height)
         products = torch.cat((x * x, y * y, x * y), dim=1)
-        xx, yy, xy = F.avg_pool2d(products, cell).split(1, dim=1)
+        xx, yy, xy = F.avg_pool2d(products, cell).chunk(3, dim=1)
         energy = xx + yy + _GRADIENT_FLOOR
         angles += [(xx - yy) / energy, 2 * xy / energy]
     return torch.cat(angles, dim=1)

@@ -120,13 +120,12 @@ class GainStage:
             for number, (lq, hq) in pairs.items():
                 if number not in self._faces:  # a step before may have needed it too
                     self._faces.keep(number, lq=lq, main=self._restored(lq), hq=hq)
-            batch = self._faces.read(self.numbers(step))
             generator = np.random.default_rng([recipe.seed, step, 1])
-            turned = torch.from_numpy(generator.random(recipe.batch) < 0.5)
+            mirrored = generator.random(recipe.batch) < 0.5
             corners = generator.integers(
                 0, recipe.network.image_size - recipe.stage.crop + 1, (recipe.batch, 2)
             )
-            yield _cropped(_mirrored(batch, turned), corners, side=recipe.stage.crop)
+            yield self._faces.read(self.numbers(step), corners, mirrored, side=recipe.stage.crop)
 
     def numbers(self, step: int) -> list[int]:
         """Returns which of the prepared faces a step sees: all of them once, then anew."""
@@ -212,23 +211,3 @@ class GainStage:
             codes = self.network.quantize(self.network.encode(image))
             main = self.network.decode_unweighed(image, codes).main[0]
         return main.half().cpu().numpy()
-
-
-def _mirrored(batch: PreparedBatch, turned: Tensor) -> PreparedBatch:
-    """Mirrors those left to right of which `turned` (N,) says so."""
-    chosen = turned[:, None, None, None]
-    return PreparedBatch(*(torch.where(chosen, images.flip(3), images) for images in batch))
-
-
-def _cropped(batch: PreparedBatch, corners: NDArray[np.int64], *, side: int) -> PreparedBatch:
-    """Cuts the same square out of all pictures of a face, its first row and column in `corners`."""
-    cut = [
-        torch.stack(
-            [
-                image[:, top : top + side, left : left + side]
-                for image, (top, left) in zip(images, corners.tolist(), strict=True)
-            ]
-        )
-        for images in batch
-    ]
-    return PreparedBatch(*cut)

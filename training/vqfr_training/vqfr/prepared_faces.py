@@ -82,11 +82,38 @@ class PreparedFaces:
             self._arrays[name].flush()  # after a power cut too, what is called done is there
         self._arrays["done"][number] = True
 
-    def read(self, numbers: Sequence[int]) -> PreparedBatch:
-        """Returns faces that are there."""
-        chosen = list(numbers)
-        lq, main, hq = (np.array(self._arrays[name][chosen]) for name in ("lq", "main", "hq"))
-        return PreparedBatch(from_levels(lq), torch.from_numpy(main).float(), from_levels(hq))
+    def read(
+        self,
+        numbers: Sequence[int],
+        corners: NDArray[np.int64],
+        mirrored: NDArray[np.bool_],
+        *,
+        side: int,
+    ) -> PreparedBatch:
+        """Returns squares of N faces that are there, the same square of a face's three pictures.
+
+        Args:
+            numbers: which faces.
+            corners: the squares' first rows and columns `(N, 2)`, after mirroring.
+            mirrored: which faces are mirrored left to right `(N,)`.
+            side: of the squares, in pixels.
+        """
+
+        def squares(name: str) -> NDArray[Any]:
+            faces = (self._arrays[name][number] for number in numbers)
+            turned = (
+                face[..., ::-1] if turn else face
+                for face, turn in zip(faces, mirrored, strict=True)
+            )
+            # Cut before anything is converted: most of a face is not needed.
+            cut = (
+                face[:, top : top + side, left : left + side]
+                for face, (top, left) in zip(turned, corners.tolist(), strict=True)
+            )
+            return np.stack(list(cut))
+
+        main = torch.from_numpy(squares("main")).float()
+        return PreparedBatch(from_levels(squares("lq")), main, from_levels(squares("hq")))
 
     def _check_room(self) -> None:
         """Refuses a disk that is too small for all faces.
