@@ -65,8 +65,8 @@ WEIGHTS: Mapping[str, WeightFile] = {
             what="small network that comes with this package",
             file_name="lite.safetensors",
             licence="CC-BY-4.0",
-            size=15_078_882,
-            sha256="f3c38063d50866c035b8f551ef9b12fb9b2ccf43194c7ec9b1547a98a8340245",
+            size=15_106_374,
+            sha256="e7cb28dac99d5216f63a061b592b0e78f3264fb39010a5ce46d0ce5acef08c8d",
         ),
         WeightFile(
             name="v1",

@@ -10,7 +10,6 @@ from vqfr_media.network.vqfr_v2 import VqfrV2, vqfr_v2_config
 
 # Of the weights that make offsets: untrained they are 0, and memory is read in order, too easily.
 _OFFSET_SCALE = 0.02
-_ZEROS_OF_GAINS = ("conv_out.weight", "directed.conv_in.weight", "directed.conv_out.weight")
 
 
 def random_network(config: VqfrV1Config | VqfrV2Config) -> VqfrV1 | VqfrV2:
@@ -27,9 +26,8 @@ def random_network(config: VqfrV1Config | VqfrV2Config) -> VqfrV1 | VqfrV2:
                 nn.init.normal_(module.conv_offset.weight, std=_OFFSET_SCALE)
         if isinstance(network, VqfrV1) and network.config.gain_channels:
             # Untrained they are 0, and nothing that the gains compute would show.
-            for name, parameter in network.band_gains.named_parameters():
-                if name in _ZEROS_OF_GAINS:
-                    nn.init.normal_(parameter, std=_OFFSET_SCALE)
+            for layer in network.band_gains.layers_of_zeros():
+                nn.init.normal_(layer.weight, std=_OFFSET_SCALE)
     return network.eval()
 
 

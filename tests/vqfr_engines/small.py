@@ -94,10 +94,8 @@ def small_network(seed: int = 0) -> VqfrV1:
     )
     network = VqfrV1(config).eval()
     with torch.no_grad():  # all are zero before training: then nothing else would matter
-        assert network.band_gains.directed is not None
-        gains = network.band_gains
-        directed = (gains.directed.conv_in, gains.directed.conv_out)
-        for layer in (network.main_decoder.conv_out, gains.conv_out, *directed):
+        gains = network.band_gains.layers_of_zeros()
+        for layer in (network.main_decoder.conv_out, *gains):
             for parameter in layer.parameters():
                 parameter.normal_(0, 0.05)
         move_warps(network)

@@ -34,7 +34,7 @@ from vqfr_media.options import ModelOptions
 def small_network() -> VqfrV1:
     torch.manual_seed(0)
     network = VqfrV1(smoke_gains().network).eval()
-    for layer in (network.main_decoder.conv_out, network.band_gains.conv_out):
+    for layer in (network.main_decoder.conv_out, *network.band_gains.layers_of_zeros()):
         for parameter in layer.parameters():  # zero before training: the input would come back
             torch.nn.init.normal_(parameter, std=0.05)
     return network.half().float()  # as a file keeps it

@@ -274,12 +274,14 @@ def test_gains_without_directions_go_on_with_them(
     plain = replace(recipe, network=replace(recipe.network, directed_gains=False))
     run(plain, data=drawn_faces, out=tmp_path / "plain", start_from=trained)
     start = tmp_path / "plain" / kind
-    slow = replace(recipe, learning_rate=1e-12)
+    slow = replace(recipe, learning_rate=1e-12, seed=5)  # weights not taken would be others
     run(slow, data=drawn_faces, out=tmp_path / "run", start_from=start)
     learned, expected = load_averaged(tmp_path / "run"), load_averaged(tmp_path / "plain")
     for name, value in expected.items():
         torch.testing.assert_close(learned[name], value, atol=1e-3, rtol=1e-3)
+    assert losses(tmp_path / "run")[0]["gain_db"] != 0
     added = learned.keys() - expected.keys()
+    assert all(float(learned[name].abs().max()) < 1e-6 for name in added)
     assert added == {
         f"band_gains.directed.{layer}.{kind}"
         for layer in ("conv_in", "conv_out")
@@ -369,6 +371,23 @@ def test_runs_of_versions_without_gains_and_mild_damage_are_resumed(
     other = replace(smoke_stage1(), degradation=replace(smoke_stage1().degradation, mild=0.5))
     with pytest.raises(ValueError, match="another configuration"):
         run(other, data=drawn_faces, out=tmp_path / "run", resume=True)
+
+
+def test_runs_of_gains_of_versions_without_directions_go_on(
+    drawn_faces: Path, trained: Path, tmp_path: Path
+) -> None:
+    recipe = smoke_gains()
+    plain = replace(recipe, network=replace(recipe.network, directed_gains=False))
+    out = tmp_path / "run"
+    run(plain, data=drawn_faces, out=out, start_from=trained, stop_after=1)
+    record = out / "run.json"
+    described = json.loads(record.read_text())
+    del described["recipe"]["network"]["directed_gains"]
+    record.write_text(json.dumps(described))
+    run(plain, data=drawn_faces, out=out, start_from=trained, resume=True, stop_after=2)
+    assert read_checkpoint(out)["step"] == 2
+    with pytest.raises(ValueError, match="another configuration"):
+        run(recipe, data=drawn_faces, out=out, start_from=trained, resume=True)
 
 
 def test_an_export_of_another_configuration_is_refused(

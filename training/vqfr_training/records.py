@@ -24,8 +24,8 @@ from vqfr_training.configs import FaceRecipe, RunConfig
 from vqfr_training.data.layout import Data, each
 from vqfr_training.data.photographs import to_pixels
 
-NO_GAINS = {"gain_channels": 0, "directed_gains": False}
-"""What a network of v1 has that was described before there were band gains."""
+EARLIER_GAINS = {"gain_channels": 0, "directed_gains": False}
+"""What a network of v1 has whose description does not say: it was made before there were any."""
 
 
 def describe_run(
@@ -67,7 +67,7 @@ def with_later_fields(recorded: Mapping[str, Any], recipe: RunConfig) -> dict[st
     """
     if not isinstance(recipe, FaceRecipe):
         return dict(recorded)
-    gains = NO_GAINS if isinstance(recipe.network, VqfrV1Config) else {}
+    gains = EARLIER_GAINS if isinstance(recipe.network, VqfrV1Config) else {}
     return {
         "accumulate": 1,
         **recorded,
@@ -210,7 +210,7 @@ def _check_same_but_gains(file: Path, given: Mapping[str, Any], wanted: Mapping[
     odd = [
         f"{name} {given.get(name, 'absent')}, not {wanted.get(name, 'absent')}"
         for name in sorted(given.keys() | wanted.keys())
-        if name not in NO_GAINS and given.get(name) != wanted.get(name)
+        if name not in EARLIER_GAINS and given.get(name) != wanted.get(name)
     ]
     if odd:
         raise ValueError(f"{file} holds a network of another configuration: {'; '.join(odd)}")

@@ -8,6 +8,8 @@ much can be smoothed and across it nothing, so that the detail of every band can
 direction too.
 """
 
+from functools import reduce
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -59,9 +61,6 @@ class DirectedGains(nn.Module):
         super().__init__()
         self.conv_in = nn.Conv2d(4 * len(DILATIONS), channels, 3, padding=1)
         self.conv_out = nn.Conv2d(channels, 6 * len(DILATIONS), 1)
-        # Zeros here too, so that it can join gains that are trained already.
-        _start_with_zeros(self.conv_in)
-        _start_with_zeros(self.conv_out)
 
     def look(self, lumas: list[list[Tensor]]) -> Tensor:
         """Returns what the directions of input and restored picture add to the first feature.
@@ -78,9 +77,20 @@ class DirectedGains(nn.Module):
 
     def forward(self, feature: Tensor, lumas: list[list[Tensor]]) -> Tensor:
         """Maps the last feature, and the same steps, to what luma gets, `(N, 1, S, S)`."""
-        given, drawn = map(split_directions, lumas)
-        back, strength = _enlarge(self.conv_out(feature)).chunk(2, dim=1)
-        return (back * (given - drawn) + strength * given).sum(dim=1, keepdim=True)
+        back, strength = (
+            part.chunk(len(DILATIONS), dim=1)
+            for part in _enlarge(self.conv_out(feature)).chunk(2, dim=1)
+        )
+        # Band by band: at full size every picture that waits for its turn takes memory.
+        details = zip(*map(split_directions, lumas), back, strength, strict=True)
+        total: Tensor = reduce(
+            torch.add,
+            (
+                (towards * (given - drawn) + more * given).sum(dim=1, keepdim=True)
+                for given, drawn, towards, more in details
+            ),
+        )
+        return total
 
 
 class BandGains(nn.Module):
@@ -111,8 +121,16 @@ class BandGains(nn.Module):
         )
         self.blocks = nn.ModuleList(GainBlock(channels) for _ in range(_BLOCKS))
         self.conv_out = nn.Conv2d(channels, 2 * (2 * bands - 1), 1)
-        _start_with_zeros(self.conv_out)
         self.directed = DirectedGains(channels) if directed else None
+        # Training begins with the restored picture, and what weighs by direction may join later.
+        for layer in self.layers_of_zeros():
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+
+    def layers_of_zeros(self) -> list[nn.Conv2d]:
+        """Returns the layers whose parameters are all 0 before training."""
+        directed = [] if self.directed is None else [self.directed.conv_in, self.directed.conv_out]
+        return [self.conv_out, *directed]
 
     def forward(self, image: Tensor, restored: Tensor) -> Tensor:
         """Weighs.
@@ -128,12 +146,13 @@ class BandGains(nn.Module):
         given, drawn = map(split_bands, steps)
         lumas = [[step[:, :1] for step in picture] for picture in steps]
         feature = self._look(image, restored, given, drawn, lumas)
+        directed = None if self.directed is None else self.directed(feature, lumas)
+        del steps, lumas  # their memory is needed
         gains = self._gains(feature)
         back, strength = gains[:, : self._bands], gains[:, self._bands :]
         change = (back * (given - drawn)).sum(dim=1) + (strength * given[:, :-1]).sum(dim=1)
-        if self.directed is not None:
-            luma = change[:, :1] + self.directed(feature, lumas)
-            change = torch.cat((luma, change[:, 1:]), dim=1)
+        if directed is not None:
+            change = torch.cat((change[:, :1] + directed, change[:, 1:]), dim=1)
         return restored + mix_channels(change, TO_RGB)
 
     def _look(
@@ -188,11 +207,6 @@ def _cells(products: Tensor) -> Tensor:
     means = F.avg_pool2d(products.flatten(1, 2), _CELL)
     luma, chroma = means[:, 0::3], means[:, 1::3] + means[:, 2::3]
     return torch.cat((luma, chroma), dim=1)
-
-
-def _start_with_zeros(conv: nn.Conv2d) -> None:
-    for parameter in conv.parameters():
-        nn.init.zeros_(parameter)
 
 
 def _enlarge(gains: Tensor) -> Tensor:

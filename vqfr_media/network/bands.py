@@ -1,5 +1,6 @@
 """Bands of frequencies, and luma and chroma, of which images are made."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -55,34 +56,33 @@ def split_bands(steps: list[Tensor]) -> Tensor:
     return torch.stack((*(fine - coarse for fine, coarse in pairwise(steps)), steps[-1]), dim=1)
 
 
-def split_directions(steps: list[Tensor]) -> Tensor:
+def split_directions(steps: list[Tensor]) -> Iterator[Tensor]:
     """Takes the detail of every band apart by direction.
 
-    Second differences along x, along y and along both. A weighed sum of the three is a second
-    difference along any direction (steerable filters, Freeman and Adelson 1991).
+    Second differences along x, along y and mixed, each times a factor of its own. A weighed sum of
+    the three is about a second difference along any direction (steerable filters, Freeman and
+    Adelson 1991).
 
     Args:
         steps: six, each `(N, 1, H, W)`, of `smooth`.
 
-    Returns:
-        `(N, 15, H, W)`: for each of the five bands detail along x (smooth along y), detail along y
+    Yields:
+        `(N, 3, H, W)` for each of the five bands: detail along x (smooth along y), detail along y
         (smooth along x), and the mixed difference, which is positive where a bright line falls to
         the right.
     """
     kernel = steps[0].new_tensor(_BINOMIAL)
-    details = []
     for dilation, fine, coarse in zip(DILATIONS, steps, steps[1:], strict=False):
         wide = _extend(fine, dilation)
         height, width = fine.shape[2:]
         rows, columns = (wide.narrow(axis, dilation, fine.shape[axis]) for axis in (2, 3))
-        along_x = F.conv2d(rows, kernel.view(1, 1, 1, 3), dilation=dilation)
-        along_y = F.conv2d(columns, kernel.view(1, 1, 3, 1), dilation=dilation)
+        smooth_x = F.conv2d(rows, kernel.view(1, 1, 1, 3), dilation=dilation)
+        smooth_y = F.conv2d(columns, kernel.view(1, 1, 3, 1), dilation=dilation)
         first, last = wide.narrow(2, 0, height), wide.narrow(2, 2 * dilation, height)
         falling = first.narrow(3, 0, width) + last.narrow(3, 2 * dilation, width)
         rising = first.narrow(3, 2 * dilation, width) + last.narrow(3, 0, width)
         mixed = (falling - rising) / 4
-        details += [along_y - coarse, along_x - coarse, mixed]
-    return torch.cat(details, dim=1)
+        yield torch.cat((smooth_y - coarse, smooth_x - coarse, mixed), dim=1)
 
 
 def measure_directions(steps: list[Tensor], *, cell: int) -> Tensor:
@@ -94,7 +94,9 @@ def measure_directions(steps: list[Tensor], *, cell: int) -> Tensor:
 
     Returns:
         `(N, 10, H / cell, W / cell)` in [-1, 1]: for each of the five bands the cosine and the sine
-        of twice the angle between gradient and x axis, times how much the gradients agree.
+        of twice the angle between gradient and x axis, times how much the gradients agree. So it is
+        for waves of four dilations and longer; shorter ones of a coarse band may show another
+        angle.
     """
     angles = []
     for dilation, fine in zip(DILATIONS, steps, strict=False):

@@ -17,7 +17,7 @@ from vqfr_media.files import atomic_folder
 from vqfr_training.configs import GainRecipe, Stage1, VqRecipe
 from vqfr_training.data.photographs import to_pixels, to_tensor
 from vqfr_training.data.picture_files import Picture, list_pictures, read_picture, size_of
-from vqfr_training.records import NO_GAINS, load_fitting
+from vqfr_training.records import EARLIER_GAINS, load_fitting
 from vqfr_training.stage import place
 from vqfr_training.vqfr.networks import (
     CodebookNetwork,
@@ -101,7 +101,7 @@ def _check_recorded(recipe: VqRecipe | GainRecipe, trained: Path) -> None:
     given = json.loads(json.dumps(asdict(recipe)))
     for part in (recorded, given):
         part["variant"] = part["stage"].get("variant")  # only stage 2 has one
-        part["network"] = {**NO_GAINS, **part["network"]}  # older versions have no gains
+        part["network"] = {**EARLIER_GAINS, **part["network"]}  # older versions do not say
     if any(recorded.get(name) != given[name] for name in ("network", "variant")):
         raise ValueError(
             f"{trained} is a run of {recorded['name']}, whose network is not {recipe.name}'s"
