@@ -63,7 +63,8 @@ def reference_directions(image: NDArray[np.float64]) -> NDArray[np.float64]:
             given: NDArray[np.float64] = image,
         ) -> NDArray[np.float64]:
             result = ndimage.convolve1d(given, along_y, axis=0, mode="nearest")
-            return ndimage.convolve1d(result, along_x, axis=1, mode="nearest")
+            both: NDArray[np.float64] = ndimage.convolve1d(result, along_x, axis=1, mode="nearest")
+            return both
 
         details += [filtered(binomial, detail), filtered(detail, binomial)]
         details.append(filtered(ends, ends) / 4)
@@ -108,7 +109,8 @@ def stripes(degrees: float) -> Tensor:
     """A wave of 12 px whose brightness changes along a direction, counted from x towards y."""
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     angle = np.deg2rad(degrees)
-    return (x * np.cos(angle) + y * np.sin(angle)).mul(2 * np.pi / 12).sin()[None, None]
+    wave: Tensor = (x * np.cos(angle) + y * np.sin(angle)).mul(2 * np.pi / 12).sin()
+    return wave[None, None]
 
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0, 90.0, 135.0])
