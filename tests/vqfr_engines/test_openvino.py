@@ -157,11 +157,12 @@ def test_the_bands_of_images_are_marked_to_stay_float32() -> None:
     ]
     marked = [node for node in convolutions if "precise_0" in node.get_rt_info()]
     depthwise = [node for node in marked if node.get_type_name() == "GroupConvolution"]
-    assert len(depthwise) == 10  # five smoothings, of the input and of the restored picture
-    # Beside them: channels mixed three times, two smoothings of luma for each of five bands of both
-    # pictures, all of the gains' own, the main branch's last.
+    # For each of five bands luma and chroma smoothed, and of luma three details and two gradients;
+    # each once for input and restored picture.
+    assert len(depthwise) == 5 * (2 + 3 + 2)
+    # Beside them: channels mixed three times, all of the gains' own, the main branch's last.
     gains = sum(isinstance(module, nn.Conv2d) for module in network.band_gains.modules())
-    assert len(marked) == 10 + 3 + 2 * 5 * 2 + gains + 1
+    assert len(marked) == len(depthwise) + 3 + gains + 1
     assert {
         "precise_0" in node.get_rt_info()
         for node in model.get_ordered_ops()

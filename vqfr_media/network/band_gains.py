@@ -6,8 +6,13 @@ weighed sum of both (Wiener 1949). The weights depend on the damage, which nobod
 the bands' energies and their correlation tell: a small network learns to read them. Along an edge
 much can be smoothed and across it nothing, so that the detail of every band can be weighed by its
 direction too.
+
+Input and restored picture lie behind each other in one stack of channels, first the input's: every
+filter is run once for both. At full size a stack is taken apart once only, where sums would lose
+digits: to take it apart costs as much as a filter.
 """
 
+from collections.abc import Iterable
 from functools import reduce
 
 import torch
@@ -16,14 +21,17 @@ from torch import Tensor, nn
 
 from vqfr_media.network.bands import (
     DILATIONS,
-    TO_LUMA_CHROMA,
+    TO_CHROMA,
+    TO_LUMA,
     TO_RGB,
+    Matrix,
     measure_directions,
     mix_channels,
     smooth,
     split_bands,
     split_directions,
 )
+from vqfr_media.network.blocks import full_precision
 
 _CELL = 8
 """Side of the squares in which energies are measured, and gains predicted, in pixels."""
@@ -62,35 +70,23 @@ class DirectedGains(nn.Module):
         self.conv_in = nn.Conv2d(4 * len(DILATIONS), channels, 3, padding=1)
         self.conv_out = nn.Conv2d(channels, 6 * len(DILATIONS), 1)
 
-    def look(self, lumas: list[list[Tensor]]) -> Tensor:
+    def look(self, lumas: list[Tensor]) -> Tensor:
         """Returns what the directions of input and restored picture add to the first feature.
 
         Args:
-            lumas: of both pictures the six steps `(N, 1, S, S)` of `smooth`.
+            lumas: the six steps `(N, 2, S, S)` of `smooth`.
 
         Returns:
             `(N, C, S / 8, S / 8)`.
         """
-        angles = [measure_directions(steps, cell=_CELL) for steps in lumas]
-        feature: Tensor = self.conv_in(torch.cat(angles, dim=1))
+        feature: Tensor = self.conv_in(measure_directions(lumas, cell=_CELL).flatten(1, 2))
         return feature
 
-    def forward(self, feature: Tensor, lumas: list[list[Tensor]]) -> Tensor:
-        """Maps the last feature, and the same steps, to what luma gets, `(N, 1, S, S)`."""
-        back, strength = (
-            part.chunk(len(DILATIONS), dim=1)
-            for part in _enlarge(self.conv_out(feature)).chunk(2, dim=1)
-        )
-        # Band by band: at full size every picture that waits for its turn takes memory.
-        details = zip(*map(split_directions, lumas), back, strength, strict=True)
-        total: Tensor = reduce(
-            torch.add,
-            (
-                (towards * (given - drawn) + more * given).sum(dim=1, keepdim=True)
-                for given, drawn, towards, more in details
-            ),
-        )
-        return total
+    def forward(self, feature: Tensor, lumas: list[Tensor], enlarging: Tensor) -> Tensor:
+        """Maps the last feature, and the same steps, to what luma gets, as `_weigh` has it."""
+        back, strength = self.conv_out(feature).chunk(2, dim=1)
+        details = (detail for band in split_directions(lumas) for detail in band)
+        return _weigh(details, back, strength, enlarging)
 
 
 class BandGains(nn.Module):
@@ -110,7 +106,6 @@ class BandGains(nn.Module):
     def __init__(self, channels: int, *, directed: bool = False) -> None:
         super().__init__()
         bands = len(DILATIONS) + 1
-        self._bands = bands
         inside = (6, *_SEEN_CHANNELS)
         self.seen = nn.ModuleList(
             nn.Conv2d(inside[i], inside[i + 1], 3, stride=1 if i == 0 else 2, padding=1)
@@ -140,35 +135,41 @@ class BandGains(nn.Module):
             restored: what the main branch made of it, the same shape and range.
 
         Returns:
-            `(N, 3, S, S)`, about [-1, 1].
+            `(N, 3, S, S)`, about [-1, 1], float32 arithmetic also under autocast: the bands'
+            correlation is a difference of energies.
         """
-        steps = [smooth(mix_channels(picture, TO_LUMA_CHROMA)) for picture in (image, restored)]
-        given, drawn = map(split_bands, steps)
-        lumas = [[step[:, :1] for step in picture] for picture in steps]
-        feature = self._look(image, restored, given, drawn, lumas)
-        directed = None if self.directed is None else self.directed(feature, lumas)
-        del steps, lumas  # their memory is needed
-        gains = self._gains(feature)
-        back, strength = gains[:, : self._bands], gains[:, self._bands :]
-        change = (back * (given - drawn)).sum(dim=1) + (strength * given[:, :-1]).sum(dim=1)
-        if directed is not None:
-            change = torch.cat((change[:, :1] + directed, change[:, 1:]), dim=1)
+        with full_precision(image):
+            return self._weighed(image.float(), restored.float())
+
+    def _weighed(self, image: Tensor, restored: Tensor) -> Tensor:
+        both = torch.cat((image, restored), dim=1)
+        lumas, chromas = (smooth(mix_channels(both, _of_both(to))) for to in (TO_LUMA, TO_CHROMA))
+        bands = split_bands(lumas), split_bands(chromas)
+        feature = self._look(image, restored, bands, lumas)
+        enlarging = image.new_tensor(_enlarging(int(feature.shape[-1])))
+        luma, chroma = (
+            _weigh_bands(one, gains, enlarging)
+            for one, gains in zip(bands, self.conv_out(feature).chunk(2, dim=1), strict=True)
+        )
+        del bands, chromas  # what weighs by direction needs their memory
+        if self.directed is not None:
+            luma = luma + self.directed(feature, lumas, enlarging)
+        change = torch.cat([_sum_of_both(shares) for shares in (luma, chroma)], dim=1)
         return restored + mix_channels(change, TO_RGB)
 
     def _look(
         self,
         image: Tensor,
         restored: Tensor,
-        given: Tensor,
-        drawn: Tensor,
-        lumas: list[list[Tensor]],
+        bands: tuple[list[Tensor], list[Tensor]],
+        lumas: list[Tensor],
     ) -> Tensor:
         """Returns the feature `(N, C, S / 8, S / 8)` from which all gains are read."""
         seen = torch.cat((image, restored - image), dim=1)
         for conv in self.seen:
             seen = _activate(conv(seen))
-        brightness = F.avg_pool2d(given[:, -1, :1], _CELL)
-        feature = self.conv_in(torch.cat((_statistics(given, drawn), brightness, seen), dim=1))
+        brightness = F.avg_pool2d(lumas[-1], _CELL)[:, :1]
+        feature = self.conv_in(torch.cat((_statistics(*bands), brightness, seen), dim=1))
         if self.directed is not None:
             feature = feature + self.directed.look(lumas)
         feature = _activate(feature)
@@ -176,43 +177,107 @@ class BandGains(nn.Module):
             feature = block(feature)
         return _activate(feature)
 
-    def _gains(self, feature: Tensor) -> Tensor:
-        """Returns gains `(N, 11, 3, S, S)`: 6 towards the input's bands, 5 that strengthen them."""
-        gains = self.conv_out(feature)
-        luma, chroma = gains[:, : 2 * self._bands - 1], gains[:, 2 * self._bands - 1 :]
-        # Laid out for the bands before they are enlarged: it is 64 times as cheap here.
-        gains = _enlarge(torch.stack((luma, chroma, chroma), dim=2).flatten(1, 2))
-        return gains.reshape(-1, 2 * self._bands - 1, 3, *gains.shape[2:])
 
-
-def _statistics(given: Tensor, drawn: Tensor) -> Tensor:
-    """Measures bands `(N, 6, 3, S, S)` of input and restored picture in cells.
+def _statistics(luma: list[Tensor], chroma: list[Tensor]) -> Tensor:
+    """Measures the bands of both pictures, `(N, 2, S, S)` and `(N, 4, S, S)`, in cells.
 
     Returns:
         `(N, 32, S / 8, S / 8)`: logarithms of the energies of the input's bands (of the smoothest,
         of its difference), of the restored picture's other bands, and the correlations of those; of
         luma and of chroma each.
     """
-    given, difference = given[:, :-1], given[:, -1:] - drawn[:, -1:]
-    drawn = drawn[:, :-1]
-    first, second, shared = map(_cells, (given.square(), drawn.square(), given * drawn))
+    energies = [_energies(band) for bands in (luma, chroma) for band in bands[:-1]]
+    first, second, shared = (torch.cat(of_bands, dim=1) for of_bands in zip(*energies, strict=True))
+    difference = torch.cat([_energy_of_difference(bands[-1]) for bands in (luma, chroma)], dim=1)
     correlation = shared / ((first + _FLOOR) * (second + _FLOOR)).sqrt()
-    energies = torch.cat((first, _cells(difference.square()), second), dim=1)
     # About zero, and about as large as the correlation.
-    return torch.cat(((energies + _FLOOR).log() * 0.3 + 2, correlation), dim=1)
+    logarithms = (torch.cat((first, difference, second), dim=1) + _FLOOR).log() * 0.3 + 2
+    return torch.cat((logarithms, correlation), dim=1)
 
 
-def _cells(products: Tensor) -> Tensor:
-    """Maps products of B bands `(N, B, 3, S, S)` to cells' means `(N, 2 B, S / 8, S / 8)`."""
-    means = F.avg_pool2d(products.flatten(1, 2), _CELL)
-    luma, chroma = means[:, 0::3], means[:, 1::3] + means[:, 2::3]
-    return torch.cat((luma, chroma), dim=1)
+def _energies(band: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Maps `(N, 2 C, S, S)` to three of `(N, 1, S / 8, S / 8)`: means of x², of y² and of x y."""
+    first, second = (
+        energies.sum(dim=1, keepdim=True) for energies in _cells(band.square()).chunk(2, dim=1)
+    )
+    # As x y = ((x + y)² - x² - y²) / 2, for x and y lie in one stack.
+    together = _cells(_sum_of_both(band).square()).sum(dim=1, keepdim=True)
+    return first, second, (together - first - second) / 2
 
 
-def _enlarge(gains: Tensor) -> Tensor:
-    """Maps `(N, C, S / 8, S / 8)` to `(N, C, S, S)`."""
-    size = float(_CELL)
-    return F.interpolate(gains, scale_factor=size, mode="bilinear", align_corners=False)
+def _energy_of_difference(band: Tensor) -> Tensor:
+    """Maps `(N, 2 C, S, S)` to `(N, 1, S / 8, S / 8)`: the mean of (x - y)²."""
+    given, drawn = band.chunk(2, dim=1)
+    return _cells((given - drawn).square()).sum(dim=1, keepdim=True)
+
+
+def _weigh_bands(bands: list[Tensor], gains: Tensor, enlarging: Tensor) -> Tensor:
+    """Weighs six bands by gains `(N, 11, S / 8, S / 8)`, p of all and q of all but the last."""
+    back, strength = gains[:, : len(bands)], gains[:, len(bands) :]
+    none = torch.zeros_like(back[:, :1])
+    return _weigh(bands, back, torch.cat((strength, none), dim=1), enlarging)
+
+
+def _weigh(terms: Iterable[Tensor], back: Tensor, strength: Tensor, enlarging: Tensor) -> Tensor:
+    """Weighs terms of both pictures: Σ p (x - y) + q x.
+
+    Args:
+        terms: T of `(N, 2 C, S, S)`, x the first C channels and y the others.
+        back: p, `(N, T, S / 8, S / 8)`.
+        strength: q, of the same shape.
+        enlarging: of `_enlarging`.
+
+    Returns:
+        `(N, 2 C, S, S)`: what is to be added of x, Σ (p + q) x, and of y, -Σ p y.
+    """
+    of_input, of_restored = (torch.split(gains, 1, dim=1) for gains in (back + strength, -back))
+
+    def share(term: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        channels = int(term.shape[1]) // 2
+        gains = torch.cat([first] * channels + [second] * channels, dim=1)
+        return _enlarge(gains, enlarging) * term
+
+    # One after the other: at full size every picture that waits for its turn takes memory.
+    shares = (share(*one) for one in zip(terms, of_input, of_restored, strict=True))
+    return reduce(torch.add, shares)
+
+
+def _sum_of_both(stack: Tensor) -> Tensor:
+    """Maps `(N, 2 C, S, S)` to `(N, C, S, S)`."""
+    count, channels, height, width = stack.shape
+    return stack.reshape(count, 2, channels // 2, height, width).sum(dim=1)
+
+
+def _enlarge(gains: Tensor, enlarging: Tensor) -> Tensor:
+    """Maps `(N, C, S / 8, S / 8)` to `(N, C, S, S)`, bilinear, by a matrix along either axis.
+
+    OpenVINO takes ten times as long for an interpolation of so few planes.
+    """
+    return enlarging @ (gains @ enlarging.T)
+
+
+def _enlarging(cells: int) -> list[list[float]]:
+    """Returns bilinear interpolation as a matrix `(8 cells, cells)`; pixels' centres at halves."""
+    matrix = []
+    for pixel in range(cells * _CELL):
+        place = min(max((pixel + 0.5) / _CELL - 0.5, 0.0), cells - 1.0)
+        before = int(place)
+        row = [0.0] * cells
+        row[before] += 1 - (place - before)
+        row[min(before + 1, cells - 1)] += place - before
+        matrix.append(row)
+    return matrix
+
+
+def _of_both(matrix: Matrix) -> Matrix:
+    """Returns the matrix for a stack of two pictures' channels: each for itself."""
+    none = (0.0,) * len(matrix[0])
+    return (*((*row, *none) for row in matrix), *((*none, *row) for row in matrix))
+
+
+def _cells(images: Tensor) -> Tensor:
+    """Maps `(N, C, S, S)` to the means of cells, `(N, C, S / 8, S / 8)`."""
+    return F.avg_pool2d(images, _CELL)
 
 
 def _activate(feature: Tensor) -> Tensor:

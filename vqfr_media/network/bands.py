@@ -7,20 +7,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+type Matrix = tuple[tuple[float, ...], ...]
+
 DILATIONS = (1, 1, 2, 4, 8)
 """Of the smoothing from one band to the next, in pixels: standard deviations of 0.7, 1, 1.7, 3.3
 and 6.6 px."""
-_BINOMIAL = (0.25, 0.5, 0.25)
 _GRADIENT_FLOOR = 1e-4
 """Of a gradient's squared length, for images in [-1, 1]: rounding to 8 bits has no direction."""
 
 # Luma and two differences of colour (Rec. 601) as JPEG has them, and back.
-TO_LUMA_CHROMA = (
-    (0.299, 0.587, 0.114),
-    (-0.168736, -0.331264, 0.5),
-    (0.5, -0.418688, -0.081312),
-)
+TO_LUMA = ((0.299, 0.587, 0.114),)
+TO_CHROMA = ((-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
+
+# Filters of 3 x 3 pixels, whose rows lie along x.
+_SMOOTH: Matrix = ((0.0625, 0.125, 0.0625), (0.125, 0.25, 0.125), (0.0625, 0.125, 0.0625))
+_DETAIL_X: Matrix = ((-0.0625, 0.125, -0.0625), (-0.125, 0.25, -0.125), (-0.0625, 0.125, -0.0625))
+_DETAIL_Y: Matrix = ((-0.0625, -0.125, -0.0625), (0.125, 0.25, 0.125), (-0.0625, -0.125, -0.0625))
+_DETAIL_MIXED: Matrix = ((0.25, 0.0, -0.25), (0.0, 0.0, 0.0), (-0.25, 0.0, 0.25))
+_GRADIENT_X: Matrix = ((0.0, 0.0, 0.0), (-1.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+_GRADIENT_Y: Matrix = ((0.0, -1.0, 0.0), (0.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 
 def smooth(images: Tensor) -> list[Tensor]:
@@ -34,29 +40,26 @@ def smooth(images: Tensor) -> list[Tensor]:
     Returns:
         The images themselves, and what each of the five steps makes of what is before it.
     """
-    channels = images.shape[1]
-    binomial = images.new_tensor(_BINOMIAL)
-    kernel = torch.outer(binomial, binomial).expand(channels, 1, 3, 3)
     steps = [images]
+    kernel = images.new_tensor(_SMOOTH)
     for dilation in DILATIONS:
-        extended = _extend(steps[-1], dilation)
-        steps.append(F.conv2d(extended, kernel, dilation=dilation, groups=channels))
+        steps.append(_filter(_extend(steps[-1], dilation), kernel, dilation))
     return steps
 
 
-def split_bands(steps: list[Tensor]) -> Tensor:
+def split_bands(steps: list[Tensor]) -> list[Tensor]:
     """Takes images apart into bands of frequencies that add up to them, the finest first.
 
     Args:
         steps: six, each `(N, C, H, W)`, of `smooth`.
 
     Returns:
-        `(N, 6, C, H, W)`: five differences of ever smoother images, and the smoothest.
+        Six, each `(N, C, H, W)`: five differences of ever smoother images, and the smoothest.
     """
-    return torch.stack((*(fine - coarse for fine, coarse in pairwise(steps)), steps[-1]), dim=1)
+    return [*(fine - coarse for fine, coarse in pairwise(steps)), steps[-1]]
 
 
-def split_directions(steps: list[Tensor]) -> Iterator[Tensor]:
+def split_directions(steps: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Takes the detail of every band apart by direction.
 
     Second differences along x, along y and mixed, each times a factor of its own. A weighed sum of
@@ -64,62 +67,61 @@ def split_directions(steps: list[Tensor]) -> Iterator[Tensor]:
     Adelson 1991).
 
     Args:
-        steps: six, each `(N, 1, H, W)`, of `smooth`.
+        steps: six, each `(N, C, H, W)`, of `smooth`.
 
     Yields:
-        `(N, 3, H, W)` for each of the five bands: detail along x (smooth along y), detail along y
-        (smooth along x), and the mixed difference, which is positive where a bright line falls to
-        the right.
+        Three of `(N, C, H, W)` for each of the five bands: detail along x (smooth along y), detail
+        along y (smooth along x), and the mixed difference, which is positive where a bright line
+        falls to the right.
     """
-    kernel = steps[0].new_tensor(_BINOMIAL)
-    for dilation, fine, coarse in zip(DILATIONS, steps, steps[1:], strict=False):
+    x, y, mixed = map(steps[0].new_tensor, (_DETAIL_X, _DETAIL_Y, _DETAIL_MIXED))
+    for dilation, fine in zip(DILATIONS, steps[:-1], strict=True):
         wide = _extend(fine, dilation)
-        height, width = fine.shape[2:]
-        rows, columns = (wide.narrow(axis, dilation, fine.shape[axis]) for axis in (2, 3))
-        smooth_x = F.conv2d(rows, kernel.view(1, 1, 1, 3), dilation=dilation)
-        smooth_y = F.conv2d(columns, kernel.view(1, 1, 3, 1), dilation=dilation)
-        first, last = wide.narrow(2, 0, height), wide.narrow(2, 2 * dilation, height)
-        falling = first.narrow(3, 0, width) + last.narrow(3, 2 * dilation, width)
-        rising = first.narrow(3, 2 * dilation, width) + last.narrow(3, 0, width)
-        mixed = (falling - rising) / 4
-        yield torch.cat((smooth_y - coarse, smooth_x - coarse, mixed), dim=1)
+        yield _filter(wide, x, dilation), _filter(wide, y, dilation), _filter(wide, mixed, dilation)
 
 
 def measure_directions(steps: list[Tensor], *, cell: int) -> Tensor:
     """Measures where edges run, and how straight, from structure tensors (Bigün and Granlund 1987).
 
     Args:
-        steps: six, each `(N, 1, H, W)` in about [-1, 1], of `smooth`.
+        steps: six, each `(N, C, H, W)` in about [-1, 1], of `smooth`.
         cell: side of the squares in which gradients are averaged, in pixels; divides H and W.
 
     Returns:
-        `(N, 10, H / cell, W / cell)` in [-1, 1]: for each of the five bands the cosine and the sine
-        of twice the angle between gradient and x axis, times how much the gradients agree. So it is
-        for waves of four dilations and longer; shorter ones of a coarse band may show another
-        angle.
+        `(N, C, 10, H / cell, W / cell)` in [-1, 1]: for each of the five bands the cosine and the
+        sine of twice the angle between gradient and x axis, times how much the gradients agree. Of
+        waves of four times the distance over which a band's differences go the angle is off by 6
+        degrees at most, of shorter ones by more.
     """
     angles = []
-    for dilation, fine in zip(DILATIONS, steps, strict=False):
-        wide = _extend(fine, dilation)
-        rows, columns = (wide.narrow(axis, dilation, fine.shape[axis]) for axis in (2, 3))
-        height, width = fine.shape[2:]
-        x = rows.narrow(3, 2 * dilation, width) - rows.narrow(3, 0, width)
-        y = columns.narrow(2, 2 * dilation, height) - columns.narrow(2, 0, height)
-        products = torch.cat((x * x, y * y, x * y), dim=1)
-        xx, yy, xy = F.avg_pool2d(products, cell).chunk(3, dim=1)
+    kernels = [steps[0].new_tensor(kernel) for kernel in (_GRADIENT_X, _GRADIENT_Y)]
+    # Over as far as the step before has smoothed: waves shorter than four times that are weak, and
+    # would show other angles.
+    for distance, fine in zip((1, *DILATIONS[:-1]), steps[:-1], strict=True):
+        wide = _extend(fine, distance)
+        x, y = (_filter(wide, kernel, distance) for kernel in kernels)
+        xx, yy, xy = (F.avg_pool2d(product, cell) for product in (x * x, y * y, x * y))
         energy = xx + yy + _GRADIENT_FLOOR
         angles += [(xx - yy) / energy, 2 * xy / energy]
-    return torch.cat(angles, dim=1)
+    count, channels, rows, columns = angles[0].shape
+    return torch.cat([one.reshape(count, channels, 1, rows, columns) for one in angles], dim=2)
 
 
 def luma(images: Tensor) -> Tensor:
     """Maps RGB `(N, 3, H, W)` to Rec. 601 luma `(N, 1, H, W)`."""
-    return mix_channels(images, TO_LUMA_CHROMA[:1])
+    return mix_channels(images, TO_LUMA)
 
 
-def mix_channels(images: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
-    """Multiplies the three channels of every pixel of `(N, 3, H, W)` by a matrix."""
+def mix_channels(images: Tensor, matrix: Matrix) -> Tensor:
+    """Multiplies the channels of every pixel of `(N, C, H, W)` by a matrix of C columns."""
     return F.conv2d(images, images.new_tensor(matrix)[:, :, None, None])
+
+
+def _filter(extended: Tensor, kernel: Tensor, dilation: int) -> Tensor:
+    """Filters every channel of `(N, C, H + 2 dilation, W + 2 dilation)`: `(N, C, H, W)`."""
+    channels = extended.shape[1]
+    weight = kernel.expand(channels, 1, 3, 3)
+    return F.conv2d(extended, weight, dilation=dilation, groups=channels)
 
 
 def _extend(images: Tensor, width: int) -> Tensor:

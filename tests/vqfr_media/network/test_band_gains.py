@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from vqfr_media.network.band_gains import BandGains
+from vqfr_media.network.band_gains import BandGains, _enlarge, _enlarging, _statistics
 from vqfr_media.network.bands import (
     luma,
     measure_directions,
@@ -89,7 +90,7 @@ def bias(gains: BandGains) -> Tensor:
 
 def test_bands_are_those_of_scipy_and_add_up() -> None:
     image = picture(0)
-    bands = split_bands(smooth(image))
+    bands = torch.stack(split_bands(smooth(image)), dim=1)
     assert bands.shape == (1, 6, 3, 32, 32)
     for channel in range(3):
         wanted = np.stack(reference_bands(image[0, channel].double().numpy()))
@@ -100,39 +101,59 @@ def test_bands_are_those_of_scipy_and_add_up() -> None:
 def test_directions_are_those_of_scipy() -> None:
     image = luma(picture(0))
     wanted = reference_directions(image[0, 0].double().numpy())
-    found = torch.cat(list(split_directions(smooth(image))), dim=1)
+    found = torch.cat(
+        [detail for band in split_directions(smooth(image)) for detail in band], dim=1
+    )
     assert found.shape == (1, 15, 32, 32)
     np.testing.assert_allclose(found[0].numpy(), wanted, atol=1e-6)
 
 
-def stripes(degrees: float) -> Tensor:
-    """A wave of 12 px whose brightness changes along a direction, counted from x towards y."""
-    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+def stripes(degrees: float, *, length: float = 12, size: int = 64) -> Tensor:
+    """A wave whose brightness changes along a direction, counted from x towards y."""
+    y, x = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij")
     angle = np.deg2rad(degrees)
-    wave: Tensor = (x * np.cos(angle) + y * np.sin(angle)).mul(2 * np.pi / 12).sin()
+    wave: Tensor = (x * np.cos(angle) + y * np.sin(angle)).mul(2 * np.pi / length).sin()
     return wave[None, None]
 
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0, 90.0, 135.0])
 def test_a_wave_is_all_in_its_direction(degrees: float) -> None:
     angles = measure_directions(smooth(stripes(degrees)), cell=8)
-    assert angles.shape == (1, 10, 8, 8)
+    assert angles.shape == (1, 1, 10, 8, 8)
     twice = np.deg2rad(2 * degrees)
     # Averaged over the middle, where no rim is repeated; the finest band.
-    cosine, sine = angles[0, :2, 2:6, 2:6].mean(dim=(1, 2)).tolist()
+    cosine, sine = angles[0, 0, :2, 2:6, 2:6].mean(dim=(1, 2)).tolist()
     assert (cosine, sine) == pytest.approx((np.cos(twice), np.sin(twice)), abs=0.03)
+
+
+@pytest.mark.parametrize(("band", "length"), [(2, 6), (3, 10), (4, 20)])
+def test_coarse_bands_tell_the_directions_of_short_waves(band: int, length: int) -> None:
+    """Of 30 and 60 degrees, which differences over a whole dilation would take for others."""
+    for degrees in (30.0, 60.0):
+        angles = measure_directions(smooth(stripes(degrees, length=length, size=128)), cell=8)
+        cosine, sine = angles[0, 0, 2 * band : 2 * band + 2, 4:12, 4:12].mean(dim=(1, 2)).tolist()
+        found = np.rad2deg(np.arctan2(sine, cosine)) / 2
+        assert found == pytest.approx(degrees, abs=5)
 
 
 def test_the_mixed_difference_tells_the_diagonals_apart() -> None:
     # The wave's lines run across the direction in which its brightness changes.
     for degrees, sign in ((45.0, -1), (135.0, 1)):
         wave = stripes(degrees)
-        mixed = next(split_directions(smooth(wave)))[0, 2]
+        mixed = next(split_directions(smooth(wave)))[2][0, 0]
         middle = slice(8, -8)
         along = (mixed * wave[0, 0])[middle, middle].sum() * sign
         assert float(along) > 0.9 * float(mixed[middle, middle].norm()) * float(
             wave[0, 0, middle, middle].norm()
         )
+
+
+def test_a_stack_of_pictures_has_the_directions_of_each() -> None:
+    first, second = luma(picture(0)), luma(picture(1))
+    both = measure_directions(smooth(torch.cat((first, second), dim=1)), cell=8)
+    for channel, alone in enumerate((first, second)):
+        wanted = measure_directions(smooth(alone), cell=8)[:, 0]
+        torch.testing.assert_close(both[:, channel], wanted, atol=1e-6, rtol=0)
 
 
 def test_nothing_has_no_direction() -> None:
@@ -194,6 +215,62 @@ def test_known_gains_give_the_stated_sum() -> None:
             wanted[channel] += strength[band] * given[band]
     wanted = np.tensordot(np.linalg.inv(TO_LUMA_CHROMA), wanted, axes=1)
     np.testing.assert_allclose(result, wanted, atol=2e-5)
+
+
+def test_statistics_are_those_of_the_bands() -> None:
+    """Their order too, for weights that are trained know no other."""
+    x, y = (np.tensordot(TO_LUMA_CHROMA, picture(i)[0].double().numpy(), axes=1) for i in (0, 1))
+    given, drawn = (
+        np.array([reference_bands(channel) for channel in one]) for one in (x, y)
+    )  # (3, 6, 32, 32)
+
+    def energy(product: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of luma's bands, then of chroma's: (2 B, 4, 4)."""
+        cells = product.reshape(*product.shape[:2], 4, 8, 4, 8).mean(axis=(3, 5))
+        return np.concatenate((cells[0], cells[1] + cells[2]))
+
+    first, second, shared = map(
+        energy,
+        (given[:, :5] ** 2, drawn[:, :5] ** 2, given[:, :5] * drawn[:, :5]),
+    )
+    difference = energy((given[:, 5:] - drawn[:, 5:]) ** 2)
+    logarithms = np.log(np.concatenate((first, difference, second)) + 1e-6) * 0.3 + 2
+    correlation = shared / np.sqrt((first + 1e-6) * (second + 1e-6))
+    stacks = [
+        torch.from_numpy(np.concatenate((x[channels], y[channels]))[None]).float()
+        for channels in (slice(0, 1), slice(1, 3))
+    ]
+    found = _statistics(*(split_bands(smooth(stack)) for stack in stacks))
+    np.testing.assert_allclose(
+        found[0].numpy(), np.concatenate((logarithms, correlation)), atol=2e-4
+    )
+
+
+@torch.inference_mode()
+def test_each_face_of_a_batch_is_weighed_for_itself() -> None:
+    gains = stirred(directed=True)
+    image, restored = (torch.cat([picture(seed) for seed in seeds]) for seeds in ((0, 1), (2, 3)))
+    together = gains(image, restored)
+    for i in range(2):
+        alone = gains(image[i : i + 1], restored[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("cells", [1, 5])
+def test_gains_are_enlarged_as_pytorch_interpolates(cells: int) -> None:
+    gains = torch.rand(2, 3, cells, cells, generator=torch.Generator().manual_seed(0))
+    wanted = F.interpolate(gains, scale_factor=8.0, mode="bilinear", align_corners=False)
+    found = _enlarge(gains, torch.tensor(_enlarging(cells)))
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
+
+
+@torch.inference_mode()
+def test_autocast_leaves_the_gains_alone() -> None:
+    gains = stirred(directed=True)
+    image, restored = picture(0), picture(1)
+    wanted = gains(image, restored)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(gains(image, restored), wanted)
 
 
 @torch.inference_mode()

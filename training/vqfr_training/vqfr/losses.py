@@ -51,7 +51,8 @@ def missing_detail(output: Tensor, target: Tensor, *, finest: int = 3) -> Tensor
     paper.
     """
     energies = [
-        split_bands(smooth(luma(images)))[:, :finest, 0].square().mean(dim=(2, 3)) + 1e-6
+        torch.cat(split_bands(smooth(luma(images)))[:finest], dim=1).square().mean(dim=(2, 3))
+        + 1e-6
         for images in (target, output)
     ]
     return (10 * (energies[0] / energies[1]).log10()).clamp_min(0).mean()
