@@ -30,6 +30,8 @@ type RecipeName = Literal[
     "lite_gains",
     "lite_gains_directed",
     "lite_gains_detail",
+    "lite_gains_longer",
+    "lite_gains_crisp",
     "lite_gpu",
     "lite_gpu_stage1",
     "lite_gpu_stage2",

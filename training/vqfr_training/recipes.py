@@ -1,7 +1,7 @@
 """A run is a function: each recipe returns its complete configuration.
 
 A variant calls another recipe and changes fields with `dataclasses.replace`. Those of the paper
-are in paper_recipes.py, those of the bundled model in lite_recipes.py.
+are in paper_recipes.py, those of the bundled model in lite_recipes.py and gain_recipes.py.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal
 
 from vqfr_media.network.config import VqfrV1Config
+from vqfr_training import gain_recipes as gains
 from vqfr_training import gpu_recipes as gpu
 from vqfr_training import lite_recipes as lite
 from vqfr_training import paper_recipes as paper
@@ -104,7 +105,7 @@ def smoke_gains() -> GainRecipe:
     """Trains band gains behind the same toy network."""
     second = smoke_stage2()
     return replace(
-        lite.lite_gains(),
+        gains.lite_gains(),
         name="smoke_gains",
         network=replace(second.network, gain_channels=8, directed_gains=True),
         stage=Gains(faces=12, crop=32),
@@ -203,9 +204,11 @@ def _table() -> dict[str, Callable[[], AnyRecipe]]:
         "lite_people_stage1_longer": lite.lite_people_stage1_longer,
         "lite_people_recoded": lite.lite_people_recoded,
         "lite_people_crisp": lite.lite_people_crisp,
-        "lite_gains": lite.lite_gains,
-        "lite_gains_directed": lite.lite_gains_directed,
-        "lite_gains_detail": lite.lite_gains_detail,
+        "lite_gains": gains.lite_gains,
+        "lite_gains_directed": gains.lite_gains_directed,
+        "lite_gains_detail": gains.lite_gains_detail,
+        "lite_gains_longer": gains.lite_gains_longer,
+        "lite_gains_crisp": gains.lite_gains_crisp,
         "lite_gpu": gpu.lite_gpu,
         "lite_gpu_stage1": gpu.lite_gpu_stage1,
         "lite_gpu_stage2": gpu.lite_gpu_stage2,
