@@ -66,7 +66,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
             file_name="lite.safetensors",
             licence="CC-BY-4.0",
             size=15_106_374,
-            sha256="e7cb28dac99d5216f63a061b592b0e78f3264fb39010a5ce46d0ce5acef08c8d",
+            sha256="0e6454cea8585ba7c3410cbe641e1271466e4668ae9b04f2435ec812d4b5fb1d",
         ),
         WeightFile(
             name="v1",
