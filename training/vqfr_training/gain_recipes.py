@@ -91,14 +91,10 @@ def lite_gains_longer() -> GainRecipe:
 def lite_gains_crisp() -> GainRecipe:
     """Goes on from `lite_gains_longer`, with its faces, and asks for detail as `lite_gains_detail`
     does."""
-    detail = lite_gains_detail()
+    longer = lite_gains_longer()
     return replace(
-        lite_gains_longer(),
+        lite_gains_detail(),
         name="lite_gains_crisp",
-        stage=detail.stage,
-        batch=detail.batch,
-        steps=detail.steps,
-        learning_rate=detail.learning_rate,
-        warmup_steps=detail.warmup_steps,
-        validate_every=detail.validate_every,
+        degradation=longer.degradation,
+        seed=longer.seed,
     )

@@ -168,7 +168,7 @@ class BandGains(nn.Module):
         seen = torch.cat((image, restored - image), dim=1)
         for conv in self.seen:
             seen = _activate(conv(seen))
-        brightness = F.avg_pool2d(lumas[-1], _CELL)[:, :1]
+        brightness = _cells(lumas[-1])[:, :1]
         feature = self.conv_in(torch.cat((_statistics(*bands), brightness, seen), dim=1))
         if self.directed is not None:
             feature = feature + self.directed.look(lumas)
@@ -207,8 +207,8 @@ def _energies(band: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _energy_of_difference(band: Tensor) -> Tensor:
     """Maps `(N, 2 C, S, S)` to `(N, 1, S / 8, S / 8)`: the mean of (x - y)²."""
-    given, drawn = band.chunk(2, dim=1)
-    return _cells((given - drawn).square()).sum(dim=1, keepdim=True)
+    first, second = band.chunk(2, dim=1)
+    return _cells((first - second).square()).sum(dim=1, keepdim=True)
 
 
 def _weigh_bands(bands: list[Tensor], gains: Tensor, enlarging: Tensor) -> Tensor:
