@@ -31,9 +31,10 @@ else
 	$(BIN)/vqfr-media compare "$(CLIP)" demo/out.mp4 --output demo/before_after.png --mode faces
 endif
 
-# Two processes share the cores: each computes with one thread, and so does what it starts.
+# Two processes share the cores: each computes with one thread, and so does what it starts. Hundreds
+# of child processes import torch: where Python may not keep what it compiles, that takes minutes.
 test: $(INSTALLED_DEV)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile \
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile \
 	  --max-worker-restart 0 $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED_DEV)

@@ -183,7 +183,7 @@ def test_what_onnxruntime_cannot_run_is_refused(
 
 
 def test_bfloat16_is_refused_where_it_would_be_checked(tmp_path: Path) -> None:
-    network = small_network()
+    network = tiny_v1()
     with pytest.raises(BackendError, match=r"bfloat16 on CPUs.*--precision float32 or float16"):
         export_onnx(network, tmp_path, source=SOURCE, batch_size=1, precision="bfloat16")
     assert list(tmp_path.iterdir()) == []
