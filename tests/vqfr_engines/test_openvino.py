@@ -163,7 +163,7 @@ def test_the_bands_of_images_are_marked_to_stay_float32() -> None:
     # Beside them: channels mixed three times, all of the gains' own, the main branch's last.
     gains = sum(isinstance(module, nn.Conv2d) for module in network.band_gains.modules())
     assert len(marked) == len(depthwise) + 3 + gains + 1
-    # Gains of six bands each of luma and of chroma, and of luma's 15 details, enlarged along two axes.
+    # Gains of six bands each of luma and chroma, and of luma's 15 details, along two axes.
     enlarging = [
         node
         for node in model.get_ordered_ops()
