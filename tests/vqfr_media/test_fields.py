@@ -24,7 +24,6 @@ from vqfr_media.media.read import open_video
 from vqfr_media.options import DamageChoice, EncodeOptions, FieldsChoice, RestoreOptions
 from vqfr_media.pipeline import restore_video
 from vqfr_media.restoration.find_tracks import find_tracks
-from vqfr_media.studio.film import open_film
 from vqfr_media.summary import Summary
 from vqfr_media.time_range import TimeRange
 
@@ -231,8 +230,6 @@ def test_tracks_of_an_interlaced_film_are_put_into_its_fields(tmp_path: Path) ->
     for a, b in zip(lumas(tmp_path / "b.mkv"), lumas(tmp_path / "found.mkv"), strict=True):
         # A woven picture shows where the face is to a pixel or two; elsewhere both are the source.
         assert np.abs(a - b).mean() < 4
-    with pytest.raises(OptionError, match="the studio shows whole pictures"):
-        open_film(source, options)
 
 
 def test_fields_in_segments_are_those_of_one_go(tmp_path: Path) -> None:

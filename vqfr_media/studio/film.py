@@ -3,16 +3,17 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import cast
 
 import numpy as np
 
-from vqfr_media.errors import OptionError
+from vqfr_media.faces.tracks import Tracks, by_fields
 from vqfr_media.frames import Frame, Plane, VideoInfo
 from vqfr_media.media.cut import find_cut
-from vqfr_media.media.fields import check_fields
+from vqfr_media.media.fields import check_fields, split
 from vqfr_media.media.image import is_image, read_image
 from vqfr_media.media.index import (
     FrameIndex,
@@ -58,6 +59,24 @@ class Film:
         """Frames of the whole film."""
         return 1 if self._index is None else len(self._index)
 
+    @property
+    def parts_of_frame(self) -> int:
+        """Parts of a frame that are restored on their own: two fields if it is interlaced, or 1."""
+        return 2 if self.info.first_field else 1
+
+    def numbers_of_parts(self, number: int) -> range:
+        """Returns the numbers of a frame's parts."""
+        return range(number * self.parts_of_frame, (number + 1) * self.parts_of_frame)
+
+    def parts(self, frame: Frame) -> tuple[Frame, ...]:
+        """Returns the parts of one of the film's frames, in the order in which they are shown."""
+        order = self.info.first_field
+        return split(frame, order) if order else (frame,)
+
+    def tracks_of_parts(self, tracks: Tracks) -> Tracks:
+        """Returns where the faces are in the parts of the film's frames."""
+        return by_fields(tracks) if self.info.first_field else tracks
+
     def seconds(self, number: int) -> float:
         """Returns when a frame is shown, from the film's beginning."""
         if self._index is None:
@@ -83,7 +102,11 @@ class Film:
             return {number: self._kept[number] for number in wanted}
 
     def blank(self, number: int) -> Frame:
-        """Returns a frame with this number and nothing on it: for what looks at faces alone."""
+        """Returns a part with this number and nothing on it: for what looks at faces alone."""
+        return replace(self._blank, index=number, pts=number)
+
+    @cached_property
+    def _blank(self) -> Frame:
         info = self.info
         nothing = np.zeros((), info.format.dtype)
         shapes = (
@@ -91,7 +114,7 @@ class Film:
             for plane in range(info.format.num_planes)
         )
         planes = tuple(cast(Plane, np.broadcast_to(nothing, shape)) for shape in shapes)
-        return Frame(number, number, planes, info.format, info.display)
+        return self.parts(Frame(0, 0, planes, info.format, info.display))[0]
 
     def _read(self, wanted: range) -> Iterator[Frame]:
         assert self._index is not None  # noqa: S101 - the frame of an image is always kept
@@ -119,7 +142,7 @@ def open_film(source: Path, options: RestoreOptions) -> Film:
 
     Raises:
         MediaError: it is no video or image, or is damaged.
-        OptionError: it has no such part, or is interlaced, so that no tracks file fits it.
+        OptionError: it has no such part, or is to be deinterlaced, so that no tracks file fits it.
     """
     if is_image(source):
         refuse_range_of_image(source, options)
@@ -128,10 +151,5 @@ def open_film(source: Path, options: RestoreOptions) -> Film:
     with open_video(source, fields=options.fields) as reader:
         info = reader.info
     check_fields(source, info, options)
-    if info.first_field:
-        raise OptionError(
-            f"{source}: the studio shows whole pictures, and this video is interlaced; choose in a "
-            "file of `vqfr-media tracks`, or give the studio a deinterlaced copy"
-        )
     index = make_index(source, info)
     return Film(source, info, find_cut(source, index, info, options.part).frames, index, None)

@@ -1,5 +1,6 @@
 """Single frames restored by settings that change: the stages by random access, and what is kept.
 
+Of an interlaced film the stages see fields, as in `restoration/fields.py`: a frame has two parts.
 The network sees the same for every strength and grain, and for fewer faces; so a slider that was
 moved or a box that was unticked costs no more than mixing the kept faces in again.
 """
@@ -10,18 +11,18 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from vqfr_media.errors import OptionError
-from vqfr_media.faces.track import choose
 from vqfr_media.faces.tracks import FaceTrack, Tracks
 from vqfr_media.frames import Frame
+from vqfr_media.media.fields import weave
 from vqfr_media.options import DEFAULT_FIDELITY, BlendOptions, RestoreOptions
 from vqfr_media.prepare import Prepared
 from vqfr_media.restoration.random_access import RandomAccess
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.studio.film import Film
+from vqfr_media.studio.reasons import Reasons, reasons_in_frame
 from vqfr_media.studio.settings import StudioSettings
 from vqfr_media.time_range import TimeRange
-from vqfr_media.values import FrameFaces, RestoredFace, SkipReason, TrackedFace
-from vqfr_media.windows import window_at
+from vqfr_media.values import FrameFaces, RestoredFace
 
 # Choices of faces and fidelities whose windows are kept, and frames with their restored faces.
 _KEPT_CHOICES = 3
@@ -38,8 +39,8 @@ class _Done:
     """Tracks of the whole film that were to be restored, with their fidelities."""
     restored: Mapping[int, float]
     """Fidelity of each track of the frame that was to be restored, by the track's number."""
-    frame_faces: FrameFaces[RestoredFace]
-    """The frame and its restored faces."""
+    parts: tuple[FrameFaces[RestoredFace], ...]
+    """The frame, or its two fields, with restored faces."""
 
 
 class FrameRestorer:
@@ -54,10 +55,10 @@ class FrameRestorer:
             film: gives the frames.
             ready: what `prepare` gave for these options.
             options: how faces are restored, where the settings do not say.
-            tracks: the film's faces.
+            tracks: the film's faces, by frames.
         """
         self.film = film
-        self.tracks = tracks
+        self._tracks = film.tracks_of_parts(tracks)
         # What has no place here: errors at faces that are left alone, and the range, which says
         # what is written, not what is looked at.
         self.options = replace(
@@ -80,7 +81,7 @@ class FrameRestorer:
 
     def check(self, settings: StudioSettings) -> None:
         """Raises OptionError where the network has no fidelity and the settings ask for one."""
-        asked = settings.fidelity is not None or settings.applied(self.tracks).sets_fidelity
+        asked = settings.fidelity is not None or settings.applied(self._tracks).sets_fidelity
         if asked and not self.has_fidelity:
             raise OptionError(
                 f"fidelity has no effect on {self._ready.engine.spec.model}; only v2 has it"
@@ -95,10 +96,11 @@ class FrameRestorer:
             OptionError: the network has no fidelity, and the settings ask for one.
         """
         self.check(settings)
-        tracks = settings.applied(self.tracks)
+        tracks = settings.applied(self._tracks)
+        numbers = self.film.numbers_of_parts(number)
         wanted = {
             track.id: self._fidelity(track, settings)
-            for track, _ in tracks.faces_of(number)
+            for track, _ in tracks.faces_of(numbers.start)  # in both fields of a frame
             if track.enabled
         }
         choice = tuple(
@@ -107,31 +109,29 @@ class FrameRestorer:
         with self._lock:
             found = self._kept(number, choice, wanted)
             if found is None:
-                frame_faces = self._through_the_network(number, choice, tracks, settings)
-                found = self._keep(_Done(number, choice, wanted, frame_faces))
-        here = {id(one.face): track for track, one in tracks.faces_of(number)}
-        faces = []
-        for face in found.frame_faces.faces:
-            track = here[id(face.aligned.tracked.face)]
-            if track.enabled:
-                tracked = replace(face.aligned.tracked, strength=track.strength)
-                faces.append(replace(face, aligned=replace(face.aligned, tracked=tracked)))
+                parts = self._through_the_network(number, choice, tracks, settings)
+                found = self._keep(_Done(number, choice, wanted, parts))
+        here = {id(one.face): track for part in numbers for track, one in tracks.faces_of(part)}
         mixing = replace(self.options.blend, strength=settings.strength, grain=settings.grain)
         restorer = self._restorer(tracks, settings, mixing)
-        return restorer.blend(replace(found.frame_faces, faces=tuple(faces)))
+        mixed = []
+        for part in found.parts:
+            faces = []
+            for face in part.faces:
+                track = here[id(face.aligned.tracked.face)]
+                if track.enabled:
+                    tracked = replace(face.aligned.tracked, strength=track.strength)
+                    faces.append(replace(face, aligned=replace(face.aligned, tracked=tracked)))
+            mixed.append(restorer.blend(replace(part, faces=tuple(faces))))
+        if not self.film.info.first_field:
+            return mixed[0]
+        return weave(self.film.frames(range(number, number + 1))[number], mixed)
 
-    def reasons(self, number: int, settings: StudioSettings) -> dict[int, SkipReason | None]:
+    def reasons(self, number: int, settings: StudioSettings) -> Reasons:
         """Returns why each face of a frame is left alone, by its track; None where it is not."""
-        tracks = settings.applied(self.tracks)
-        radii = self._restorer(tracks, settings, self.options.blend).radii
-
-        def tracked(at: int) -> FrameFaces[TrackedFace]:
-            return tracks.frame_faces(self.film.blank(at))
-
-        window = window_at(tracked, number, radii.choose, self.film.count)
-        faces = choose(window, options=self.options.face).faces
-        names = [track.id for track, _ in tracks.faces_of(number)]
-        return {name: face.skip for name, face in zip(names, faces, strict=True)}
+        tracks = settings.applied(self._tracks)
+        radius = self._restorer(tracks, settings, self.options.blend).radii.choose
+        return reasons_in_frame(self.film, number, tracks, self.options.face, radius=radius)
 
     def _fidelity(self, track: FaceTrack, settings: StudioSettings) -> float:
         for fidelity in (track.fidelity, settings.fidelity):
@@ -166,19 +166,26 @@ class FrameRestorer:
         choice: tuple[tuple[int, float], ...],
         tracks: Tracks,
         settings: StudioSettings,
-    ) -> FrameFaces[RestoredFace]:
+    ) -> tuple[FrameFaces[RestoredFace], ...]:
+        count = self.film.parts_of_frame
         access = self._choices.get(choice)
         if access is None:
             restorer = self._restorer(tracks, settings, self.options.blend)
-            access = RandomAccess(restorer, self.film.count, requests=1)
+            access = RandomAccess(restorer, self.film.count * count, requests=1)
             self._choices[choice] = access
         self._choices.move_to_end(choice)
         while len(self._choices) > _KEPT_CHOICES:
             self._choices.popitem(last=False)
-        around = range(
-            max(0, number - access.radius), min(self.film.count, number + access.radius + 1)
+        radius = -(-access.radius // count)
+        around = range(max(0, number - radius), min(self.film.count, number + radius + 1))
+        frames = self.film.frames(around)
+
+        def source(part: int) -> Frame:
+            return self.film.parts(frames[part // count])[part % count]
+
+        return tuple(
+            access.frame_faces(part, source) for part in self.film.numbers_of_parts(number)
         )
-        return access.frame_faces(number, self.film.frames(around).__getitem__)
 
     def _restorer(self, tracks: Tracks, settings: StudioSettings, mixing: BlendOptions) -> Restorer:
         options = replace(
@@ -186,5 +193,12 @@ class FrameRestorer:
             blend=mixing,
             model=replace(self.options.model, fidelity=settings.fidelity),
         )
-        info = self.film.info
-        return Restorer(self._ready.engine, None, options, info.time_base, info.frame_rate, tracks)
+        info, count = self.film.info, self.film.parts_of_frame
+        return Restorer(
+            self._ready.engine,
+            None,
+            options,
+            info.time_base / count,
+            info.frame_rate * count,
+            tracks,
+        )

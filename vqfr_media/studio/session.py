@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,12 @@ from typing import Any
 import cv2
 
 from vqfr_media.errors import OptionError, OutputError
-from vqfr_media.faces.track import choose
 from vqfr_media.faces.tracks import FaceTrack, Tracks
 from vqfr_media.faces.tracks_file import write_tracks
 from vqfr_media.frames import Frame
 from vqfr_media.media.rgb_clip import Picture
 from vqfr_media.options import DEFAULT_FIDELITY, RestoreOptions
 from vqfr_media.prepare import Prepared
-from vqfr_media.restoration.radii import FrameRadii
 from vqfr_media.restoration.resize import upscale
 from vqfr_media.review.contact_sheet import aligned_crop, best_appearance
 from vqfr_media.review.film_preview import clock
@@ -26,10 +23,10 @@ from vqfr_media.review.picture import upright, upright_size
 from vqfr_media.studio.command_line import as_typed, restore_words
 from vqfr_media.studio.film import Film
 from vqfr_media.studio.frame_restorer import FrameRestorer
+from vqfr_media.studio.reasons import reasons_by_track
 from vqfr_media.studio.settings import StudioSettings
 from vqfr_media.summary import counted
 from vqfr_media.values import SkipReason
-from vqfr_media.windows import sliding
 
 # Pixels of a crop's side.
 _CROP = 160
@@ -244,42 +241,6 @@ class StudioSession:
             raise OptionError(
                 f"there is no frame {number}; there are {shown.start} to {shown.stop - 1}"
             )
-
-
-def reasons_by_track(
-    film: Film, tracks: Tracks, options: RestoreOptions
-) -> dict[int, Counter[SkipReason]]:
-    """Counts in how many frames each track is left alone for another reason than a choice.
-
-    Args:
-        film: says which frames count.
-        tracks: its faces.
-        options: say which faces are left alone.
-    """
-    radii = FrameRadii.of(options.temporal, film.info.frame_rate, faces_known=True)
-    found: dict[int, Counter[SkipReason]] = {}
-    for run in _runs_with_faces(tracks):
-        items = (tracks.frame_faces(film.blank(number)) for number in run)
-        for number, window in zip(run, sliding(items, radii.choose), strict=True):
-            if number not in film.shown:
-                continue
-            chosen = choose(window, options=options.face).faces
-            for (track, _), one in zip(tracks.faces_of(number), chosen, strict=True):
-                if one.skip is not None and one.skip != SkipReason.DISABLED:
-                    found.setdefault(track.id, Counter())[one.skip] += 1
-    return found
-
-
-def _runs_with_faces(tracks: Tracks) -> Iterator[range]:
-    """Yields stretches of frames in which there is a face: no link goes beyond one."""
-    start = None
-    for number in range(tracks.source.frame_count + 1):
-        there = bool(tracks.faces_of(number))
-        if there and start is None:
-            start = number
-        elif not there and start is not None:
-            yield range(start, number)
-            start = None
 
 
 def png_of(picture: Picture) -> bytes:

@@ -1,25 +1,38 @@
 """Frames by settings that change: the bits of a restoration, and no more work than needed."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.interlaced import FRAMES, write_interlaced
 from tests.scenes import write_scene
 from tests.stand_ins import InvertingEngine, MarkerDetector
 from vqfr_media.choices import ChosenDetector, ChosenModel
 from vqfr_media.errors import MediaError, OptionError
 from vqfr_media.faces.tracks import FaceSettings, Tracks
+from vqfr_media.faces.tracks_file import write_tracks
 from vqfr_media.frames import Frame
-from vqfr_media.options import BlendOptions, FaceOptions, RestoreOptions, TemporalOptions
+from vqfr_media.media.read import open_video
+from vqfr_media.options import (
+    BlendOptions,
+    EncodeOptions,
+    FaceOptions,
+    RestoreOptions,
+    TemporalOptions,
+)
+from vqfr_media.pipeline import restore_video
 from vqfr_media.prepare import Prepared
 from vqfr_media.restoration.find_tracks import find_tracks
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.restoration.stream import restore_frames
 from vqfr_media.studio.film import Film, open_film
 from vqfr_media.studio.frame_restorer import FrameRestorer
+from vqfr_media.studio.reasons import reasons_by_track
 from vqfr_media.studio.settings import StudioSettings
+from vqfr_media.time_range import TimeRange
 from vqfr_media.values import SkipReason
 
 COUNT = 14
@@ -129,6 +142,72 @@ def test_reasons_are_those_of_the_stages(clip: Path, tracks: Tracks) -> None:
     _, restorer = engine_and_restorer(clip, tracks, largest)
     assert restorer.reasons(2, StudioSettings()) == {0: SkipReason.NOT_CHOSEN, 1: None}
     assert restorer.reasons(2, off) == {0: None, 1: SkipReason.DISABLED}
+
+
+def test_an_interlaced_film_s_frames_are_what_the_tracks_file_makes_of_it(tmp_path: Path) -> None:
+    source = write_interlaced(tmp_path / "a.mkv", order="bff")
+    options = RestoreOptions(encode=EncodeOptions(codec="ffv1"))
+    found = find_tracks(source, options, detector=MarkerDetector())
+    _, restorer = engine_and_restorer(source, found, options)
+    sources = open_film(source, options).frames(range(FRAMES))
+    for settings in (
+        StudioSettings(),
+        StudioSettings(tracks={0: FaceSettings(strength=0.4)}),
+        StudioSettings(tracks={0: FaceSettings(enabled=False)}),
+    ):
+        tracks_file, output = tmp_path / "t.json", tmp_path / "b.mkv"
+        write_tracks(tracks_file, settings.own_tracks(found))
+        restore_video(
+            source, output, replace(options, tracks=tracks_file), engine=InvertingEngine(size=64)
+        )
+        with open_video(output) as reader:
+            expected = list(reader)
+        assert len(expected) == FRAMES
+        for number in (4, 0, 5, 2):
+            restored = restorer.restore(number, settings)
+            for plane, wanted, before in zip(
+                restored.planes, expected[number].planes, sources[number].planes, strict=True
+            ):
+                np.testing.assert_array_equal(plane, wanted)
+                changed = (plane != before).any(axis=1)
+                restored_fields = [bool(changed[field::2].any()) for field in (0, 1)]
+                assert restored_fields == [settings.applied(found).tracks[0].enabled] * 2
+
+
+def test_an_interlaced_film_s_frames_are_counted_not_its_fields(tmp_path: Path) -> None:
+    source = write_interlaced(tmp_path / "a.mkv")
+    face = FaceOptions(min_face=1000)
+    options = RestoreOptions(face=face, part=TimeRange(start="0.08"))
+    found = find_tracks(source, RestoreOptions(), detector=MarkerDetector())
+    _, restorer = engine_and_restorer(source, found, options)
+    film = restorer.film
+    assert (film.shown, film.parts_of_frame) == (range(2, FRAMES), 2)
+    assert restorer.reasons(3, StudioSettings()) == {0: SkipReason.TOO_SMALL}
+    too_small = {0: Counter({SkipReason.TOO_SMALL: FRAMES - 2})}
+    assert reasons_by_track(film, found, options) == too_small
+    with pytest.raises(OptionError, match="tracks number its interlaced pictures"):
+        open_film(source, RestoreOptions(fields="deinterlace", tracks=tmp_path / "t.json"))
+
+
+def test_a_face_whose_one_field_is_restored_is_not_left_alone(tmp_path: Path) -> None:
+    source = write_interlaced(tmp_path / "a.mkv")
+    found = find_tracks(source, RestoreOptions(), detector=MarkerDetector())
+    (track,) = found.tracks
+    # It grows by five pixels a field: those of frame 2 are 57.5 and 62.5 px.
+    growing = [
+        replace(one, face=replace(one.face, box=np.array([0.0, 0.0, side, side])))
+        for one in track.appearances
+        for side in (40 + 10 * one.frame,)
+    ]
+    found = replace(found, tracks=(replace(track, appearances=tuple(growing)),))
+    options = RestoreOptions(
+        face=FaceOptions(min_face=60), temporal=TemporalOptions(choice_radius=0)
+    )
+    _, restorer = engine_and_restorer(source, found, options)
+    reasons = [restorer.reasons(number, StudioSettings())[0] for number in range(FRAMES)]
+    assert reasons == [SkipReason.TOO_SMALL] * 2 + [None] * (FRAMES - 2)
+    counted = reasons_by_track(restorer.film, found, options)
+    assert counted == {0: Counter({SkipReason.TOO_SMALL: 2})}
 
 
 def test_fidelity_needs_a_network_that_has_it(clip: Path, tracks: Tracks) -> None:
