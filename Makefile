@@ -32,9 +32,12 @@ else
 endif
 
 # Two processes share the cores: each computes with one thread, and so does what it starts. Hundreds
-# of child processes import torch: where Python may not keep what it compiles, that takes minutes.
+# of child processes import torch: were Python told not to keep what it compiles, as it may be in a
+# container, that would take minutes.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
+
 test: $(INSTALLED_DEV)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile \
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile \
 	  --max-worker-restart 0 $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED_DEV)

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -182,8 +183,14 @@ def test_what_onnxruntime_cannot_run_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bfloat16_is_refused_where_it_would_be_checked(tmp_path: Path) -> None:
-    network = tiny_v1()
+@pytest.mark.parametrize(
+    "make",
+    [tiny_v1, pytest.param(small_network, marks=pytest.mark.slow)],  # as lite, with gains
+)
+def test_bfloat16_is_refused_where_it_would_be_checked(
+    make: Callable[[], VqfrV1], tmp_path: Path
+) -> None:
+    network = make()
     with pytest.raises(BackendError, match=r"bfloat16 on CPUs.*--precision float32 or float16"):
         export_onnx(network, tmp_path, source=SOURCE, batch_size=1, precision="bfloat16")
     assert list(tmp_path.iterdir()) == []

@@ -320,6 +320,7 @@ def test_what_cannot_be_done_with_fields(tmp_path: Path) -> None:
         info = reader.info
     for options, match in (
         (RestoreOptions(upscale=2), "upscale .* add --fields deinterlace"),
+        (RestoreOptions(upscale=2, tracks=tmp_path / "t.json"), "upscale .* deinterlace it first"),
         (RestoreOptions(fields="deinterlace", tracks=tmp_path / "t.json"), "use --fields keep"),
         (RestoreOptions(fields="deinterlace", part=TimeRange(start="1")), "use --fields keep"),
     ):

@@ -112,9 +112,11 @@ def check_fields(source: Path, info: VideoInfo, options: RestoreOptions) -> tupl
             )
         return (f"{said}: each field was made a whole picture by bwdif",)
     if options.upscale > 1:
+        # Tracks number the interlaced pictures.
+        way_out = "add --fields deinterlace" if options.tracks is None else "deinterlace it first"
         raise OptionError(
             f"{source}: upscale ({options.upscale}) needs whole pictures, and this video "
-            "is interlaced; add --fields deinterlace"
+            f"is interlaced; {way_out}"
         )
     flagged = (
         "and the output is interlaced too"

@@ -28,7 +28,8 @@ from vqfr_media.options import RestoreOptions
 from vqfr_media.preflight import refuse_range_of_image
 from vqfr_media.restoration.find_tracks import info_of_image
 
-# Frames that are kept besides those asked for last: who goes back and forth decodes them once.
+# Frames that are kept besides as many as were asked for at once: who goes back and forth decodes
+# them once.
 _KEPT = 32
 
 
@@ -51,6 +52,9 @@ class Film:
         """Numbers of the frames that a restoration would write."""
         self._index = index
         self._kept: OrderedDict[int, Frame] = OrderedDict({} if still is None else {0: still})
+        self._fields: dict[int, tuple[Frame, ...]] = {}
+        """Of kept frames."""
+        self._widest = 0
         self._lock = Lock()
         self._tried_keys: set[int] = set()
 
@@ -71,7 +75,14 @@ class Film:
     def parts(self, frame: Frame) -> tuple[Frame, ...]:
         """Returns the parts of one of the film's frames, in the order in which they are shown."""
         order = self.info.first_field
-        return split(frame, order) if order else (frame,)
+        if not order:
+            return (frame,)
+        with self._lock:
+            if frame.index not in self._kept:
+                return split(frame, order)
+            if frame.index not in self._fields:
+                self._fields[frame.index] = split(frame, order)
+            return self._fields[frame.index]
 
     def tracks_of_parts(self, tracks: Tracks) -> Tracks:
         """Returns where the faces are in the parts of the film's frames."""
@@ -97,12 +108,17 @@ class Film:
             if missing:
                 for frame in self._read(range(missing[0], missing[-1] + 1)):
                     self._kept.setdefault(frame.index, frame)
-            while len(self._kept) > len(wanted) + _KEPT:
-                self._kept.popitem(last=False)
+            self._widest = max(self._widest, len(wanted))
+            while len(self._kept) > self._widest + _KEPT:
+                number, _ = self._kept.popitem(last=False)
+                self._fields.pop(number, None)
             return {number: self._kept[number] for number in wanted}
 
     def blank(self, number: int) -> Frame:
-        """Returns a part with this number and nothing on it: for what looks at faces alone."""
+        """Returns a part with this number and nothing on it: for what looks at faces alone.
+
+        Its lines are those of the field that is shown first, whichever it is.
+        """
         return replace(self._blank, index=number, pts=number)
 
     @cached_property

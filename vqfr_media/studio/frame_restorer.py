@@ -33,8 +33,8 @@ _KEPT_FRAMES = 12
 class _Done:
     """A frame that went through the network."""
 
-    number: int
-    """Of the frame."""
+    frame: Frame
+    """As it is in the film."""
     choice: tuple[tuple[int, float], ...]
     """Tracks of the whole film that were to be restored, with their fidelities."""
     restored: Mapping[int, float]
@@ -73,6 +73,7 @@ class FrameRestorer:
         self._choices: OrderedDict[tuple[tuple[int, float], ...], RandomAccess] = OrderedDict()
         self._done: OrderedDict[int, _Done] = OrderedDict()
         self._next_key = 0
+        self._applied: tuple[StudioSettings, Tracks] | None = None
 
     @property
     def has_fidelity(self) -> bool:
@@ -81,7 +82,7 @@ class FrameRestorer:
 
     def check(self, settings: StudioSettings) -> None:
         """Raises OptionError where the network has no fidelity and the settings ask for one."""
-        asked = settings.fidelity is not None or settings.applied(self._tracks).sets_fidelity
+        asked = settings.fidelity is not None or self._tracks_with(settings).sets_fidelity
         if asked and not self.has_fidelity:
             raise OptionError(
                 f"fidelity has no effect on {self._ready.engine.spec.model}; only v2 has it"
@@ -96,12 +97,17 @@ class FrameRestorer:
             OptionError: the network has no fidelity, and the settings ask for one.
         """
         self.check(settings)
-        tracks = settings.applied(self._tracks)
+        tracks = self._tracks_with(settings)
+        settled = {track.id: track for track in tracks.tracks}
         numbers = self.film.numbers_of_parts(number)
+        # Asked of the tracks without settings, which know already what is in which part.
+        here = {
+            id(one.face): settled[track.id]
+            for part in numbers
+            for track, one in self._tracks.faces_of(part)
+        }
         wanted = {
-            track.id: self._fidelity(track, settings)
-            for track, _ in tracks.faces_of(numbers.start)  # in both fields of a frame
-            if track.enabled
+            track.id: self._fidelity(track, settings) for track in here.values() if track.enabled
         }
         choice = tuple(
             (track.id, self._fidelity(track, settings)) for track in tracks.tracks if track.enabled
@@ -109,9 +115,8 @@ class FrameRestorer:
         with self._lock:
             found = self._kept(number, choice, wanted)
             if found is None:
-                parts = self._through_the_network(number, choice, tracks, settings)
-                found = self._keep(_Done(number, choice, wanted, parts))
-        here = {id(one.face): track for part in numbers for track, one in tracks.faces_of(part)}
+                frame, parts = self._through_the_network(number, choice, tracks, settings)
+                found = self._keep(_Done(frame, choice, wanted, parts))
         mixing = replace(self.options.blend, strength=settings.strength, grain=settings.grain)
         restorer = self._restorer(tracks, settings, mixing)
         mixed = []
@@ -123,15 +128,23 @@ class FrameRestorer:
                     tracked = replace(face.aligned.tracked, strength=track.strength)
                     faces.append(replace(face, aligned=replace(face.aligned, tracked=tracked)))
             mixed.append(restorer.blend(replace(part, faces=tuple(faces))))
-        if not self.film.info.first_field:
-            return mixed[0]
-        return weave(self.film.frames(range(number, number + 1))[number], mixed)
+        return weave(found.frame, mixed) if self.film.info.first_field else mixed[0]
 
     def reasons(self, number: int, settings: StudioSettings) -> Reasons:
         """Returns why each face of a frame is left alone, by its track; None where it is not."""
-        tracks = settings.applied(self._tracks)
+        tracks = self._tracks_with(settings)
         radius = self._restorer(tracks, settings, self.options.blend).radii.choose
         return reasons_in_frame(self.film, number, tracks, self.options.face, radius=radius)
+
+    def _tracks_with(self, settings: StudioSettings) -> Tracks:
+        """Returns the tracks of parts with settings: those of the last time, if they are the same.
+
+        A film's tracks are looked through by part once, which takes long for long films.
+        """
+        applied = self._applied
+        if applied is None or applied[0] != settings:
+            applied = self._applied = settings, settings.applied(self._tracks)
+        return applied[1]
 
     def _fidelity(self, track: FaceTrack, settings: StudioSettings) -> float:
         for fidelity in (track.fidelity, settings.fidelity):
@@ -146,7 +159,7 @@ class FrameRestorer:
         for key, done in reversed(self._done.items()):
             enough = done.restored.items() >= wanted.items()
             # Where one face of a frame is chosen, those that are off decide which.
-            if done.number == number and (
+            if done.frame.index == number and (
                 enough if self.options.face.faces == "all" else done.choice == choice
             ):
                 self._done.move_to_end(key)
@@ -166,7 +179,7 @@ class FrameRestorer:
         choice: tuple[tuple[int, float], ...],
         tracks: Tracks,
         settings: StudioSettings,
-    ) -> tuple[FrameFaces[RestoredFace], ...]:
+    ) -> tuple[Frame, tuple[FrameFaces[RestoredFace], ...]]:
         count = self.film.parts_of_frame
         access = self._choices.get(choice)
         if access is None:
@@ -183,9 +196,8 @@ class FrameRestorer:
         def source(part: int) -> Frame:
             return self.film.parts(frames[part // count])[part % count]
 
-        return tuple(
-            access.frame_faces(part, source) for part in self.film.numbers_of_parts(number)
-        )
+        numbers = self.film.numbers_of_parts(number)
+        return frames[number], tuple(access.frame_faces(part, source) for part in numbers)
 
     def _restorer(self, tracks: Tracks, settings: StudioSettings, mixing: BlendOptions) -> Restorer:
         options = replace(

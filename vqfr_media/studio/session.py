@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,11 @@ class StudioSession:
         info, spec = self.film.info, self._ready.engine.spec
         width, height = upright_size(display_size(info))
         shown = self.film.shown
-        reasons = reasons_by_track(self.film, self.tracks, self.options)
         words = f"{width} × {height}, {counted(len(shown), 'frame')}"
         if self.film.count > 1:
             words += f", {float(info.frame_rate):.6g} a second"
+        if info.first_field:
+            words += f", interlaced ({info.first_field} field first)"
         ran = " ".join(filter(None, (self._ready.model.backend, spec.precision)))
         return {
             "name": self.files.source.name,
@@ -98,7 +100,7 @@ class StudioSession:
             "tracksFile": str(self.files.tracks),
             "settings": self.settings.to_json(),
             "tracks": [
-                self._about_track(track, reasons.get(track.id, Counter()))
+                self._about_track(track, self._reasons.get(track.id, Counter()))
                 for track in self.tracks.tracks
                 if track.appearances
             ],
@@ -187,6 +189,10 @@ class StudioSession:
         best = best_appearance(self._by_id[track])
         frame = self.film.frames(range(best.frame, best.frame + 1))[best.frame]
         return png_of(aligned_crop(frame, best, size=_CROP))
+
+    @cached_property
+    def _reasons(self) -> dict[int, Counter[SkipReason]]:
+        return reasons_by_track(self.film, self.tracks, self.options)
 
     def _first_frame(self) -> int:
         """Returns the frame with which the page begins: the clearest of the largest face's."""

@@ -1,13 +1,15 @@
 """Frames by settings that change: the bits of a restoration, and no more work than needed."""
 
+import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.interlaced import FRAMES, write_interlaced
+from tests.interlaced import FRAMES, SPEED, write_interlaced
 from tests.scenes import write_scene
 from tests.stand_ins import InvertingEngine, MarkerDetector
 from vqfr_media.choices import ChosenDetector, ChosenModel
@@ -30,6 +32,7 @@ from vqfr_media.restoration.restore import Restorer
 from vqfr_media.restoration.stream import restore_frames
 from vqfr_media.studio.film import Film, open_film
 from vqfr_media.studio.frame_restorer import FrameRestorer
+from vqfr_media.studio.open_session import open_session
 from vqfr_media.studio.reasons import reasons_by_track
 from vqfr_media.studio.settings import StudioSettings
 from vqfr_media.time_range import TimeRange
@@ -55,10 +58,13 @@ def engine_and_restorer(
     clip: Path, tracks: Tracks, options: RestoreOptions
 ) -> tuple[InvertingEngine, FrameRestorer]:
     engine = InvertingEngine(size=64)
-    ready = Prepared(
+    return engine, FrameRestorer(open_film(clip, options), prepared(engine), options, tracks)
+
+
+def prepared(engine: InvertingEngine) -> Prepared:
+    return Prepared(
         engine, None, ChosenModel("identity", Path(), ""), ChosenDetector("none", Path(), "")
     )
-    return engine, FrameRestorer(open_film(clip, options), ready, options, tracks)
 
 
 def streamed(
@@ -144,26 +150,46 @@ def test_reasons_are_those_of_the_stages(clip: Path, tracks: Tracks) -> None:
     assert restorer.reasons(2, off) == {0: None, 1: SkipReason.DISABLED}
 
 
-def test_an_interlaced_film_s_frames_are_what_the_tracks_file_makes_of_it(tmp_path: Path) -> None:
-    source = write_interlaced(tmp_path / "a.mkv", order="bff")
-    options = RestoreOptions(encode=EncodeOptions(codec="ffv1"))
-    found = find_tracks(source, options, detector=MarkerDetector())
+@pytest.mark.parametrize(
+    ("order", "form", "options"),
+    [
+        ("bff", "yuv422p", RestoreOptions()),
+        (
+            "tff",
+            "yuv420p",
+            RestoreOptions(
+                face=FaceOptions(faces="largest"),
+                temporal=TemporalOptions(choice_radius=0.04, latent_radius=0.02),
+                blend=BlendOptions(keep_occluders=True),
+                part=TimeRange(start="0.08"),
+                fields="keep",
+            ),
+        ),
+    ],
+    ids=["defaults", "others"],
+)
+def test_an_interlaced_film_s_frames_are_what_the_tracks_file_makes_of_it(
+    order: str, form: str, options: RestoreOptions, tmp_path: Path
+) -> None:
+    source = write_interlaced(tmp_path / "a.mkv", order=order, form=form)
+    options = replace(options, encode=EncodeOptions(codec="ffv1"))
+    found = find_tracks(source, RestoreOptions(), detector=MarkerDetector())
     _, restorer = engine_and_restorer(source, found, options)
-    sources = open_film(source, options).frames(range(FRAMES))
+    shown = restorer.film.shown
+    sources = open_film(source, options).frames(shown)
     for settings in (
         StudioSettings(),
-        StudioSettings(tracks={0: FaceSettings(strength=0.4)}),
+        StudioSettings(strength=0.8, grain=0.3, tracks={0: FaceSettings(strength=0.4)}),
         StudioSettings(tracks={0: FaceSettings(enabled=False)}),
     ):
         tracks_file, output = tmp_path / "t.json", tmp_path / "b.mkv"
         write_tracks(tracks_file, settings.own_tracks(found))
-        restore_video(
-            source, output, replace(options, tracks=tracks_file), engine=InvertingEngine(size=64)
-        )
+        mixing = replace(options.blend, strength=settings.strength, grain=settings.grain)
+        asked = replace(options, tracks=tracks_file, blend=mixing)
+        restore_video(source, output, asked, engine=InvertingEngine(size=64))
         with open_video(output) as reader:
-            expected = list(reader)
-        assert len(expected) == FRAMES
-        for number in (4, 0, 5, 2):
+            expected = dict(zip(shown, reader, strict=True))
+        for number in (4, *shown):
             restored = restorer.restore(number, settings)
             for plane, wanted, before in zip(
                 restored.planes, expected[number].planes, sources[number].planes, strict=True
@@ -172,6 +198,51 @@ def test_an_interlaced_film_s_frames_are_what_the_tracks_file_makes_of_it(tmp_pa
                 changed = (plane != before).any(axis=1)
                 restored_fields = [bool(changed[field::2].any()) for field in (0, 1)]
                 assert restored_fields == [settings.applied(found).tracks[0].enabled] * 2
+
+
+def test_no_field_that_is_looked_at_is_left_out(tmp_path: Path) -> None:
+    """A field's result depends on few others here, so that a frame's window is not the film."""
+    source = write_interlaced(tmp_path / "a.mkv", frames=COUNT)
+    found = find_tracks(source, RestoreOptions(), detector=MarkerDetector())
+    temporal = TemporalOptions(choice_radius=0, landmarks_radius=0.02, pixel_radius=0)
+    options = RestoreOptions(
+        temporal=temporal, blend=BlendOptions(grain=0), encode=EncodeOptions(codec="ffv1")
+    )
+    output, tracks_file = tmp_path / "b.mkv", tmp_path / "t.json"
+    write_tracks(tracks_file, found)
+    asked = replace(options, tracks=tracks_file)
+    restore_video(source, output, asked, engine=InvertingEngine(size=64))
+    with open_video(output) as reader:
+        expected = list(reader)
+    for number in (7, 0, COUNT - 1):
+        engine, restorer = engine_and_restorer(source, found, options)
+        restored = restorer.restore(number, StudioSettings.of(found, options))
+        assert engine.decoded < 2 * COUNT
+        for plane, wanted in zip(restored.planes, expected[number].planes, strict=True):
+            np.testing.assert_array_equal(plane, wanted)
+
+
+def test_the_page_of_an_interlaced_film(tmp_path: Path) -> None:
+    source = write_interlaced(tmp_path / "a.mkv", order="bff")
+    tracks_file = tmp_path / "t.json"
+    write_tracks(tracks_file, find_tracks(source, RestoreOptions(), detector=MarkerDetector()))
+    options = RestoreOptions(tracks=tracks_file, fields="keep")
+    session = open_session(
+        source, tmp_path / "new.json", options, ready=prepared(InvertingEngine(size=64))
+    )
+    about = session.about()
+    assert about["words"].endswith("6 frames, 25 a second, interlaced (bottom field first)")
+    assert [(one["frames"], one["reasons"]) for one in about["tracks"]] == [(FRAMES, [])]
+    assert "--fields keep" in session.status(session.settings)["command"]
+    (face,) = session.frame(3, session.settings)["faces"]
+    assert face["reason"] is None
+    with Image.open(io.BytesIO(session.before(3))) as picture:
+        seen = np.asarray(picture)[:, :, 0].astype(int)
+    # The later field, on top here, shows the disc further to the right.
+    rightmost = [
+        np.flatnonzero((seen[88 + field : 92 : 2] > 200).any(axis=0)).max() for field in (0, 1)
+    ]
+    assert rightmost[0] - rightmost[1] == pytest.approx(SPEED, abs=1)
 
 
 def test_an_interlaced_film_s_frames_are_counted_not_its_fields(tmp_path: Path) -> None:
