@@ -163,13 +163,14 @@ def test_the_bands_of_images_are_marked_to_stay_float32() -> None:
     # Beside them: channels mixed three times, all of the gains' own, the main branch's last.
     gains = sum(isinstance(module, nn.Conv2d) for module in network.band_gains.modules())
     assert len(marked) == len(depthwise) + 3 + gains + 1
-    # Gains of six bands each of luma and chroma, and of luma's 15 details, along two axes.
+    # Gains of six bands each of luma and chroma, and of luma's 15 details; before, luma's together
+    # and the feature of fine ones; all along two axes.
     enlarging = [
         node
         for node in model.get_ordered_ops()
         if node.get_type_name() == "MatMul" and "precise_0" in node.get_rt_info()
     ]
-    assert len(enlarging) == 2 * (6 + 6 + 15)
+    assert len(enlarging) == 2 * (6 + 6 + 15 + 1 + 1)
     assert {
         "precise_0" in node.get_rt_info()
         for node in model.get_ordered_ops()

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from scipy.ndimage import correlate
-from vqfr_training.data.degradation import Degradation, Image, degrade, gaussian_kernel
-from vqfr_training.lite_recipes import video_degradation
+from vqfr_training.data.degradation import (
+    Degradation,
+    Image,
+    degrade,
+    gaussian_kernel,
+    mild_damage,
+    softened,
+)
+from vqfr_training.lite_recipes import footage_degradation, video_degradation
 
 
 def picture(size: int = 64) -> Image:
@@ -69,6 +76,44 @@ def test_nearly_clean_is_much_milder() -> None:
         )
 
     assert error(1.0) < 0.5 * error(0.0)
+
+
+def test_one_kind_of_damage_alone() -> None:
+    """Of the kinds "none" and "noise" no pixel changes but for noise; JPEG alone makes blocks."""
+    config = replace(Degradation(), single=1.0)
+    image = 0.2 + 0.6 * picture(512)  # noise is not to be cut off at black and white
+    seen = set()
+    for seed in range(24):
+        lq = degrade(image, np.random.default_rng(seed), config)
+        generator = np.random.default_rng(seed)
+        generator.random()
+        kind = ("none", "blur", "noise", "jpeg")[int(generator.integers(4))]
+        seen.add(kind)
+        change = (lq - image) * 255
+        edge = np.abs(change[150:240, 127:129]).mean()
+        steps = np.abs(np.diff(change.mean(axis=2), axis=1)).mean(axis=0)
+        blocks = steps[7::8].mean() / steps[3::8].mean()
+        if kind == "none":
+            assert max(np.abs(change).mean(), edge) < 1.6
+        elif kind == "noise":
+            assert 1.9 < change.std() < 14.5
+            assert edge < 14.5
+        elif kind == "blur":
+            assert edge > 15
+        elif kind == "jpeg":
+            assert blocks > 1.2
+        if kind in ("none", "noise"):  # what is blurred changes at edges, wherever those are
+            assert blocks == pytest.approx(1, abs=0.1)
+    assert seen == {"none", "blur", "noise", "jpeg"}
+
+
+def test_one_kind_of_damage_is_drawn_first_and_once() -> None:
+    image = picture()
+    every = replace(footage_degradation(), h264=0.0, single=1.0, soft=1.0, mild=1.0)
+    lq = degrade(image, np.random.default_rng(6), every)
+    alone = degrade(image, np.random.default_rng(6), replace(Degradation(), single=1.0))
+    np.testing.assert_array_equal(lq, alone)
+    assert softened(every).single == mild_damage(every).single == 0
 
 
 def test_damage_grows_with_the_blur() -> None:

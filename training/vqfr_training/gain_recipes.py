@@ -16,7 +16,7 @@ def lite_gains() -> GainRecipe:
     first = lite_people_crisp()
     return GainRecipe(
         name="lite_gains",
-        network=replace(lite_config(), directed_gains=False),
+        network=replace(lite_config(), directed_gains=False, fine_gains=False),
         stage=Gains(faces=6000, crop=128),
         augmentation=first.augmentation,
         degradation=replace(footage_degradation(), mild=0.55),
@@ -43,7 +43,7 @@ def lite_gains_directed() -> GainRecipe:
     return replace(
         first,
         name="lite_gains_directed",
-        network=lite_config(),
+        network=replace(lite_config(), fine_gains=False),
         degradation=replace(first.degradation, mild=0.3),
         batch=32,
         steps=2200,
@@ -97,4 +97,37 @@ def lite_gains_crisp() -> GainRecipe:
         name="lite_gains_crisp",
         degradation=longer.degradation,
         seed=longer.seed,
+    )
+
+
+def lite_gains_fine() -> GainRecipe:
+    """Goes on from the sixth edition, with the faces of `lite_gains_longer`, and corrects luma's
+    gains in squares of 4 px."""
+    return replace(
+        lite_gains_crisp(),
+        name="lite_gains_fine",
+        network=lite_config(),
+        batch=32,
+        steps=2600,
+        warmup_steps=50,
+        validate_every=650,
+    )
+
+
+def lite_gains_single() -> GainRecipe:
+    """Goes on from `lite_gains_fine` with other faces, half of which have one kind of damage alone.
+
+    All faces before had been through JPEG, so that noise alone, or next to nothing, was taken for
+    worse damage.
+    """
+    first = lite_gains_fine()
+    return replace(
+        first,
+        name="lite_gains_single",
+        stage=replace(first.stage, faces=4000),
+        degradation=replace(first.degradation, single=0.5, soft=0.144, mild=0.168),
+        steps=1600,
+        learning_rate=8e-4,
+        seed=24,
+        validate_every=800,
     )

@@ -15,7 +15,7 @@ from vqfr_training.vqfr.perceptual import PerceptualConfig
 
 def lite_backbone() -> VqfrV1Config:
     """Describes `lite` without the band gains, which are trained last and alone."""
-    return replace(lite_config(), gain_channels=0, directed_gains=False)
+    return replace(lite_config(), gain_channels=0, directed_gains=False, fine_gains=False)
 
 
 def video_degradation() -> Degradation:

@@ -32,6 +32,8 @@ type RecipeName = Literal[
     "lite_gains_detail",
     "lite_gains_longer",
     "lite_gains_crisp",
+    "lite_gains_fine",
+    "lite_gains_single",
     "lite_gpu",
     "lite_gpu_stage1",
     "lite_gpu_stage2",

@@ -107,7 +107,7 @@ def smoke_gains() -> GainRecipe:
     return replace(
         gains.lite_gains(),
         name="smoke_gains",
-        network=replace(second.network, gain_channels=8, directed_gains=True),
+        network=replace(second.network, gain_channels=8, directed_gains=True, fine_gains=True),
         stage=Gains(faces=12, crop=32),
         degradation=second.degradation,
         name_weights=(),
@@ -209,6 +209,8 @@ def _table() -> dict[str, Callable[[], AnyRecipe]]:
         "lite_gains_detail": gains.lite_gains_detail,
         "lite_gains_longer": gains.lite_gains_longer,
         "lite_gains_crisp": gains.lite_gains_crisp,
+        "lite_gains_fine": gains.lite_gains_fine,
+        "lite_gains_single": gains.lite_gains_single,
         "lite_gpu": gpu.lite_gpu,
         "lite_gpu_stage1": gpu.lite_gpu_stage1,
         "lite_gpu_stage2": gpu.lite_gpu_stage2,

@@ -24,7 +24,7 @@ from vqfr_training.configs import FaceRecipe, RunConfig
 from vqfr_training.data.layout import Data, each
 from vqfr_training.data.photographs import to_pixels
 
-EARLIER_GAINS = {"gain_channels": 0, "directed_gains": False}
+EARLIER_GAINS = {"gain_channels": 0, "directed_gains": False, "fine_gains": False}
 """What a network of v1 has whose description does not say: it was made before there were any."""
 
 
@@ -72,7 +72,7 @@ def with_later_fields(recorded: Mapping[str, Any], recipe: RunConfig) -> dict[st
         "accumulate": 1,
         **recorded,
         "network": {**gains, **recorded["network"]},
-        "degradation": {"mild": 0.0, **recorded["degradation"]},
+        "degradation": {"mild": 0.0, "single": 0.0, **recorded["degradation"]},
     }
 
 
@@ -182,7 +182,7 @@ def load_with_or_without_gains(
     Args:
         path: as for `load_fitting`.
         network: as for `load_fitting`; it loses its band gains, or what of them weighs by
-            direction, where the file has none.
+            direction or is fine, where the file has none.
         config: the network's, with which an export's has to agree but for the gains.
 
     Raises:
@@ -199,6 +199,9 @@ def load_with_or_without_gains(
         del network.band_gains
     elif not any(name.startswith("band_gains.directed.") for name in weights):
         cast(BandGains, network.band_gains).directed = None
+        cast(BandGains, network.band_gains).fine = None
+    elif not any(name.startswith("band_gains.fine.") for name in weights):
+        cast(BandGains, network.band_gains).fine = None
     if not weights:  # the authors' file
         return load_fitting(file, network)
     _check_fit(file, weights, network)

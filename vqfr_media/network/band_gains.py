@@ -40,6 +40,10 @@ _FLOOR = 1e-6
 _SEEN_CHANNELS = (12, 24, 32, 48)
 """Of the convolutions that look at the pictures themselves; all but the first halve the size."""
 _BLOCKS = 3
+_FINE_CELL = _CELL // 2
+"""Side of the squares in which luma's gains are corrected."""
+_FINE_CHANNELS = 32
+"""Of the convolutions that correct."""
 
 
 class GainBlock(nn.Module):
@@ -63,7 +67,7 @@ class GainBlock(nn.Module):
 
 
 class DirectedGains(nn.Module):
-    """Weighs luma's details by their direction; what it adds is 0 before training."""
+    """Predicts gains of luma's details by their direction, which are 0 before training."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -82,11 +86,45 @@ class DirectedGains(nn.Module):
         feature: Tensor = self.conv_in(measure_directions(lumas, cell=_CELL).flatten(1, 2))
         return feature
 
-    def forward(self, feature: Tensor, lumas: list[Tensor], enlarging: Tensor) -> Tensor:
-        """Maps the last feature, and the same steps, to what luma gets, as `_weigh` has it."""
-        back, strength = self.conv_out(feature).chunk(2, dim=1)
-        details = (detail for band in split_directions(lumas) for detail in band)
-        return _weigh(details, back, strength, enlarging)
+    def forward(self, feature: Tensor) -> Tensor:
+        """Maps the last feature to gains of details, `(N, 30, S / 8, S / 8)`."""
+        gains: Tensor = self.conv_out(feature)
+        return gains
+
+
+class FineGains(nn.Module):
+    """Corrects all gains of luma in squares of 4 px; what it adds is 0 before training.
+
+    Along an outline the face's cells of 8 px are the background's too.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        bands = len(DILATIONS)
+        self.conv_in = nn.Conv2d(_SEEN_CHANNELS[-2] + 3 * bands, _FINE_CHANNELS, 3, padding=1)
+        self.coarse = nn.Conv2d(channels, _FINE_CHANNELS, 1)
+        self.conv_mid = nn.Conv2d(_FINE_CHANNELS, _FINE_CHANNELS, 3, padding=1)
+        self.conv_out = nn.Conv2d(_FINE_CHANNELS, 2 * bands + 1 + 6 * bands, 1)
+
+    def forward(
+        self, feature: Tensor, *, seen: Tensor, luma: list[Tensor], enlarging: Tensor
+    ) -> Tensor:
+        """Predicts.
+
+        Args:
+            feature: from which the gains are read, `(N, C, S / 8, S / 8)`.
+            seen: of the pictures themselves, `(N, 32, S / 4, S / 4)`.
+            luma: six bands, `(N, 2, S, S)`.
+            enlarging: of `_enlarging`, to twice the size.
+
+        Returns:
+            `(N, 41, S / 4, S / 4)`: what is added to the gains of bands and of details.
+        """
+        energies = torch.cat([_energies_of_three(band) for band in luma[:-1]], dim=1)
+        inside = self.conv_in(torch.cat((seen, _logarithm(energies)), dim=1))
+        inside = _activate(inside + _enlarge(self.coarse(feature), enlarging))
+        gains: Tensor = self.conv_out(_activate(self.conv_mid(inside)))
+        return gains
 
 
 class BandGains(nn.Module):
@@ -96,15 +134,22 @@ class BandGains(nn.Module):
     Σ y_b + p_b (x_b - y_b) + q_b x_b: p goes back to the input, q strengthens what a blur has left
     of a band (not of the smoothest, whose mean is the picture's brightness). Both are 0 before
     training, so that the result is y. If `directed`, luma gets Σ p_d (x_d - y_d) + q_d x_d as well,
-    over the details of five bands in three directions (`split_directions`).
+    over the details of five bands in three directions (`split_directions`). If `fine`, both sums of
+    luma have gains for squares of 4 px: those of 8 px, enlarged, and what `FineGains` adds.
 
     Args:
         channels: width of the network that predicts.
         directed: whether detail is weighed by its direction too.
+        fine: whether luma's gains are corrected in squares of half the side; only if `directed`.
+
+    Raises:
+        ValueError: fine without directed gains.
     """
 
-    def __init__(self, channels: int, *, directed: bool = False) -> None:
+    def __init__(self, channels: int, *, directed: bool = False, fine: bool = False) -> None:
         super().__init__()
+        if fine and not directed:
+            raise ValueError("fine gains need directed gains")
         bands = len(DILATIONS) + 1
         inside = (6, *_SEEN_CHANNELS)
         self.seen = nn.ModuleList(
@@ -117,7 +162,8 @@ class BandGains(nn.Module):
         self.blocks = nn.ModuleList(GainBlock(channels) for _ in range(_BLOCKS))
         self.conv_out = nn.Conv2d(channels, 2 * (2 * bands - 1), 1)
         self.directed = DirectedGains(channels) if directed else None
-        # Training begins with the restored picture, and what weighs by direction may join later.
+        self.fine = FineGains(channels) if fine else None
+        # Training begins with the restored picture; directions and fine gains may join later.
         for layer in self.layers_of_zeros():
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
@@ -125,7 +171,8 @@ class BandGains(nn.Module):
     def layers_of_zeros(self) -> list[nn.Conv2d]:
         """Returns the layers whose parameters are all 0 before training."""
         directed = [] if self.directed is None else [self.directed.conv_in, self.directed.conv_out]
-        return [self.conv_out, *directed]
+        fine = [] if self.fine is None else [self.fine.conv_out]
+        return [self.conv_out, *directed, *fine]
 
     def forward(self, image: Tensor, restored: Tensor) -> Tensor:
         """Weighs.
@@ -145,15 +192,24 @@ class BandGains(nn.Module):
         both = torch.cat((image, restored), dim=1)
         lumas, chromas = (smooth(mix_channels(both, _of_both(to))) for to in (TO_LUMA, TO_CHROMA))
         bands = split_bands(lumas), split_bands(chromas)
-        feature = self._look(image, restored, bands, lumas)
-        enlarging = image.new_tensor(_enlarging(int(feature.shape[-1])))
-        luma, chroma = (
-            _weigh_bands(one, gains, enlarging)
-            for one, gains in zip(bands, self.conv_out(feature).chunk(2, dim=1), strict=True)
-        )
+        feature, seen = self._look(image, restored, bands, lumas)
+        of_luma, of_chroma = self.conv_out(feature).chunk(2, dim=1)
+        cells, num_gains = int(feature.shape[-1]), int(of_luma.shape[1])
+        to_pixels = to_pixels_of_luma = image.new_tensor(_enlarging(cells, times=_CELL))
+        if self.directed is not None:
+            of_luma = torch.cat((of_luma, self.directed(feature)), dim=1)
+        if self.fine is not None:
+            twice = image.new_tensor(_enlarging(cells, times=2))
+            finer = self.fine(feature, seen=seen, luma=bands[0], enlarging=twice)
+            of_luma = _enlarge(of_luma, twice) + finer
+            to_pixels_of_luma = image.new_tensor(_enlarging(2 * cells, times=_FINE_CELL))
+        luma = _weigh_bands(bands[0], of_luma[:, :num_gains], to_pixels_of_luma)
+        chroma = _weigh_bands(bands[1], of_chroma, to_pixels)
         del bands, chromas  # what weighs by direction needs their memory
         if self.directed is not None:
-            luma = luma + self.directed(feature, lumas, enlarging)
+            details = (detail for band in split_directions(lumas) for detail in band)
+            back, strength = of_luma[:, num_gains:].chunk(2, dim=1)
+            luma = luma + _weigh(details, back, strength, to_pixels_of_luma)
         change = torch.cat([_sum_of_both(shares) for shares in (luma, chroma)], dim=1)
         return restored + mix_channels(change, TO_RGB)
 
@@ -163,11 +219,14 @@ class BandGains(nn.Module):
         restored: Tensor,
         bands: tuple[list[Tensor], list[Tensor]],
         lumas: list[Tensor],
-    ) -> Tensor:
-        """Returns the feature `(N, C, S / 8, S / 8)` from which all gains are read."""
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the feature `(N, C, S / 8, S / 8)` from which all gains are read, and what is
+        seen of the pictures themselves at twice its size, `(N, 32, S / 4, S / 4)`."""
         seen = torch.cat((image, restored - image), dim=1)
-        for conv in self.seen:
+        *first, last = self.seen
+        for conv in first:
             seen = _activate(conv(seen))
+        finer, seen = seen, _activate(last(seen))
         brightness = _cells(lumas[-1])[:, :1]
         feature = self.conv_in(torch.cat((_statistics(*bands), brightness, seen), dim=1))
         if self.directed is not None:
@@ -175,7 +234,7 @@ class BandGains(nn.Module):
         feature = _activate(feature)
         for block in self.blocks:
             feature = block(feature)
-        return _activate(feature)
+        return _activate(feature), finer
 
 
 def _statistics(luma: list[Tensor], chroma: list[Tensor]) -> Tensor:
@@ -190,9 +249,19 @@ def _statistics(luma: list[Tensor], chroma: list[Tensor]) -> Tensor:
     first, second, shared = (torch.cat(of_bands, dim=1) for of_bands in zip(*energies, strict=True))
     difference = torch.cat([_energy_of_difference(bands[-1]) for bands in (luma, chroma)], dim=1)
     correlation = shared / ((first + _FLOOR) * (second + _FLOOR)).sqrt()
-    # About zero, and about as large as the correlation.
-    logarithms = (torch.cat((first, difference, second), dim=1) + _FLOOR).log() * 0.3 + 2
+    logarithms = _logarithm(torch.cat((first, difference, second), dim=1))
     return torch.cat((logarithms, correlation), dim=1)
+
+
+def _logarithm(energies: Tensor) -> Tensor:
+    """Returns what is about zero, and about as large as a correlation."""
+    return (energies + _FLOOR).log() * 0.3 + 2
+
+
+def _energies_of_three(band: Tensor) -> Tensor:
+    """Maps `(N, 2, S, S)` to means of x², y², (x - y)² in squares of 4 px, `(N, 3, S/4, S/4)`."""
+    x, y = band.chunk(2, dim=1)
+    return F.avg_pool2d(torch.cat((band, x - y), dim=1).square(), _FINE_CELL)
 
 
 def _energies(band: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -212,7 +281,7 @@ def _energy_of_difference(band: Tensor) -> Tensor:
 
 
 def _weigh_bands(bands: list[Tensor], gains: Tensor, enlarging: Tensor) -> Tensor:
-    """Weighs six bands by gains `(N, 11, S / 8, S / 8)`, p of all and q of all but the last."""
+    """Weighs six bands by gains `(N, 11, s, s)`, p of all and q of all but the last."""
     back, strength = gains[:, : len(bands)], gains[:, len(bands) :]
     none = torch.zeros_like(back[:, :1])
     return _weigh(bands, back, torch.cat((strength, none), dim=1), enlarging)
@@ -223,9 +292,9 @@ def _weigh(terms: Iterable[Tensor], back: Tensor, strength: Tensor, enlarging: T
 
     Args:
         terms: T of `(N, 2 C, S, S)`, x the first C channels and y the others.
-        back: p, `(N, T, S / 8, S / 8)`.
+        back: p, `(N, T, s, s)` in squares of 8 px, or of 4.
         strength: q, of the same shape.
-        enlarging: of `_enlarging`.
+        enlarging: of `_enlarging`, to S.
 
     Returns:
         `(N, 2 C, S, S)`: what is to be added of x, Σ (p + q) x, and of y, -Σ p y.
@@ -249,18 +318,18 @@ def _sum_of_both(stack: Tensor) -> Tensor:
 
 
 def _enlarge(gains: Tensor, enlarging: Tensor) -> Tensor:
-    """Maps `(N, C, S / 8, S / 8)` to `(N, C, S, S)`, bilinear, by a matrix along either axis.
+    """Maps `(N, C, s, s)` to `(N, C, t, t)`, bilinear, by a matrix `(t, s)` along either axis.
 
     OpenVINO takes ten times as long for an interpolation of so few planes.
     """
     return enlarging @ (gains @ enlarging.T)
 
 
-def _enlarging(cells: int) -> list[list[float]]:
-    """Returns bilinear interpolation as a matrix `(8 cells, cells)`; pixels' centres at halves."""
+def _enlarging(cells: int, *, times: int) -> list[list[float]]:
+    """Returns bilinear interpolation as a matrix `(times cells, cells)`; centres at halves."""
     matrix = []
-    for pixel in range(cells * _CELL):
-        place = min(max((pixel + 0.5) / _CELL - 0.5, 0.0), cells - 1.0)
+    for pixel in range(cells * times):
+        place = min(max((pixel + 0.5) / times - 0.5, 0.0), cells - 1.0)
         before = int(place)
         row = [0.0] * cells
         row[before] += 1 - (place - before)

@@ -115,6 +115,8 @@ class VqfrV1Config(_JsonConfig):
     With it, sizes are multiples of 8 too."""
     directed_gains: bool = False
     """Whether that network weighs detail by its direction too; only with `gain_channels`."""
+    fine_gains: bool = False
+    """Whether it corrects luma's gains in squares of 4 px; only with `directed_gains`."""
 
     def __post_init__(self) -> None:
         _check_common(self)
@@ -137,6 +139,9 @@ class VqfrV1Config(_JsonConfig):
         _check_flag("directed_gains", self.directed_gains)
         if self.directed_gains and not self.gain_channels:
             raise ValueError("directed_gains needs gain_channels above 0")
+        _check_flag("fine_gains", self.fine_gains)
+        if self.fine_gains and not self.directed_gains:
+            raise ValueError("fine_gains needs directed_gains")
         _check_flag("input_pyramid", self.input_pyramid)
         _check_flag("predict_residual", self.predict_residual)
         if self.input_pyramid:
@@ -254,4 +259,5 @@ def lite_config() -> VqfrV1Config:
         predict_residual=True,
         gain_channels=64,
         directed_gains=True,
+        fine_gains=True,
     )

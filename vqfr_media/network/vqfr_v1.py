@@ -140,7 +140,9 @@ class VqfrV1(NearestCoder):
         self.main_decoder = MainDecoder(config)
         self.quantizer = Quantizer(config)
         if config.gain_channels:
-            self.band_gains = BandGains(config.gain_channels, directed=config.directed_gains)
+            self.band_gains = BandGains(
+                config.gain_channels, directed=config.directed_gains, fine=config.fine_gains
+            )
 
     def decode_quantized(self, image: Tensor, quantized: Tensor) -> Branches:
         """Decodes code vectors `(N, C, h, w)` beside their input `(N, 3, S, S)` in [-1, 1]."""

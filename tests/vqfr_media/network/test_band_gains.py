@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from vqfr_media.network.band_gains import BandGains, _enlarge, _enlarging, _statistics
+from vqfr_media.network.band_gains import (
+    BandGains,
+    FineGains,
+    _energies_of_three,
+    _enlarge,
+    _enlarging,
+    _statistics,
+)
 from vqfr_media.network.bands import (
     luma,
     measure_directions,
@@ -73,10 +80,14 @@ def reference_directions(image: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack(details)
 
 
-def stirred(channels: int = 8, *, directed: bool = False) -> BandGains:
+# None, of details by direction, and these in squares of 4 px.
+KINDS: list[dict[str, bool]] = [{}, {"directed": True}, {"directed": True, "fine": True}]
+
+
+def stirred(channels: int = 8, *, directed: bool = False, fine: bool = False) -> BandGains:
     """Gains that differ from place to place."""
     torch.manual_seed(3)
-    gains = BandGains(channels, directed=directed).eval()
+    gains = BandGains(channels, directed=directed, fine=fine).eval()
     for layer in gains.layers_of_zeros():
         for parameter in layer.parameters():
             nn.init.normal_(parameter, std=0.2)
@@ -160,12 +171,12 @@ def test_nothing_has_no_direction() -> None:
     assert not measure_directions(smooth(torch.zeros(1, 1, 32, 32)), cell=8).any()
 
 
-@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
-def test_before_training_the_result_is_the_restored_picture(directed: bool) -> None:
+def test_before_training_the_result_is_the_restored_picture(kind: dict[str, bool]) -> None:
     torch.manual_seed(0)
     restored = picture(1)
-    assert torch.equal(BandGains(8, directed=directed)(picture(0), restored), restored)
+    assert torch.equal(BandGains(8, **kind)(picture(0), restored), restored)
 
 
 @torch.inference_mode()
@@ -190,6 +201,70 @@ def test_directions_join_gains_that_are_trained() -> None:
     joined.load_state_dict({**joined.state_dict(), **plain.state_dict()})
     image, restored = picture(0), picture(1)
     assert torch.equal(joined(image, restored), plain(image, restored))
+
+
+@torch.inference_mode()
+def test_known_fine_gains_give_the_stated_sum() -> None:
+    """Of luma's bands and details, and so of grey, alone: 6 p and 5 q, then 15 of each."""
+    gains = BandGains(8, directed=True, fine=True)
+    assert gains.fine is not None
+    assert gains.fine.conv_out.bias is not None
+    values = np.linspace(-0.4, 0.7, 41)
+    gains.fine.conv_out.bias.copy_(torch.from_numpy(values))
+    image, restored = picture(0), picture(1)
+    change = (gains(image, restored) - restored)[0].double().numpy()
+    lumas = [luma(one)[0, 0].double().numpy() for one in (image, restored)]
+    x, y = (np.stack(reference_bands(one)) for one in lumas)
+    x_details, y_details = map(reference_directions, lumas)
+    wanted = np.tensordot(values[:6], x - y, axes=1) + np.tensordot(values[6:11], x[:5], axes=1)
+    wanted += np.tensordot(values[11:26], x_details - y_details, axes=1)
+    wanted += np.tensordot(values[26:], x_details, axes=1)
+    np.testing.assert_allclose(change, np.stack([wanted] * 3), atol=2e-5)
+
+
+@torch.inference_mode()
+def test_fine_gains_join_gains_that_are_trained() -> None:
+    """They change nothing before they have learned, but for how the same gains are enlarged."""
+    plain = stirred(directed=True)
+    joined = BandGains(8, directed=True, fine=True)
+    joined.load_state_dict({**joined.state_dict(), **plain.state_dict()})
+    image, restored = picture(0), picture(1)
+    change = plain(image, restored) - restored
+    error = joined(image, restored) - restored - change
+    assert 0 < float(error.square().mean()) < 0.01 * float(change.square().mean())
+
+
+@torch.inference_mode()
+def test_fine_gains_see_squares_of_4_px() -> None:
+    torch.manual_seed(1)
+    fine = FineGains(8)
+    twice = torch.tensor(_enlarging(8, times=2))
+    image, changed = (torch.cat((picture(0, size=64)[:, :1], picture(1, size=64)[:, :1]), 1),) * 2
+    changed = changed.clone()
+    changed[..., 32:36, 32:36] *= -0.5
+    feature, seen = torch.rand(1, 8, 8, 8), torch.rand(1, 32, 16, 16)
+    # Bands without filters, so that a square of one is a square of the other.
+    one, other = (
+        fine(feature, seen=seen, luma=[stack] * 6, enlarging=twice) for stack in (image, changed)
+    )
+    assert one.shape == (1, 41, 16, 16)
+    places = (one != other).any(dim=1)[0].nonzero()
+    # Two convolutions of 3 x 3 around the square at (8, 8).
+    assert (places.amin(dim=0).tolist(), places.amax(dim=0).tolist()) == ([6, 6], [10, 10])
+
+
+def test_energies_in_squares_of_4_px() -> None:
+    x, y = (luma(picture(seed)) for seed in (0, 1))
+    found = _energies_of_three(torch.cat((x, y), dim=1))[0].numpy()
+    first, second = (one[0, 0].numpy().reshape(8, 4, 8, 4) for one in (x, y))
+    energies = (first**2, second**2, (first - second) ** 2)
+    wanted = [energy.mean(axis=(1, 3)) for energy in energies]
+    np.testing.assert_allclose(found, np.stack(wanted), atol=1e-6)
+
+
+def test_fine_gains_without_directions_are_refused() -> None:
+    with pytest.raises(ValueError, match="fine gains need directed gains"):
+        BandGains(8, fine=True)
 
 
 @torch.inference_mode()
@@ -248,7 +323,7 @@ def test_statistics_are_those_of_the_bands() -> None:
 
 @torch.inference_mode()
 def test_each_face_of_a_batch_is_weighed_for_itself() -> None:
-    gains = stirred(directed=True)
+    gains = stirred(directed=True, fine=True)
     image, restored = (torch.cat([picture(seed) for seed in seeds]) for seeds in ((0, 1), (2, 3)))
     together = gains(image, restored)
     for i in range(2):
@@ -256,17 +331,17 @@ def test_each_face_of_a_batch_is_weighed_for_itself() -> None:
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("cells", [1, 5])
-def test_gains_are_enlarged_as_pytorch_interpolates(cells: int) -> None:
+@pytest.mark.parametrize(("cells", "times"), [(1, 8), (5, 8), (5, 4), (3, 2)])
+def test_gains_are_enlarged_as_pytorch_interpolates(cells: int, times: int) -> None:
     gains = torch.rand(2, 3, cells, cells, generator=torch.Generator().manual_seed(0))
-    wanted = F.interpolate(gains, scale_factor=8.0, mode="bilinear", align_corners=False)
-    found = _enlarge(gains, torch.tensor(_enlarging(cells)))
+    wanted = F.interpolate(gains, scale_factor=float(times), mode="bilinear", align_corners=False)
+    found = _enlarge(gains, torch.tensor(_enlarging(cells, times=times)))
     torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
 
 
 @torch.inference_mode()
 def test_autocast_leaves_the_gains_alone() -> None:
-    gains = stirred(directed=True)
+    gains = stirred(directed=True, fine=True)
     image, restored = picture(0), picture(1)
     wanted = gains(image, restored)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -282,11 +357,11 @@ def test_all_the_way_back_is_the_input() -> None:
     torch.testing.assert_close(gains(image, picture(1)), image, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("directed", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
-def test_gains_follow_the_place(directed: bool) -> None:
+def test_gains_follow_the_place(kind: dict[str, bool]) -> None:
     """What the input is at one end does not change the other, but by the mean of all."""
-    gains = stirred(directed=directed)
+    gains = stirred(**kind)
     for name, parameter in gains.named_parameters():
         if name.endswith("whole.weight"):
             nn.init.zeros_(parameter)
@@ -310,7 +385,7 @@ def test_the_whole_picture_counts() -> None:
 
 
 def test_a_flat_input_has_finite_gains_and_gradients() -> None:
-    gains = stirred(directed=True)
+    gains = stirred(directed=True, fine=True)
     flat = torch.zeros(1, 3, 32, 32)
     result = gains(flat, flat.clone())
     result.sum().backward()
@@ -341,9 +416,11 @@ def test_the_network_weighs_its_main_output_alone(tiny_lite_config: VqfrV1Config
 @torch.inference_mode()
 def test_gains_are_kept_in_a_file(tiny_lite_config: VqfrV1Config, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    config = dataclasses.replace(tiny_lite_config, gain_channels=8, directed_gains=True)
+    config = dataclasses.replace(
+        tiny_lite_config, gain_channels=8, directed_gains=True, fine_gains=True
+    )
     network = VqfrV1(config).eval()
-    network.band_gains = stirred(directed=True)
+    network.band_gains = stirred(directed=True, fine=True)
     network = network.half().float()
     save_network(tmp_path / "network.safetensors", network)
     read = load_network(tmp_path / "network.safetensors")
@@ -354,7 +431,9 @@ def test_gains_are_kept_in_a_file(tiny_lite_config: VqfrV1Config, tmp_path: Path
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_gains_stay_in_float32(tiny_lite_config: VqfrV1Config, precision: str) -> None:
-    config = dataclasses.replace(tiny_lite_config, gain_channels=8, directed_gains=True)
+    config = dataclasses.replace(
+        tiny_lite_config, gain_channels=8, directed_gains=True, fine_gains=True
+    )
     network = VqfrV1(config)
     to_mixed_precision(network, precision)  # type: ignore[arg-type]
     assert {p.dtype for p in network.band_gains.parameters()} == {torch.float32}

@@ -48,6 +48,8 @@ def test_what_follows_from_a_config() -> None:
         ("predict_residual", None),
         ("gain_channels", -1),
         ("gain_channels", 8.0),
+        ("directed_gains", None),
+        ("fine_gains", 1),
     ],
 )
 def test_a_bad_v1_value_is_refused(field: str, value: Any) -> None:
@@ -93,6 +95,7 @@ def test_band_gains_need_a_multiple_of_their_cells() -> None:
         offset_channels=(0, 16, 32),
         gain_channels=0,
         directed_gains=False,
+        fine_gains=False,
     )
     with pytest.raises(ValueError, match="image_size must be a multiple of 8 with gain_channels"):
         dataclasses.replace(config, gain_channels=8)
@@ -103,8 +106,15 @@ def test_directed_gains_need_gains() -> None:
         dataclasses.replace(lite_config(), gain_channels=0)
 
 
+def test_fine_gains_need_directions() -> None:
+    with pytest.raises(ValueError, match="fine_gains needs directed_gains"):
+        dataclasses.replace(lite_config(), directed_gains=False)
+
+
 def test_a_description_older_than_band_gains_has_none() -> None:
     older = lite_config().to_dict()
+    del older["fine_gains"]
+    assert not VqfrV1Config.from_dict(older).fine_gains
     del older["directed_gains"]
     assert not VqfrV1Config.from_dict(older).directed_gains
     del older["gain_channels"]

@@ -74,6 +74,10 @@ class Degradation:
     mild: float = 0.0
     """Share of images, of those that are not soft, with what good footage has: a little of
     everything. The ranges are those of `mild_damage`."""
+    single: float = 0.0
+    """Share of images with one kind of damage alone (a quarter blurred by 1 to 6 px, a quarter with
+    noise of 2 to 14 levels, a quarter JPEG of quality 30 to 95), or with none; where noise is not
+    the damage there is up to 1.5 levels of it. What needs little must be told from what is bad."""
     defocused: float = 0.0
     """Share of images that a disk blurs beside the Gaussian: out of focus."""
     defocus_radius: tuple[float, float] = (1.0, 7.0)
@@ -128,6 +132,7 @@ class Degradation:
             "nearly_clean",
             "soft",
             "mild",
+            "single",
             "defocused",
             "halos",
             "one_field",
@@ -149,6 +154,8 @@ def degrade(image: Image, generator: np.random.Generator, config: Degradation) -
         raise ValueError(f"image must be square RGB (S, S, 3), got {image.shape}")
     scale = height / REFERENCE_SIZE
     # Nothing is drawn where a share is 0, so that older recipes keep their samples.
+    if _happens(config.single, generator):
+        return _to_8_bits(_damage_once(image, generator, scale=scale))
     if _happens(config.soft, generator):
         return degrade(image, generator, softened(config))
     if _happens(config.mild, generator):
@@ -172,8 +179,7 @@ def degrade(image: Image, generator: np.random.Generator, config: Degradation) -
     if _happens(config.h264, generator):
         lq = _h264(lq, generator, config, strength=strength)
     lq = _resize(lq, height, _pick(config.up_kernels, generator))
-    # What a decoder hands over has 8 bits; the network must not see more.
-    return np.asarray(np.rint(np.clip(lq, 0, 1) * 255) / np.float32(255), np.float32)
+    return _to_8_bits(lq)
 
 
 def softened(config: Degradation) -> Degradation:
@@ -190,6 +196,7 @@ def softened(config: Degradation) -> Degradation:
         nearly_clean=0.0,
         soft=0.0,
         mild=0.0,
+        single=0.0,
         defocused=config.defocused / 2,
         one_field=0.0,
         chroma_bleed=config.chroma_bleed / 2,
@@ -216,12 +223,36 @@ def mild_damage(config: Degradation) -> Degradation:
         nearly_clean=0.25,
         soft=0.0,
         mild=0.0,
+        single=0.0,
         defocused=0.1,
         halos=0.1,
         one_field=0.03,
         chroma_bleed=0.1,
         grain=0.15,
     )
+
+
+def _damage_once(image: Image, generator: np.random.Generator, *, scale: float) -> Image:
+    """Blurs, adds noise or compresses, or none of it; noise that is not the damage is faint.
+
+    Of the configuration nothing holds here: noise is of three colours, JPEG's grid begins at the
+    corner.
+    """
+    light = Degradation(
+        blur_sigma=(1.0, 6.0), anisotropic=0.2, noise=(2.0, 14.0), jpeg_quality=(30, 95)
+    )
+    kinds: tuple[Literal["none", "blur", "noise", "jpeg"], ...] = ("none", "blur", "noise", "jpeg")
+    kind = _pick(kinds, generator)
+    if kind == "blur":
+        image = _blur(image, generator, light, scale=scale, strength=1.0)
+    noise = light if kind == "noise" else replace(light, noise=(0.0, 1.5))
+    image = _noise(image, generator, noise, strength=1.0)
+    return _jpeg(image, generator, light, strength=1.0) if kind == "jpeg" else image
+
+
+def _to_8_bits(image: Image) -> Image:
+    # What a decoder hands over has 8 bits; the network must not see more.
+    return np.asarray(np.rint(np.clip(image, 0, 1) * 255) / np.float32(255), np.float32)
 
 
 def _happens(share: float, generator: np.random.Generator) -> bool:
@@ -354,5 +385,5 @@ def _resize(image: Image, size: int, kernel: Kernel) -> Image:
     return np.asarray(np.clip(resized, 0, 1), np.float32)
 
 
-def _pick(kernels: tuple[Kernel, ...], generator: np.random.Generator) -> Kernel:
-    return kernels[int(generator.integers(len(kernels)))]
+def _pick[T](choices: tuple[T, ...], generator: np.random.Generator) -> T:
+    return choices[int(generator.integers(len(choices)))]
