@@ -65,8 +65,8 @@ WEIGHTS: Mapping[str, WeightFile] = {
             what="small network that comes with this package",
             file_name="lite.safetensors",
             licence="CC-BY-4.0",
-            size=15_106_374,
-            sha256="0e6454cea8585ba7c3410cbe641e1271466e4668ae9b04f2435ec812d4b5fb1d",
+            size=15_159_664,
+            sha256="adedf4e03d2eef656b58bbf3529398d53a4d0dd67b7c0633dd8ae066aa3a294d",
         ),
         WeightFile(
             name="v1",
