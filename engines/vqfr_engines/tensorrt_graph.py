@@ -182,11 +182,11 @@ def _before(node: fx.Node, *, stop: tuple[str, ...]) -> Iterator[fx.Node]:
                 continue
             seen.add(source)
             yield source
-            if _operator(current) not in stop or _weighs_bands(current):
+            if _operator(current) not in stop or weighs_bands(current):
                 waiting.append(source)
 
 
-def _weighs_bands(node: fx.Node) -> bool:
+def weighs_bands(node: fx.Node) -> bool:
     """Tells whether `node` belongs to the module of the band gains."""
     modules = node.meta.get("nn_module_stack", {}).values()
     return any("band_gains" in path.split(".") for path, _ in modules)
