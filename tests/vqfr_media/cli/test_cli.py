@@ -310,8 +310,9 @@ def stopped_while(
         "main.run = stopped\n"
         "main.main(['restore', 'in.mp4', '-o', 'out.mp4'])\n"
     )
+    # Without bytecode: that of a module written a moment ago, just as long, would be taken for it.
     return subprocess.run(
-        [sys.executable, "-m", "stopped"],
+        [sys.executable, "-B", "-m", "stopped"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
