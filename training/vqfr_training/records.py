@@ -195,13 +195,16 @@ def load_with_or_without_gains(
         weights = dict(exported.state_dict())
     else:
         weights = read_checkpoint(file).get("averaged", {})
-    if not any(name.startswith("band_gains.") for name in weights):
+
+    def has(module: str) -> bool:
+        return any(name.startswith(f"{module}.") for name in weights)
+
+    if not has("band_gains"):
         del network.band_gains
-    elif not any(name.startswith("band_gains.directed.") for name in weights):
-        cast(BandGains, network.band_gains).directed = None
-        cast(BandGains, network.band_gains).fine = None
-    elif not any(name.startswith("band_gains.fine.") for name in weights):
-        cast(BandGains, network.band_gains).fine = None
+    else:
+        gains = cast(BandGains, network.band_gains)
+        gains.directed = gains.directed if has("band_gains.directed") else None
+        gains.fine = gains.fine if has("band_gains.fine") else None
     if not weights:  # the authors' file
         return load_fitting(file, network)
     _check_fit(file, weights, network)

@@ -119,22 +119,12 @@ class FrameRestorer:
                 found = self._keep(_Done(frame, choice, wanted, parts))
         mixing = replace(self.options.blend, strength=settings.strength, grain=settings.grain)
         restorer = self._restorer(tracks, settings, mixing)
-        mixed = []
-        for part in found.parts:
-            faces = []
-            for face in part.faces:
-                track = here[id(face.aligned.tracked.face)]
-                if track.enabled:
-                    tracked = replace(face.aligned.tracked, strength=track.strength)
-                    faces.append(replace(face, aligned=replace(face.aligned, tracked=tracked)))
-            mixed.append(restorer.blend(replace(part, faces=tuple(faces))))
+        mixed = [restorer.blend(_settled(part, here)) for part in found.parts]
         return weave(found.frame, mixed) if self.film.info.first_field else mixed[0]
 
     def reasons(self, number: int, settings: StudioSettings) -> Reasons:
         """Returns why each face of a frame is left alone, by its track; None where it is not."""
-        tracks = self._tracks_with(settings)
-        radius = self._restorer(tracks, settings, self.options.blend).radii.choose
-        return reasons_in_frame(self.film, number, tracks, self.options.face, radius=radius)
+        return reasons_in_frame(self.film, number, self._tracks_with(settings), self.options)
 
     def _tracks_with(self, settings: StudioSettings) -> Tracks:
         """Returns the tracks of parts with settings: those of the last time, if they are the same.
@@ -214,3 +204,16 @@ class FrameRestorer:
             info.frame_rate * count,
             tracks,
         )
+
+
+def _settled(
+    part: FrameFaces[RestoredFace], tracks: Mapping[int, FaceTrack]
+) -> FrameFaces[RestoredFace]:
+    """Returns the faces that are wanted, each at its strength; `tracks` are by `id` of faces."""
+    faces = []
+    for face in part.faces:
+        track = tracks[id(face.aligned.tracked.face)]
+        if track.enabled:
+            tracked = replace(face.aligned.tracked, strength=track.strength)
+            faces.append(replace(face, aligned=replace(face.aligned, tracked=tracked)))
+    return replace(part, faces=tuple(faces))

@@ -17,7 +17,7 @@ type Reasons = Mapping[int, SkipReason | None]
 
 
 def reasons_in_frame(
-    film: Film, number: int, parts_tracks: Tracks, options: FaceOptions, *, radius: int
+    film: Film, number: int, parts_tracks: Tracks, options: RestoreOptions
 ) -> Reasons:
     """Returns why each face of a frame is left alone.
 
@@ -26,16 +26,15 @@ def reasons_in_frame(
         number: of the frame.
         parts_tracks: where the faces are in the parts of the film's frames.
         options: say which faces are left alone.
-        radius: parts to each side that are looked at to choose among faces.
     """
 
     def tracked(part: int) -> FrameFaces[TrackedFace]:
         return parts_tracks.frame_faces(film.blank(part))
 
-    count = film.count * film.parts_of_frame
+    radius, count = _choice_radius(film, options), film.count * film.parts_of_frame
     return _together(
         [
-            _of_part(part, window_at(tracked, part, radius, count), parts_tracks, options)
+            _of_part(part, window_at(tracked, part, radius, count), parts_tracks, options.face)
             for part in film.numbers_of_parts(number)
         ]
     )
@@ -51,13 +50,12 @@ def reasons_by_track(
         tracks: its faces.
         options: say which faces are left alone.
     """
-    count = film.parts_of_frame
-    radii = FrameRadii.of(options.temporal, film.info.frame_rate * count, faces_known=True)
+    radius, count = _choice_radius(film, options), film.parts_of_frame
     tracks = film.tracks_of_parts(tracks)
     found: dict[int, Counter[SkipReason]] = {}
     for run in _runs_with_faces(tracks):
         items = (tracks.frame_faces(film.blank(part)) for part in run)
-        windows = zip(run, sliding(items, radii.choose), strict=True)
+        windows = zip(run, sliding(items, radius), strict=True)
         for parts in batched(windows, count):  # a frame's fields have the same faces
             if parts[0][0] // count not in film.shown:
                 continue
@@ -66,6 +64,12 @@ def reasons_by_track(
                 if reason is not None and reason != SkipReason.DISABLED:
                     found.setdefault(track, Counter())[reason] += 1
     return found
+
+
+def _choice_radius(film: Film, options: RestoreOptions) -> int:
+    """Returns the parts to each side that are looked at to choose among faces."""
+    rate = film.info.frame_rate * film.parts_of_frame
+    return FrameRadii.of(options.temporal, rate, faces_known=True).choose
 
 
 def _of_part(

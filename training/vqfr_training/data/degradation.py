@@ -241,8 +241,7 @@ def _damage_once(image: Image, generator: np.random.Generator, *, scale: float) 
     light = Degradation(
         blur_sigma=(1.0, 6.0), anisotropic=0.2, noise=(2.0, 14.0), jpeg_quality=(30, 95)
     )
-    kinds: tuple[Literal["none", "blur", "noise", "jpeg"], ...] = ("none", "blur", "noise", "jpeg")
-    kind = _pick(kinds, generator)
+    kind = _pick(("none", "blur", "noise", "jpeg"), generator)
     if kind == "blur":
         image = _blur(image, generator, light, scale=scale, strength=1.0)
     noise = light if kind == "noise" else replace(light, noise=(0.0, 1.5))
