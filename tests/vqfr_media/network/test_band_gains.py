@@ -239,8 +239,8 @@ def test_fine_gains_see_squares_of_4_px() -> None:
     torch.manual_seed(1)
     fine = FineGains(8)
     twice = torch.tensor(_enlarging(8, times=2))
-    image, changed = (torch.cat((picture(0, size=64)[:, :1], picture(1, size=64)[:, :1]), 1),) * 2
-    changed = changed.clone()
+    image = torch.cat((picture(0, size=64)[:, :1], picture(1, size=64)[:, :1]), dim=1)
+    changed = image.clone()
     changed[..., 32:36, 32:36] *= -0.5
     feature, seen = torch.rand(1, 8, 8, 8), torch.rand(1, 32, 16, 16)
     # Bands without filters, so that a square of one is a square of the other.

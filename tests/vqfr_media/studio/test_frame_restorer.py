@@ -85,6 +85,18 @@ def streamed(
     return [frame for frame, _ in restore_frames(frames, restorer)]
 
 
+def restored_with(
+    tracks: Tracks, source: Path, folder: Path, options: RestoreOptions
+) -> list[Frame]:
+    """What `restore --tracks` writes without loss."""
+    tracks_file, output = folder / "t.json", folder / "b.mkv"
+    write_tracks(tracks_file, tracks)
+    asked = replace(options, tracks=tracks_file, encode=EncodeOptions(codec="ffv1"))
+    restore_video(source, output, asked, engine=InvertingEngine(size=64))
+    with open_video(output) as reader:
+        return list(reader)
+
+
 CHOICES = [
     StudioSettings(),
     StudioSettings(strength=0.4, grain=0.5),
@@ -172,7 +184,6 @@ def test_an_interlaced_film_s_frames_are_what_the_tracks_file_makes_of_it(
     order: str, form: str, options: RestoreOptions, tmp_path: Path
 ) -> None:
     source = write_interlaced(tmp_path / "a.mkv", order=order, form=form)
-    options = replace(options, encode=EncodeOptions(codec="ffv1"))
     found = find_tracks(source, RestoreOptions(), detector=MarkerDetector())
     _, restorer = engine_and_restorer(source, found, options)
     shown = restorer.film.shown
@@ -182,13 +193,10 @@ def test_an_interlaced_film_s_frames_are_what_the_tracks_file_makes_of_it(
         StudioSettings(strength=0.8, grain=0.3, tracks={0: FaceSettings(strength=0.4)}),
         StudioSettings(tracks={0: FaceSettings(enabled=False)}),
     ):
-        tracks_file, output = tmp_path / "t.json", tmp_path / "b.mkv"
-        write_tracks(tracks_file, settings.own_tracks(found))
         mixing = replace(options.blend, strength=settings.strength, grain=settings.grain)
-        asked = replace(options, tracks=tracks_file, blend=mixing)
-        restore_video(source, output, asked, engine=InvertingEngine(size=64))
-        with open_video(output) as reader:
-            expected = dict(zip(shown, reader, strict=True))
+        asked = replace(options, blend=mixing)
+        written = restored_with(settings.own_tracks(found), source, tmp_path, asked)
+        expected = dict(zip(shown, written, strict=True))
         for number in (4, *shown):
             restored = restorer.restore(number, settings)
             for plane, wanted, before in zip(
@@ -205,15 +213,8 @@ def test_no_field_that_is_looked_at_is_left_out(tmp_path: Path) -> None:
     source = write_interlaced(tmp_path / "a.mkv", frames=COUNT)
     found = find_tracks(source, RestoreOptions(), detector=MarkerDetector())
     temporal = TemporalOptions(choice_radius=0, landmarks_radius=0.02, pixel_radius=0)
-    options = RestoreOptions(
-        temporal=temporal, blend=BlendOptions(grain=0), encode=EncodeOptions(codec="ffv1")
-    )
-    output, tracks_file = tmp_path / "b.mkv", tmp_path / "t.json"
-    write_tracks(tracks_file, found)
-    asked = replace(options, tracks=tracks_file)
-    restore_video(source, output, asked, engine=InvertingEngine(size=64))
-    with open_video(output) as reader:
-        expected = list(reader)
+    options = RestoreOptions(temporal=temporal, blend=BlendOptions(grain=0))
+    expected = restored_with(found, source, tmp_path, options)
     for number in (7, 0, COUNT - 1):
         engine, restorer = engine_and_restorer(source, found, options)
         restored = restorer.restore(number, StudioSettings.of(found, options))
