@@ -131,3 +131,16 @@ def lite_gains_single() -> GainRecipe:
         seed=24,
         validate_every=800,
     )
+
+
+def lite_gains_single_longer() -> GainRecipe:
+    """Goes on from `lite_gains_single`, whose error still fell, with more faces, all of them new."""
+    first = lite_gains_single()
+    return replace(
+        first,
+        name="lite_gains_single_longer",
+        stage=replace(first.stage, faces=6000),
+        steps=2800,
+        seed=26,
+        validate_every=700,
+    )

@@ -34,6 +34,7 @@ type RecipeName = Literal[
     "lite_gains_crisp",
     "lite_gains_fine",
     "lite_gains_single",
+    "lite_gains_single_longer",
     "lite_gpu",
     "lite_gpu_stage1",
     "lite_gpu_stage2",
