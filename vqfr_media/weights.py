@@ -66,7 +66,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
             file_name="lite.safetensors",
             licence="CC-BY-4.0",
             size=15_159_664,
-            sha256="adedf4e03d2eef656b58bbf3529398d53a4d0dd67b7c0633dd8ae066aa3a294d",
+            sha256="8f53adc374deaad40ae70392299489982e1abc1ef44f2d9c67efef967c31a7d1",
         ),
         WeightFile(
             name="v1",

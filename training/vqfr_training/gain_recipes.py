@@ -134,7 +134,7 @@ def lite_gains_single() -> GainRecipe:
 
 
 def lite_gains_single_longer() -> GainRecipe:
-    """Goes on from `lite_gains_single`, whose error still fell, with more faces, all of them new."""
+    """Goes on from `lite_gains_single`, whose error still fell, with more and other faces."""
     first = lite_gains_single()
     return replace(
         first,
