@@ -35,6 +35,7 @@ type RecipeName = Literal[
     "lite_gains_fine",
     "lite_gains_single",
     "lite_gains_single_longer",
+    "lite_gains_film",
     "lite_gpu",
     "lite_gpu_stage1",
     "lite_gpu_stage2",

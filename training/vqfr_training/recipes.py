@@ -212,6 +212,7 @@ def _table() -> dict[str, Callable[[], AnyRecipe]]:
         "lite_gains_fine": gains.lite_gains_fine,
         "lite_gains_single": gains.lite_gains_single,
         "lite_gains_single_longer": gains.lite_gains_single_longer,
+        "lite_gains_film": gains.lite_gains_film,
         "lite_gpu": gpu.lite_gpu,
         "lite_gpu_stage1": gpu.lite_gpu_stage1,
         "lite_gpu_stage2": gpu.lite_gpu_stage2,
