@@ -221,7 +221,8 @@ class RestoreOptions:
     tracks: Path | None = None
     """File of faces to restore, made by `vqfr-media tracks`; then none are looked for."""
     upscale: int = 1
-    """Enlarges the picture by this factor (background by Lanczos), 1 to 4."""
+    """Enlarges the picture by this factor (background by Lanczos), 1 to 4. Small faces are restored
+    larger than they are in the picture, and show all of that only where it is enlarged too."""
     damaged: DamageChoice = "stop"
     """At a picture that is damaged in the file: stop, or keep it as it can be decoded, with its
     faces left alone, and restore the others."""

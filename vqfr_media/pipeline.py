@@ -140,6 +140,7 @@ def restore_video(
     return summarise(
         restored.counts, ready, source, output, started, (*warnings, *restored.notes),
         resumed=restored.resumed, time_base=info.time_base, read_back=restored.read_back,
+        upscale=options.upscale,
     )  # fmt: skip
 
 
@@ -298,7 +299,7 @@ def restore_image(
             else:
                 write_image(output, restored, extras, options.encode)
                 warnings = extras.notes
-    summary = summarise(counts, ready, source, output, started, warnings)
+    summary = summarise(counts, ready, source, output, started, warnings, upscale=options.upscale)
     return replace(summary, kind="image")
 
 
@@ -313,6 +314,7 @@ def summarise(
     resumed: int = 0,
     time_base: Fraction = Fraction(1),
     read_back: tuple[str, ...] = (),
+    upscale: int = 1,
 ) -> Summary:
     """Returns what a restoration that began at `started` (`time.monotonic`) came to."""
     return Summary(
@@ -337,5 +339,6 @@ def summarise(
         tracks=tuple(counts.tracks),
         damaged=counts.damaged_frames(time_base),
         read_back=read_back,
+        upscale=upscale,
         warnings=warnings,
     )

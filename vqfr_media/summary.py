@@ -1,12 +1,14 @@
 """What was done to a file: counted while it is done, told at the end and in `--report`."""
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from vqfr_media.values import FrameFaces, RestoredFace, SkipReason, number_tracks
+from vqfr_media.values import AlignedFace, FrameFaces, RestoredFace, SkipReason, number_tracks
 
 # Damaged frames that the lines of a summary name; the report names all.
 _MOST = 5
@@ -32,6 +34,9 @@ class TrackRecord:
     """Mean size of the face in display pixels."""
     mean_score: float = 0.0
     """Mean score of the detector."""
+    mean_enlargement: float = 0.0
+    """Mean number of pixels that the restored face has for one of the source's, along a line. What
+    is restored beyond that one shows only where the picture is enlarged too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,8 @@ class Summary:
     """Every track of restored faces."""
     kind: Literal["video", "image"] = "video"
     """What the source is."""
+    upscale: int = 1
+    """How many times the picture was enlarged."""
     damaged: tuple[DamagedFrame, ...] = ()
     """Frames that were damaged in the source, and were kept as they could be decoded."""
     read_back: tuple[str, ...] = ()
@@ -123,6 +130,11 @@ class Summary:
             lines.append(f"{counted(sum(self.skipped.values()), 'face')} left alone: {reasons}")
         if not self.restored:
             lines.append("no face was restored: nothing in the picture was changed by the network")
+        if (upscale := useful_upscale(self.tracks)) > self.upscale:
+            lines.append(
+                "most of the restored faces have more detail than a picture of this size can "
+                f"show; --upscale {upscale} shows it"
+            )
         if self.damaged:
             shown = [f"{frame.index} ({frame.seconds:.3f} s)" for frame in self.damaged[:_MOST]]
             more = len(self.damaged) - len(shown)
@@ -153,6 +165,8 @@ class FaceCounts:
     """In display pixels."""
     score: float
     """Of the detector."""
+    enlargement: float
+    """Pixels of the restored face for one of the source's, along a line."""
 
 
 @dataclass(frozen=True)
@@ -175,15 +189,19 @@ class FrameCounts:
 
 def counts_of(frame_faces: FrameFaces[RestoredFace]) -> FrameCounts:
     """Returns what `RunCounts` counts of a finished frame."""
-    tracked = [face.aligned.tracked for face in frame_faces.faces]
     return FrameCounts(
         frame_faces.frame.index,
         frame_faces.new_shot,
-        tuple(FaceCounts(t.previous, t.filled, t.face.size, t.face.score) for t in tracked),
+        tuple(_face_counts(face.aligned) for face in frame_faces.faces),
         tuple(skipped.reason for skipped in frame_faces.skipped),
         frame_faces.frame.pts if frame_faces.frame.damaged else None,
         frame_faces.frame.says_interlaced,
     )
+
+
+def _face_counts(face: AlignedFace) -> FaceCounts:
+    found = face.tracked.face
+    return FaceCounts(face.previous, face.tracked.filled, found.size, found.score, face.enlargement)
 
 
 @dataclass
@@ -246,10 +264,24 @@ class RunCounts:
             track.filled += face.filled
             track.mean_size += (face.size - track.mean_size) / track.restored
             track.mean_score += (face.score - track.mean_score) / track.restored
+            track.mean_enlargement += (face.enlargement - track.mean_enlargement) / track.restored
         self.restored += len(frame.faces)
         self.skipped.update(frame.skipped)
         if frame.damaged_pts is not None and not is_second_field:
             self.damaged.append((index, frame.damaged_pts))
+
+
+def useful_upscale(tracks: Sequence[TrackRecord]) -> int:
+    """Returns how many times to enlarge the source so that half of the restored faces show in full.
+
+    From 1 to 4, as `RestoreOptions.upscale`. A quarter of the size more would show little.
+    """
+    shown, total = 0, sum(track.restored for track in tracks)
+    for track in sorted(tracks, key=lambda track: track.mean_enlargement):
+        shown += track.restored
+        if 2 * shown >= total:
+            return min(4, max(1, math.floor(track.mean_enlargement + 0.25)))
+    return 1
 
 
 def counted(number: int, noun: str) -> str:

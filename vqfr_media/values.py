@@ -110,6 +110,11 @@ class AlignedFace:
         """Position of the same face among the previous frame's faces."""
         return self.tracked.previous
 
+    @property
+    def enlargement(self) -> float:
+        """Pixels of the crop for one sample of luma, along the axis where they are fewer."""
+        return float(np.linalg.norm(self.matrix[:, :2], -2))
+
 
 @dataclass(frozen=True, eq=False)
 class EncodedFace:

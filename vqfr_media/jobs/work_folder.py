@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 JOURNAL = "job.json"
 LOCK = "lock"
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True, eq=False)
