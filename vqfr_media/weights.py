@@ -66,7 +66,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
             file_name="lite.safetensors",
             licence="CC-BY-4.0",
             size=15_159_664,
-            sha256="8f53adc374deaad40ae70392299489982e1abc1ef44f2d9c67efef967c31a7d1",
+            sha256="73da2cc1e010f9fbdabad153c755d889a1debd66fb1fa2b51f4b37dcd293e184",
         ),
         WeightFile(
             name="v1",
