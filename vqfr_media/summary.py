@@ -274,7 +274,8 @@ class RunCounts:
 def useful_upscale(tracks: Sequence[TrackRecord]) -> int:
     """Returns how many times to enlarge the source so that half of the restored faces show in full.
 
-    From 1 to 4, as `RestoreOptions.upscale`. A quarter of the size more would show little.
+    From 1 to 4, as `RestoreOptions.upscale`. Up to three quarters of a size are let go: what they
+    would show is little.
     """
     shown, total = 0, sum(track.restored for track in tracks)
     for track in sorted(tracks, key=lambda track: track.mean_enlargement):
