@@ -102,6 +102,11 @@ class Gains:
     detail: float = 0.0
     """Weight of what the three finest bands of luma lack in energy, in dB, beside the error in dB:
     the error alone leaves heavily damaged faces softer than the main branch draws them."""
+    large: float = 0.0
+    """Share of faces that are damaged at a larger size and then cut out as `restore` cuts faces out
+    of frames: the filter of that leaves them, and the truth, a little soft."""
+    large_size: int = 400
+    """Side of those before they are cut out, in pixels: at most what the photographs have."""
 
     def __post_init__(self) -> None:
         if self.faces < 1:
@@ -110,6 +115,8 @@ class Gains:
             raise ValueError(f"crop must be a multiple of 8 above 0, got {self.crop}")
         if self.detail < 0:
             raise ValueError(f"detail must not be negative, got {self.detail:g}")
+        if not 0 <= self.large <= 1:
+            raise ValueError(f"large is a share within 0..1, got {self.large:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +237,11 @@ class GainRecipe(FaceRecipe[VqfrV1Config]):
             raise ValueError(
                 f"crop must be at most the {self.network.image_size} px of a face, "
                 f"got {self.stage.crop}"
+            )
+        if self.stage.large and self.stage.large_size < self.network.image_size:
+            raise ValueError(
+                f"large_size must be at least the {self.network.image_size} px of a face, "
+                f"got {self.stage.large_size}"
             )
 
 

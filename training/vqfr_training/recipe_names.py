@@ -36,6 +36,7 @@ type RecipeName = Literal[
     "lite_gains_single",
     "lite_gains_single_longer",
     "lite_gains_film",
+    "lite_gains_large",
     "lite_gpu",
     "lite_gpu_stage1",
     "lite_gpu_stage2",

@@ -16,6 +16,8 @@ from vqfr_media.backends.exact_float32 import exact_float32
 from vqfr_media.network.checkpoint import save_network
 from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_training.configs import GainRecipe
+from vqfr_training.data.degradation import Image
+from vqfr_training.data.large_faces import cut_out
 from vqfr_training.data.layout import Data, parts
 from vqfr_training.data.photographs import Photographs, pair, prepare_ahead, validation_pairs
 from vqfr_training.distributed import DistributedContext
@@ -35,6 +37,44 @@ from vqfr_training.vqfr.vq_stage import psnr, validate
 _FLOOR = 2e-6
 """Of the mean squared error, for images in [0, 1]: 57 dB. The logarithm of a perfect face would be
 endless."""
+
+
+class Samples:
+    """The faces of a run before the network sees them, each a function of seed and number."""
+
+    def __init__(self, recipe: GainRecipe, photographs: Data) -> None:
+        """Reads the photographs; at the size of large faces too where some are wanted.
+
+        Raises:
+            ValueError: as `Photographs` does, also where they are too small for large faces.
+        """
+        self._recipe = recipe
+        self._size, stage = recipe.network.image_size, recipe.stage
+        weights = recipe.name_weights
+        self._photographs = Photographs(photographs, size=self._size, weights=weights)
+        self._large: Photographs | None = None
+        if stage.large > 0:
+            self._large = Photographs(photographs, size=stage.large_size, weights=weights)
+
+    def pair(self, number: int) -> tuple[Levels, Levels]:
+        """Returns (lq, hq) of sample `number`."""
+        # Its own numbers, so that the others are the samples of a run without large ones.
+        generator = np.random.default_rng([self._recipe.seed, number, 2])
+        if self._large is None or generator.random() >= self._recipe.stage.large:
+            lq, hq = self._drawn(self._photographs, number)
+        else:
+            large = self._drawn(self._large, number)
+            lq, hq = cut_out(large, generator, size=self._size)
+        return to_levels(lq), to_levels(hq)
+
+    def _drawn(self, photographs: Photographs, number: int) -> tuple[Image, Image]:
+        return pair(
+            photographs,
+            number,
+            seed=self._recipe.seed,
+            augmentation=self._recipe.augmentation,
+            degradation=self._recipe.degradation,
+        )
 
 
 class GainStage:
@@ -100,19 +140,13 @@ class GainStage:
         """Yields the faces of every step; those that are drawn for the first time are made."""
         del rank, world_size  # there is one process alone
         recipe = self.recipe
-        photographs: Photographs | None = None
-        if not self._faces.complete:
-            photographs = Photographs(
-                parts(self._data, "train"),
-                size=recipe.network.image_size,
-                weights=recipe.name_weights,
-            )
+        samples = None if self._faces.complete else Samples(recipe, parts(self._data, "train"))
 
         def make(step: int) -> dict[int, tuple[Levels, Levels]]:
             missing = [number for number in self.numbers(step) if number not in self._faces]
-            if photographs is None or not missing:
+            if samples is None or not missing:
                 return {}
-            return {number: self._pair(photographs, number) for number in missing}
+            return {number: samples.pair(number) for number in missing}
 
         steps = range(first_step, recipe.steps)
         made = prepare_ahead(make, steps, workers=workers)
@@ -191,16 +225,6 @@ class GainStage:
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Reads nothing: none is written."""
         del state
-
-    def _pair(self, photographs: Photographs, number: int) -> tuple[Levels, Levels]:
-        lq, hq = pair(
-            photographs,
-            number,
-            seed=self.recipe.seed,
-            augmentation=self.recipe.augmentation,
-            degradation=self.recipe.degradation,
-        )
-        return to_levels(lq), to_levels(hq)
 
     @torch.no_grad()
     def _restored(self, lq: Levels) -> NDArray[np.float16]:
