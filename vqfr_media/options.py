@@ -19,6 +19,8 @@ LandmarksChoice = Literal["mesh", "five"]
 # What `fidelity` is where the caller does not say: half of the main branch (only v2 has it).
 DEFAULT_FIDELITY = 0.5
 
+MAX_UPSCALE = 4
+
 
 def _within(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
     if not isinstance(value, int if whole else (int, float)):
@@ -242,6 +244,6 @@ class RestoreOptions:
     def __post_init__(self) -> None:
         if self.segment_seconds is not None:
             _within("segment_seconds", self.segment_seconds, 0, 86_400)
-        _within("upscale", self.upscale, 1, 4, whole=True)
+        _within("upscale", self.upscale, 1, MAX_UPSCALE, whole=True)
         _among("fields", self.fields, get_args(FieldsChoice))
         _among("damaged", self.damaged, get_args(DamageChoice))

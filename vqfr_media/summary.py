@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+from vqfr_media.options import MAX_UPSCALE
 from vqfr_media.values import AlignedFace, FrameFaces, RestoredFace, SkipReason, number_tracks
 
 # Damaged frames that the lines of a summary name; the report names all.
@@ -274,14 +275,14 @@ class RunCounts:
 def useful_upscale(tracks: Sequence[TrackRecord]) -> int:
     """Returns how many times to enlarge the source so that half of the restored faces show in full.
 
-    From 1 to 4, as `RestoreOptions.upscale`. Up to three quarters of a size are let go: what they
-    would show is little.
+    From 1 to `MAX_UPSCALE`. Up to three quarters of a size are let go: what they would show is
+    little.
     """
     shown, total = 0, sum(track.restored for track in tracks)
     for track in sorted(tracks, key=lambda track: track.mean_enlargement):
         shown += track.restored
         if 2 * shown >= total:
-            return min(4, max(1, math.floor(track.mean_enlargement + 0.25)))
+            return min(MAX_UPSCALE, max(1, math.floor(track.mean_enlargement + 0.25)))
     return 1
 
 
