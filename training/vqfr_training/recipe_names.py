@@ -37,6 +37,7 @@ type RecipeName = Literal[
     "lite_gains_single_longer",
     "lite_gains_film",
     "lite_gains_large",
+    "lite_gains_sharp",
     "lite_gpu",
     "lite_gpu_stage1",
     "lite_gpu_stage2",

@@ -214,6 +214,7 @@ def _table() -> dict[str, Callable[[], AnyRecipe]]:
         "lite_gains_single_longer": gains.lite_gains_single_longer,
         "lite_gains_film": gains.lite_gains_film,
         "lite_gains_large": gains.lite_gains_large,
+        "lite_gains_sharp": gains.lite_gains_sharp,
         "lite_gpu": gpu.lite_gpu,
         "lite_gpu_stage1": gpu.lite_gpu_stage1,
         "lite_gpu_stage2": gpu.lite_gpu_stage2,
