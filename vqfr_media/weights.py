@@ -65,7 +65,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
             what="small network that comes with this package",
             file_name="lite.safetensors",
             licence="CC-BY-4.0",
-            size=15159664,
+            size=15_159_664,
             sha256="ea17b182508c8f04c007c9fae791b98be067a5ccc0d237e0437384801e616d7b",
         ),
         WeightFile(

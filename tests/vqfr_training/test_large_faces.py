@@ -107,6 +107,8 @@ def test_photographs_too_small_for_large_faces_are_refused(drawn_faces: Path) ->
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match=r"large is a share within 0\.\.1, got 1\.5"):
         Gains(faces=4, crop=8, large=1.5)
-    small = replace(smoke_gains().stage, large=0.5, large_size=48)
-    with pytest.raises(ValueError, match="large_size must be at least the 64 px of a face, got 48"):
+    small = replace(smoke_gains().stage, large=0.5, large_size=79)
+    with pytest.raises(
+        ValueError, match=r"large_size must be at least 1\.25 times the 64 px of a face, got 79"
+    ):
         replace(smoke_gains(), stage=small)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from vqfr_media.network.config import VqfrV1Config, VqfrV2Config
 from vqfr_training.data.degradation import Degradation
+from vqfr_training.data.large_faces import CLOSER
 from vqfr_training.data.photographs import Augmentation
 from vqfr_training.detector.multibox import MultiBox
 from vqfr_training.detector.scenes import SceneBatch, SceneConfig
@@ -106,7 +107,7 @@ class Gains:
     """Share of faces that are damaged at a larger size and then cut out as `restore` cuts faces out
     of frames: the filter of that leaves them, and the truth, a little soft."""
     large_size: int = 400
-    """Side of those before they are cut out, in pixels: at most what the photographs have."""
+    """Side of those before they are cut out, in pixels: at most the template's in the photographs."""
 
     def __post_init__(self) -> None:
         if self.faces < 1:
@@ -238,10 +239,10 @@ class GainRecipe(FaceRecipe[VqfrV1Config]):
                 f"crop must be at most the {self.network.image_size} px of a face, "
                 f"got {self.stage.crop}"
             )
-        if self.stage.large and self.stage.large_size < self.network.image_size:
+        if self.stage.large and self.stage.large_size < CLOSER * self.network.image_size:
             raise ValueError(
-                f"large_size must be at least the {self.network.image_size} px of a face, "
-                f"got {self.stage.large_size}"
+                f"large_size must be at least {CLOSER:g} times the {self.network.image_size} px "
+                f"of a face, got {self.stage.large_size}"
             )
 
 

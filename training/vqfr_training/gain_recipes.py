@@ -190,5 +190,4 @@ def lite_gains_sharp() -> GainRecipe:
         name="lite_gains_sharp",
         stage=replace(first.stage, detail=0.6),
         steps=1800,
-        validate_every=600,
     )

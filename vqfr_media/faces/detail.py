@@ -21,15 +21,18 @@ Picture = npt.NDArray[np.float32]
 
 # Size of the neighbourhood in pixels of the network's picture; a standard deviation.
 _NEAR = 1.5
-# Noise is as strong as the detail in the calmest places, this part of the face in per cent: more of
-# it is skin, whose pores are no noise. What is measured varies around the true strength; the lowest
-# so many per cent of a normal distribution lie so many deviations below its mean.
-_CALM = 2
-_CALM_DEVIATIONS = 2.05
+# Noise is as strong as the detail in the calmest fifth of the face, and a tenth more. What is
+# measured varies around the true strength; the lowest fifth of a normal distribution lies so many
+# deviations below its mean.
+_CALM, _CALM_DEVIATIONS = 20, 0.84
 _NOISE_FACTOR = 1.1
+# But noise is alike everywhere, and skin is not: where half of the face varies by so much more than
+# the calmest fifth, that fifth is pores, and noise no stronger than in the calmest fiftieth.
+_CALMEST, _CALMEST_DEVIATIONS = 2, 2.05
+_ALIKE, _TEXTURED = 1.2, 1.5
 # What varies by less than this, in levels of 8 bits, is dead: a black bar, a burnt-out forehead,
 # blocks that a codec left empty. Such places do not tell how strong the noise is elsewhere.
-_DEAD = 0.2
+_DEAD = 0.3
 # Faces up to one sample a pixel of the network lose nothing that shows; from there on the detail
 # fades in, so that it does not appear at once in a face that comes nearer.
 _FULL_FROM = 1.25
@@ -85,18 +88,13 @@ def fine_detail(
     rows, columns = mask.shape
     steps = np.maximum(1, np.hypot(matrix[:, 0], matrix[:, 1]))
     size = (max(1, round(columns / steps[0])), max(1, round(rows / steps[1])))
-    cells = _shrink(power, size)
-    near = _around(cells)
-    # The neighbours of a black bar are not half as noisy: what is dead is left out of their means.
-    alive = cells > len(details) * (_DEAD * level) ** 2
-    measured = near / np.maximum(_around(alive.astype(np.float32)), 1e-6)
-    measured = measured[alive & (_shrink(mask, size) > 0.5)]
+    near = np.asarray(cv2.GaussianBlur(_shrink(power, size), (0, 0), _NEAR), np.float32)
+    alive = near > len(details) * (_DEAD * level) ** 2
+    measured = near[alive & (_shrink(mask, size) > 0.5)]
     if not measured.size:
         return None
-    # A mean of n squares of normal values varies by sqrt(2 / n) of itself.
-    count = 4 * math.pi * _NEAR**2 * max(1.0, float(np.prod(steps)) / enlarged**2)
-    lowest = 1 - _CALM_DEVIATIONS * math.sqrt(2 / count)
-    noise = max(noise, _NOISE_FACTOR / lowest * float(np.percentile(measured, _CALM)))
+    independent = 4 * math.pi * _NEAR**2 * max(1.0, float(np.prod(steps)) / enlarged**2)
+    noise = max(noise, _NOISE_FACTOR * _noise_power(measured, samples=independent))
     gain = np.clip(1 - noise / np.maximum(near, 1e-12), 0, 1) * present
     share = cv2.resize(
         np.asarray(gain, np.float32), (columns, rows), interpolation=cv2.INTER_LINEAR
@@ -104,9 +102,20 @@ def fine_detail(
     return [np.asarray(detail * share, np.float32) for detail in details], share
 
 
-def _around(cells: Picture) -> Picture:
-    """Returns means of neighbourhoods."""
-    return np.asarray(cv2.GaussianBlur(cells, (0, 0), _NEAR), np.float32)
+def _noise_power(measured: npt.NDArray[np.float32], *, samples: float) -> float:
+    """Returns how strong the noise is, of the mean power in many neighbourhoods.
+
+    Args:
+        measured: (N,), above 0.
+        samples: so many independent ones are in a neighbourhood.
+    """
+    calmest, calm, middle = np.percentile(measured, (_CALMEST, _CALM, 50)).tolist()
+    # A mean of n squares of normal values varies by sqrt(2 / n) of itself.
+    deviation = math.sqrt(2 / samples)
+    calm /= 1 - _CALM_DEVIATIONS * deviation
+    calmest /= 1 - _CALMEST_DEVIATIONS * deviation
+    textured = min(max((middle / calm - _ALIKE) / (_TEXTURED - _ALIKE), 0.0), 1.0)
+    return float(calm ** (1 - textured) * calmest**textured)
 
 
 def _shrink(picture: Picture, size: tuple[int, int]) -> Picture:

@@ -160,13 +160,55 @@ def test_the_share_is_wieners() -> None:
     power = gaussian_filter(
         cells(np.sum(np.square(differences), axis=0)), 1.5, mode="mirror", truncate=8
     )
-    # Means of the squares of six samples in some 28 pixels: so much lower is a fiftieth of them.
-    lowest = 1 - 2.05 * np.sqrt(2 / (4 * np.pi * 1.5**2 * 6))
-    expected = np.clip(1 - 1.1 / lowest * np.percentile(power, 2) / power, 0, 1)
+    calmest, calm, middle = np.percentile(power, (2, 20, 50))
+    # Means of the squares of six samples each in some 28 pixels.
+    deviation = np.sqrt(2 / (4 * np.pi * 1.5**2 * 6))
+    calm, calmest = calm / (1 - 0.84 * deviation), calmest / (1 - 2.05 * deviation)
+    textured = np.clip((middle / calm - 1.2) / 0.3, 0, 1)
+    expected = np.clip(1 - 1.1 * calm ** (1 - textured) * calmest**textured / power, 0, 1)
     assert np.abs(cells(share.astype(float)) - expected)[2:-2, 2:-2].max() < 0.1
     assert np.abs(cells(share.astype(float)) - expected).mean() < 0.01
     for detail, difference in zip(details, differences, strict=True):
         np.testing.assert_allclose(detail, difference * share, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.3, 2.0, 3.5])
+@pytest.mark.parametrize("smooth", [0.03, 0.06, 0.12])
+def test_noise_stays_away_where_a_part_of_the_face_has_none(smooth: float, scale: float) -> None:
+    """What a codec has left smooth still varies, by the rounding to 8 bits."""
+    side = round(160 * scale)
+    ground = np.tile(np.linspace(90, 120, side), (side, 1))
+    noisy = ground + np.random.default_rng(3).normal(0, 4, ground.shape)
+    patch = round(side * np.sqrt(smooth))
+    noisy[:patch, :patch] = ground[:patch, :patch]
+    found = fine_detail(
+        [np.rint(noisy).astype(np.uint8)],
+        [ground.astype(np.float32)],
+        mask=np.ones((side, side), np.float32),
+        matrix=matrix_of(scale, scale),
+        level=1,
+    )
+    assert found is not None
+    assert float(found[1][patch + 10 :, patch + 10 :].mean()) < 0.08
+
+
+def test_enlarged_noise_is_told_as_before_it_was_enlarged() -> None:
+    noise = np.random.default_rng(4).normal(0, 5, (150, 150)).astype(np.float32)
+    shares = []
+    for factor in (1, 2):
+        samples = noise.repeat(factor, 0).repeat(factor, 1)
+        found = fine_detail(
+            [samples],
+            [np.zeros_like(samples)],
+            mask=np.ones_like(samples),
+            matrix=matrix_of(1.5 * factor, 1.5 * factor),
+            level=1,
+            enlarged=factor,
+        )
+        assert found is not None
+        shares.append(float(found[1].mean()))
+    assert 0.01 < shares[0] < 0.1
+    assert shares[1] == pytest.approx(shares[0], rel=0.05)
 
 
 def test_a_face_outside_the_picture_has_none() -> None:
