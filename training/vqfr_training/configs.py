@@ -107,7 +107,7 @@ class Gains:
     """Share of faces that are damaged at a larger size and then cut out as `restore` cuts faces out
     of frames: the filter of that leaves them, and the truth, a little soft."""
     large_size: int = 400
-    """Side of those before they are cut out, in pixels: at most the template's in the photographs."""
+    """Side of those before they are cut out, in pixels: at most the template's in a photograph."""
 
     def __post_init__(self) -> None:
         if self.faces < 1:
