@@ -16,8 +16,8 @@ from vqfr_media.faces.align import crop_planes
 from vqfr_media.frames import PixelFormat
 
 
-def wave(side: int, *, period: float, phase: float = 0.0) -> Image:
-    row = 0.5 + 0.4 * np.sin(2 * np.pi * np.arange(side) / period + phase)
+def wave(side: int, *, period: float) -> Image:
+    row = 0.5 + 0.4 * np.sin(2 * np.pi * np.arange(side) / period)
     return np.repeat(np.tile(row, (side, 1))[..., None], 3, axis=2).astype(np.float32)
 
 
