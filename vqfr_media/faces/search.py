@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vqfr_media.faces.affine import invert
+from vqfr_media.faces.cuts import are_of_two_shots
 from vqfr_media.faces.detect import Detector, detect, detected_by, thumbnail_of
 from vqfr_media.faces.still import detect_still
-from vqfr_media.faces.track import are_of_two_shots
 from vqfr_media.faces.turned import placed
 from vqfr_media.frames import Frame
 from vqfr_media.media.colour import proxy_to_display, rgb_proxy

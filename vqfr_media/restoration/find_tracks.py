@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from vqfr_media.choices import ChosenDetector, choose_detector
+from vqfr_media.faces.cuts import CutMemo
 from vqfr_media.faces.detect import Detector
 from vqfr_media.faces.search import FaceSearch, NearDetector
-from vqfr_media.faces.track import CutMemo, track
+from vqfr_media.faces.track import track
 from vqfr_media.faces.tracks import Tracks, TracksSource, collect
 from vqfr_media.frames import Frame, VideoInfo
 from vqfr_media.media.cut import find_cut

@@ -15,10 +15,11 @@ from vqfr_media.engine import Engine
 from vqfr_media.errors import OptionError, SkippedFaceError
 from vqfr_media.faces.align import align
 from vqfr_media.faces.blend import blend, match_colour, soft_mask
+from vqfr_media.faces.cuts import CutMemo
 from vqfr_media.faces.detect import Detector
 from vqfr_media.faces.mesh_fit import MeshFits
 from vqfr_media.faces.search import FaceSearch, NearDetector, Unsearched
-from vqfr_media.faces.track import CutMemo, LinkMemo, choose, track
+from vqfr_media.faces.track import LinkMemo, choose, track
 from vqfr_media.faces.tracks import Tracks
 from vqfr_media.frames import Frame
 from vqfr_media.options import DEFAULT_FIDELITY, RestoreOptions

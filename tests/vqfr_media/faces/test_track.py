@@ -7,13 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from vqfr_media.faces.cuts import CutMemo, is_cut
 from vqfr_media.faces.linking import link
 from vqfr_media.faces.track import (
-    CutMemo,
     LinkMemo,
     choose,
     follow,
-    is_cut,
     track,
     track_radius,
 )

@@ -191,7 +191,7 @@ def _detect(frame: "Frame", detector: "Detector") -> "tuple[Detected, Picture]":
 
 
 def _is_cut(last: "Detected", now: "Detected") -> bool:
-    from vqfr_media.faces.track import is_cut
+    from vqfr_media.faces.cuts import is_cut
 
     return is_cut(last, now)
 
