@@ -30,7 +30,16 @@ class CommandHelp:
 _FACES = OptionGroup("which faces", ("faces", "min_face", "max_face", "person", "not_person"))
 _FINDING = OptionGroup(
     "finding faces",
-    ("score", "proxy", "detector", "detector_weights", "search_interval", "max_gap", "strict"),
+    (
+        "score",
+        "proxy",
+        "detector",
+        "detector_weights",
+        "search_interval",
+        "max_gap",
+        "min_track",
+        "strict",
+    ),
     is_expert=True,
 )
 _RESTORATION = (

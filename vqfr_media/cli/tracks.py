@@ -40,6 +40,9 @@ class DetectionOptions:
     searches all of every frame."""
     max_gap: float = TemporalOptions.max_gap
     """Longest time, in seconds, for which a lost face is filled in between two detections."""
+    min_track: float = TemporalOptions.min_track
+    """Shortest time, in seconds, for which a face is seen: what comes and goes within a shot in
+    less is taken for a false find, as waving hands give them; 0 keeps all."""
     device: str = ModelOptions.device
     """Where the detector runs: auto, cpu, cuda or cuda:N."""
     offline: bool = False
@@ -58,7 +61,11 @@ class DetectionOptions:
                 detector_weights=self.detector_weights,
                 proxy=self.proxy,
             ),
-            temporal=TemporalOptions(search_interval=self.search_interval, max_gap=self.max_gap),
+            temporal=TemporalOptions(
+                search_interval=self.search_interval,
+                max_gap=self.max_gap,
+                min_track=self.min_track,
+            ),
             model=ModelOptions(device=self.device),
             part=part or TimeRange(),
             offline=self.offline,

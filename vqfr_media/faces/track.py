@@ -49,16 +49,20 @@ def track(
     *,
     score: float,
     max_gap: int,
+    fewest: int = 1,
     known_cuts: CutMemo | None = None,
     known_links: LinkMemo | None = None,
 ) -> FrameFaces[TrackedFace]:
     """Completes the faces of the centre frame from its neighbours and links them backwards.
 
     Args:
-        window: `track_radius(max_gap)` frames to each side, fewer at the ends of the video.
+        window: `track_radius(max_gap, fewest=fewest)` frames to each side, fewer at the ends of the
+            video.
         score: Faces from this score on count by themselves. Weaker ones count where their track has
             such a face at most `max_gap` frames away.
         max_gap: A face that is missing in at most this many frames on end is filled in there.
+        fewest: A track that begins and ends within the shot, in fewer frames than this from the
+            first to the last, is no face: a hand, for a moment. 1 keeps all.
         known_cuts: Spares overlapping windows from looking for the same cuts; changes no result.
         known_links: Spares them from linking the same frames; changes no result.
 
@@ -67,13 +71,15 @@ def track(
         for the frame before.
 
     Raises:
-        ValueError: max_gap is negative.
+        ValueError: max_gap is negative, or fewest is below 1.
     """
     if max_gap < 0:
         raise ValueError(f"max_gap must not be negative, got {max_gap}")
+    if fewest < 1:
+        raise ValueError(f"fewest must be at least 1, got {fewest}")
     items, centre = window.items, window.centre
     known = CutMemo() if known_cuts is None else known_cuts
-    first, last = _shot(items, centre, track_radius(max_gap), known)
+    first, last = _shot(items, centre, track_radius(max_gap, fewest=fewest), known)
     shot = items[first : last + 1]
     frames = [_ordered(item.faces) for item in shot]
     pts = [item.frame.pts for item in shot]
@@ -84,8 +90,9 @@ def track(
         known=None if known_links is None else partial(_known, known_links, shot),
     )
     at = centre - first
-    faces = _complete(frames, pts, links, at, score=score, max_gap=max_gap)
-    before = _complete(frames, pts, links, at - 1, score=score, max_gap=max_gap) if at > 0 else []
+    rules = _Rules(score=score, max_gap=max_gap, fewest=fewest)
+    faces = _complete(frames, pts, links, at, rules)
+    before = _complete(frames, pts, links, at - 1, rules) if at > 0 else []
     # No face of the frame before has the key None, which says that there was none.
     positions: dict[object, int] = {found.key: place for place, found in enumerate(before)}
     return FrameFaces(
@@ -98,9 +105,13 @@ def track(
     )
 
 
-def track_radius(max_gap: int) -> int:
-    """Returns the frames to each side on which `track` depends."""
-    return max_gap + 3
+def track_radius(max_gap: int, *, fewest: int = 1) -> int:
+    """Returns the frames to each side on which `track` depends.
+
+    From the frame before the centre a track is followed through `fewest` - 2 further frames and,
+    from there, across a gap, whose far end depends on two more frames.
+    """
+    return max_gap + fewest + 2
 
 
 def choose(
@@ -182,6 +193,15 @@ type _Key = tuple[int, int] | Gap
 """A face of a frame: its frame and position there, or the gap that it was filled into."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Rules:
+    """What makes a track count; see `track`."""
+
+    score: float
+    max_gap: int
+    fewest: int
+
+
 @dataclass(frozen=True)
 class _Found:
     """A face of one frame, detected or filled in."""
@@ -229,20 +249,18 @@ def _complete(
     pts: Sequence[int],
     links: Links,
     at: int,
-    *,
-    score: float,
-    max_gap: int,
+    rules: _Rules,
 ) -> list[_Found]:
     """Returns the faces of frame `at` that count, those of gaps included, by place."""
     own = frames[at]
     found = [
         _Found(face, (at, position), _key_before(links, at, position))
         for position, face in enumerate(own)
-        if _counts(frames, links, ((at, position),) * 2, at, score=score, max_gap=max_gap)
+        if _counts(frames, links, ((at, position),) * 2, at, rules)
     ]
     for gap in links.gaps:
         ends, (a, b) = (gap.before, gap.after), (gap.before[0], gap.after[0])
-        if a < at < b and _counts(frames, links, ends, at, score=score, max_gap=max_gap):
+        if a < at < b and _counts(frames, links, ends, at, rules):
             face = _between(frames, pts, links, gap, at)
             if all(_apart(face, other.face) for other in found):
                 found.append(_Found(face, gap, gap if at - 1 > a else gap.before))
@@ -261,18 +279,45 @@ def _counts(
     links: Links,
     ends: tuple[tuple[int, int], tuple[int, int]],
     centre: int,
-    *,
-    score: float,
-    max_gap: int,
+    rules: _Rules,
 ) -> bool:
-    """Tells whether a track has a strong face within `max_gap` frames of `centre`.
+    """Tells whether a track has a strong face near enough to `centre`, and lasts long enough.
 
     It is followed back from the first of `ends` and on from the second.
     """
+    return _is_sure(frames, links, ends, centre, rules) and _lasts(frames, links, ends, rules)
+
+
+def _is_sure(
+    frames: Sequence[Sequence[Face]],
+    links: Links,
+    ends: tuple[tuple[int, int], tuple[int, int]],
+    centre: int,
+    rules: _Rules,
+) -> bool:
     for end, step in zip(ends, (links.before, links.after), strict=True):
         at: tuple[int, int] | None = end
-        while at is not None and abs(at[0] - centre) <= max_gap:
-            if frames[at[0]][at[1]].score >= score:
+        while at is not None and abs(at[0] - centre) <= rules.max_gap:
+            if frames[at[0]][at[1]].score >= rules.score:
+                return True
+            at = step(*at)
+    return False
+
+
+def _lasts(
+    frames: Sequence[Sequence[Face]],
+    links: Links,
+    ends: tuple[tuple[int, int], tuple[int, int]],
+    rules: _Rules,
+) -> bool:
+    """Tells whether a track is seen in enough frames, or may be: it goes on to the shot's end."""
+    last, most = len(frames) - 1, rules.fewest - 1  # frames from a track's first to its last
+    (first_seen, _), (last_seen, _) = ends
+    for end, step in zip(ends, (links.before, links.after), strict=True):
+        at: tuple[int, int] | None = end
+        while at is not None:
+            first_seen, last_seen = min(first_seen, at[0]), max(last_seen, at[0])
+            if last_seen - first_seen >= most or at[0] in (0, last):
                 return True
             at = step(*at)
     return False

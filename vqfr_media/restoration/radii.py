@@ -26,6 +26,11 @@ def frames_in_gap(seconds: float, frame_rate: Fraction) -> int:
     return math.floor(seconds * frame_rate + 1e-6)
 
 
+def frames_of_track(seconds: float, frame_rate: Fraction) -> int:
+    """Returns the fewest frames, 1 or more, that a face is seen in, so that they last `seconds`."""
+    return max(1, math.ceil(seconds * frame_rate - 1e-6))
+
+
 def motion_radius(landmarks_radius: float) -> float:
     """Returns the seconds over which the mesh's motion is smoothed, for that of the landmarks."""
     # By a parabola, not a line: as much of a nod at 2 Hz is left (85 % and 92 %), half the tremble.
@@ -78,7 +83,12 @@ class FrameRadii:
         step = search_step(options.search_interval, frame_rate) if searches_near else 1
         return cls(
             detect=0 if faces_known else step - 1,
-            track=0 if faces_known else track_radius(frames_in_gap(options.max_gap, frame_rate)),
+            track=0
+            if faces_known
+            else track_radius(
+                frames_in_gap(options.max_gap, frame_rate),
+                fewest=frames_of_track(options.min_track, frame_rate),
+            ),
             choose=frames_within(options.choice_radius, frame_rate),
             align=max(1, frames_within(around, frame_rate)),
             latents=frames_within(options.latent_radius, frame_rate),

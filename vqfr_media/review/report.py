@@ -174,7 +174,7 @@ def _as_restored(options: RestoreOptions, run: RestoreRun | None) -> RestoreOpti
     }
     in_time = {
         name: getattr(run, name)
-        for name in ("search_interval", "max_gap")
+        for name in ("search_interval", "max_gap", "min_track")
         if getattr(temporal, name) == getattr(defaults.temporal, name)
         and getattr(run, name) is not None
     }

@@ -49,6 +49,8 @@ class RestoreRun:
     """Seconds from one search of whole pictures to the next; None where the file does not say."""
     max_gap: float | None
     """Longest gap in seconds that was filled in; None where the file does not say."""
+    min_track: float | None
+    """Shortest time in seconds for which a face was seen; None where the file does not say."""
     tracks: Path | None
     """File of tracks that it was given."""
 
@@ -81,8 +83,9 @@ def read_restore_run(path: Path) -> RestoreRun:
         skipped={str(reason): int(count) for reason, count in values["skipped"].items()},
         warnings=tuple(str(warning) for warning in values.get("warnings") or ()),
         face=_face_options(options.get("face"), path),
-        search_interval=_search_interval(options.get("temporal"), path),
+        search_interval=_once_zero("search_interval", options.get("temporal"), path),
         max_gap=_seconds("max_gap", options.get("temporal"), path),
+        min_track=_once_zero("min_track", options.get("temporal"), path),
         tracks=Path(given) if isinstance(given, str) else None,
     )
 
@@ -111,10 +114,11 @@ def _face_options(values: object, path: Path) -> FaceOptions | None:
         raise InputError(f"{path}: options.face: {error}") from error
 
 
-def _search_interval(values: object, path: Path) -> float | None:
-    if isinstance(values, Mapping) and "search_interval" not in values:
-        return 0.0  # before there was this option, every frame was searched
-    return _seconds("search_interval", values, path)
+def _once_zero(name: str, values: object, path: Path) -> float | None:
+    """Returns an option that there was not always: every frame was searched, every face kept."""
+    if isinstance(values, Mapping) and name not in values:
+        return 0.0
+    return _seconds(name, values, path)
 
 
 def _seconds(name: str, values: object, path: Path) -> float | None:

@@ -63,6 +63,7 @@ def vqfr(
     pixel_radius: float = TemporalOptions.pixel_radius,
     search_interval: float = TemporalOptions.search_interval,
     max_gap: float = TemporalOptions.max_gap,
+    min_track: float = TemporalOptions.min_track,
     choice_radius: float = TemporalOptions.choice_radius,
     strength: float = BlendOptions.strength,
     grain: float = BlendOptions.grain,
@@ -105,6 +106,7 @@ def vqfr(
         pixel_radius: seconds.
         search_interval: seconds.
         max_gap: seconds.
+        min_track: seconds.
         choice_radius: seconds.
         strength: how much of the restored faces shows, 0 to 1.
         grain: how much of the film's grain the restored faces get back, 0 to 1.
@@ -115,8 +117,8 @@ def vqfr(
         bg_clip: the same clip, enlarged `upscale` times by other means: the background.
         tracks: file of faces to restore, made by `vqfr-media tracks`.
         person: number of the person to restore, or several, as `tracks` says them.
-        preview: smooths nothing over time, for seeking: all radii, search_interval, max_gap and
-            grain are 0.
+        preview: smooths nothing over time, for seeking: all radii, search_interval, max_gap,
+            min_track and grain are 0.
         strict: makes a face that could not be restored an error.
         offline: never fetches weights.
 
@@ -137,7 +139,7 @@ def vqfr(
         if preview:
             landmarks = "five"
             landmarks_radius = latent_radius = pixel_radius = 0.0
-            search_interval = max_gap = choice_radius = grain = 0.0
+            search_interval = max_gap = min_track = choice_radius = grain = 0.0
         options = RestoreOptions(
             model=ModelOptions(
                 model=model,
@@ -165,6 +167,7 @@ def vqfr(
                 pixel_radius=pixel_radius,
                 search_interval=search_interval,
                 max_gap=max_gap,
+                min_track=min_track,
                 choice_radius=choice_radius,
             ),
             blend=BlendOptions(

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from vqfr_media.faces.cuts import CutMemo, is_cut
-from vqfr_media.faces.linking import link
+from vqfr_media.faces.linking import link, link_frames
 from vqfr_media.faces.track import (
     LinkMemo,
     choose,
@@ -48,8 +48,11 @@ def clip(frames: Sequence[Sequence[Face]], *, shots: Sequence[int] = ()) -> list
     return [detected(i, faces, shot=shots[i] if shots else 0) for i, faces in enumerate(frames)]
 
 
-def tracked(items: Sequence[Detected], *, max_gap: int = 3) -> list[FrameFaces[TrackedFace]]:
-    return [track(w, score=0.8, max_gap=max_gap) for w in sliding(items, track_radius(max_gap))]
+def tracked(
+    items: Sequence[Detected], *, max_gap: int = 3, fewest: int = 1, score: float = 0.8
+) -> list[FrameFaces[TrackedFace]]:
+    windows = sliding(items, track_radius(max_gap, fewest=fewest))
+    return [track(w, score=score, max_gap=max_gap, fewest=fewest) for w in windows]
 
 
 def summary(
@@ -178,15 +181,87 @@ def test_max_gap_of_zero_neither_fills_nor_vouches() -> None:
         track(Window((detected(0, []),), 0), score=0.8, max_gap=-1)
 
 
-def wild(seed: int, count: int = 40) -> list[Detected]:
-    """Faces that wander, flicker and vanish, in a clip with cuts."""
+@pytest.mark.parametrize(
+    ("seen", "fewest", "left"),
+    [
+        ([4], 1, [4]),
+        ([4], 2, []),
+        ([4], 3, []),
+        ([4, 5], 2, [4, 5]),
+        ([4, 5], 3, []),
+        ([4, 5, 6], 3, [4, 5, 6]),
+        ([4, 5, 6], 4, []),
+        # A gap is part of a track: from its first frame to its last it is filled in.
+        ([4, 6], 3, [4, 5, 6]),
+        ([4, 6], 4, []),
+        # What goes on to the end of the shot may last longer than it shows.
+        ([0], 3, [0]),
+        ([1], 3, []),
+        ([9], 3, [9]),
+        ([8, 9], 4, [8, 9]),
+        ([7, 8], 4, []),
+    ],
+)
+def test_what_shows_for_a_moment_is_no_face(seen: list[int], fewest: int, left: list[int]) -> None:
+    frames = [[face(200)] + ([face(60, score=0.95)] if i in seen else []) for i in range(10)]
+    results = tracked(clip(frames), max_gap=2, fewest=fewest)
+    beside = [frame_faces.frame.index for frame_faces in results if len(frame_faces.faces) == 2]
+    assert beside == left
+    # The one that stays is one track, wherever it stands among the faces of its frame.
+    chain = follow(Window(tuple(results), 0), len(results[0].faces) - 1)
+    assert [at for at, _ in chain] == list(range(10))
+    assert {float(results[at].faces[f].face.landmarks[2, 0]) for at, f in chain} == {200.0}
+
+
+def test_a_shot_that_is_shorter_than_a_track_must_be_keeps_its_faces() -> None:
+    frames = [[face(100)] for _ in range(6)]
+    results = tracked(clip(frames, shots=[0, 0, 1, 2, 2, 2]), fewest=4)
+    assert [len(frame_faces.faces) for frame_faces in results] == [1] * 6
+    alone = track(Window((detected(0, [face(100)]),), 0), score=0.8, max_gap=3, fewest=4)
+    assert len(alone.faces) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("max_gap", "fewest"), [(0, 2), (0, 4), (1, 3), (4, 2), (3, 6)])
+def test_short_tracks_are_those_of_the_whole_film(seed: int, max_gap: int, fewest: int) -> None:
+    """The film, linked at once and without cuts, is the independent reference."""
+    items = [replace(item, thumbnail=scene(0)) for item in wild(seed, seen=0.2)]
+    results = tracked(items, max_gap=max_gap, fewest=fewest, score=0)
+
+    frames = [sorted(item.faces, key=lambda f: f.box.tolist()) for item in items]
+    links = link_frames(frames, pts=range(len(frames)), max_gap=max_gap)
+    dropped = 0
+    for at, faces in enumerate(frames):
+        expected = []
+        for position, one in enumerate(faces):
+            first = last = (at, position)
+            while (before := links.before(*first)) is not None:
+                first = before
+            while (after := links.after(*last)) is not None:
+                last = after
+            whole = first[0] == 0 or last[0] == len(frames) - 1
+            if whole or last[0] - first[0] + 1 >= fewest:
+                expected.append(one.box.tolist())
+        found = [t.face.box.tolist() for t in results[at].faces if not t.filled]
+        assert found == expected
+        dropped += len(faces) - len(expected)
+    assert dropped > 0
+
+
+def test_fewest_of_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="fewest must be at least 1, got 0"):
+        track(Window((detected(0, []),), 0), score=0.8, max_gap=1, fewest=0)
+
+
+def wild(seed: int, count: int = 40, *, seen: float = 0.7) -> list[Detected]:
+    """Faces that wander, flicker and vanish, in a clip with cuts; `seen` is how often one shows."""
     rng = np.random.default_rng(seed)
     places = rng.uniform(40, 260, (5, 2))
     frames, shots, shot = [], [], 0
     for _ in range(count):
         places += rng.normal(0, 4, places.shape)
-        seen = [p for p in places if rng.random() > 0.3]
-        frames.append([face(x, y, score=float(rng.choice([0.5, 0.85, 0.99]))) for x, y in seen])
+        shown = [p for p in places if rng.random() > 1 - seen]
+        frames.append([face(x, y, score=float(rng.choice([0.5, 0.85, 0.99]))) for x, y in shown])
         shot = (shot + 1) % 5 if rng.random() < 0.1 else shot
         shots.append(shot)
     return clip(frames, shots=shots)
