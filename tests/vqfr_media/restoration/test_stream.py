@@ -132,7 +132,7 @@ def test_of_two_errors_the_first_frames_is_raised(film: list[Frame]) -> None:
         return fail
 
     # By the time that frame 2 is decoded, detection has failed long since.
-    replaced(work, "detect", fail_at(20, EngineError("the later frame")))
+    replaced(work, "detect", fail_at(22, EngineError("the later frame")))
     replaced(work, "decode", fail_at(2, EngineError("the earlier frame")))
     with pytest.raises(EngineError, match="the earlier frame"):
         list(restore_frames(film, work))
