@@ -34,8 +34,8 @@ STAGES = (
 )  # fmt: skip
 
 
-def picture(index: int) -> Frame:
-    planes = from_rgb((scene(index % 4) / 255).astype(np.float32), FULL)
+def picture(index: int, *, discs: int = 1) -> Frame:
+    planes = from_rgb((scene(index % 4, discs=discs) / 255).astype(np.float32), FULL)
     return Frame(
         index, index, tuple(np.rint(p).clip(0, 255).astype(np.uint8) for p in planes), FULL
     )
@@ -46,8 +46,9 @@ def film() -> list[Frame]:
     return [picture(index) for index in range(30)]
 
 
-def restorer(*, upscale: int = 1) -> Restorer:
-    engine, options = InvertingEngine(size=32, batch_size=1), replace(OPTIONS, upscale=upscale)
+def restorer(*, upscale: int = 1, temporal: TemporalOptions = OPTIONS.temporal) -> Restorer:
+    engine = InvertingEngine(size=32, batch_size=1)
+    options = replace(OPTIONS, upscale=upscale, temporal=temporal)
     return Restorer(engine, MarkerDetector(), options, Fraction(1, 25), Fraction(25))
 
 
@@ -119,6 +120,23 @@ def test_an_error_of_any_stage_is_raised_after_the_frames_before_it(
     assert caught.value is error
     assert seen == list(range(27 - needed[stage]))
     assert not ours()
+
+
+def test_what_is_found_for_a_moment_stays_as_it_is() -> None:
+    moment = (12, 13)
+    frames = [picture(index, discs=2 if index in moment else 1) for index in range(20)]
+    beside = np.s_[:, 170:]  # the second disc's half of the picture
+    for min_track, found in ((0.12, 1), (0.0, 2)):
+        temporal = replace(OPTIONS.temporal, min_track=min_track)
+        restored = list(restore_frames(frames, restorer(temporal=temporal)))
+        for given, (frame, faces) in zip(frames, restored, strict=True):
+            expected = found if frame.index in moment else 1
+            assert len(faces.faces) == expected
+            same = [
+                np.array_equal(one[beside], other[beside])
+                for one, other in zip(given.planes, frame.planes, strict=True)
+            ]
+            assert all(same) == (expected == 1)
 
 
 def test_of_two_errors_the_first_frames_is_raised(film: list[Frame]) -> None:

@@ -200,9 +200,19 @@ def test_a_restoration_s_report(made_report: MadeReport) -> None:
     run = read_restore_run(made_report.restore_report)
     assert run.face is not None
     assert (run.face.min_face, run.face.score) == (24.0, 0.8)
-    assert (run.search_interval, run.max_gap) == (0.2, 0.2)
+    assert (run.search_interval, run.max_gap, run.min_track) == (0.2, 0.2, 0.12)
     assert run.tracks == made_report.tracks
     assert run.facts["Faces restored"] == str(FRAMES)
+
+
+def test_a_report_from_before_an_option_says_how_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "restore.json"
+    path.write_text('{"model": "", "restored": 1, "skipped": {}, "options": {"temporal": {}}}')
+    run = read_restore_run(path)
+    assert (run.search_interval, run.min_track, run.max_gap) == (0.0, 0.0, None)
+    path.write_text('{"model": "", "restored": 1, "skipped": {}}')
+    run = read_restore_run(path)
+    assert (run.search_interval, run.min_track, run.max_gap) == (None, None, None)
 
 
 @pytest.mark.parametrize(
