@@ -62,7 +62,7 @@ def track(
             such a face at most `max_gap` frames away.
         max_gap: A face that is missing in at most this many frames on end is filled in there.
         fewest: A track that begins and ends within the shot, in fewer frames than this from the
-            first to the last, is no face: a hand, for a moment. 1 keeps all.
+            first to the last, is no face but a sleeve or a print. 1 keeps all.
         known_cuts: Spares overlapping windows from looking for the same cuts; changes no result.
         known_links: Spares them from linking the same frames; changes no result.
 
