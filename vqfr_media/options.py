@@ -97,8 +97,8 @@ class TemporalOptions:
     max_gap: float = 0.2
     """Longest time, in seconds, for which a lost face is filled in between two detections."""
     min_track: float = 0.12
-    """Shortest time, in seconds, for which a face is seen: what comes and goes within a shot in
-    less is taken for a false find, such as a sleeve or a print; 0 keeps all."""
+    """Shortest time, in seconds, that a face shows for: what comes and goes within a shot in less
+    is taken for a false find, such as a sleeve or a print; 0 keeps all."""
     choice_radius: float = 0.2
     """Keeps the choice of faces steady: a face's size and place are averaged over so many seconds
     before and after, ahead of min_face, max_face and faces."""

@@ -199,6 +199,10 @@ class Planner:
             )
 
 
+_STOOD_FOR = {"options.temporal.min_track": "0.0"}
+"""What options did in versions that did not have them, where that is not their default."""
+
+
 def rerun_reason(
     task: Task, earlier: Record | None, identity: Mapping[str, str], policy: RerunPolicy
 ) -> str | None:
@@ -224,11 +228,12 @@ def rerun_reason(
             return "failed before"
         return "; ".join(describe_changes(before, identity)) or None
     now = _decisive(identity)
-    # An option that an earlier version did not have, or that this one no longer has, changes
-    # nothing while it has its default.
+    # An option that an earlier version did not have, or that this one no longer has, is no reason
+    # while it has its default, or what it stood for before.
     defaults = {f"options.{n}": str(v) for n, v in flattened(asdict(RestoreOptions())).items()}
     both = before.keys() & now.keys()
-    now = {n: v for n, v in now.items() if n in both or v != defaults.get(n)}
+    same = {n: (defaults.get(n), _STOOD_FOR.get(n)) for n in now}
+    now = {n: v for n, v in now.items() if n in both or v not in same[n]}
     then = {n: v for n, v in _decisive(before).items() if n in both or not n.startswith("options.")}
     if changes := describe_changes(then, now):
         return "; ".join(changes)

@@ -41,8 +41,8 @@ class DetectionOptions:
     max_gap: float = TemporalOptions.max_gap
     """Longest time, in seconds, for which a lost face is filled in between two detections."""
     min_track: float = TemporalOptions.min_track
-    """Shortest time, in seconds, for which a face is seen: what comes and goes within a shot in
-    less is taken for a false find, such as a sleeve or a print; 0 keeps all."""
+    """Shortest time, in seconds, that a face shows for: what comes and goes within a shot in less
+    is taken for a false find, such as a sleeve or a print; 0 keeps all."""
     device: str = ModelOptions.device
     """Where the detector runs: auto, cpu, cuda or cuda:N."""
     offline: bool = False

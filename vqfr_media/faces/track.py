@@ -1,7 +1,7 @@
 """Follows faces from frame to frame: pure functions of a finite window, with no running state.
 
 Whoever asks for frames in whatever order gets the same tracks: `track` depends on
-`track_radius(max_gap)` frames to each side of the one it is about, and not on frames beyond that,
+`track_radius` frames to each side of the one it is about, and not on frames beyond that,
 or beyond a cut.
 """
 
@@ -40,6 +40,10 @@ LinkMemo = WeakMemo[
     WeakMemo[Detected, WeakMemo[Detected, WeakMemo[Detected, tuple[int | None, ...]]]],
 ]
 
+# A face that ends where another begins in the next frame, within so many of its sizes, may be that
+# one: it moved too far to be linked.
+_BROKEN = 3.0
+
 # A filled face nearer than this share of its size to a real one is that one.
 _SAME = 0.5
 
@@ -62,7 +66,8 @@ def track(
             such a face at most `max_gap` frames away.
         max_gap: A face that is missing in at most this many frames on end is filled in there.
         fewest: A track that begins and ends within the shot, in fewer frames than this from the
-            first to the last, is no face but a sleeve or a print. 1 keeps all.
+            first to the last, is no face but a sleeve or a print, unless it may be part of another
+            that moved too far to be linked. 1 keeps all.
         known_cuts: Spares overlapping windows from looking for the same cuts; changes no result.
         known_links: Spares them from linking the same frames; changes no result.
 
@@ -310,17 +315,40 @@ def _lasts(
     ends: tuple[tuple[int, int], tuple[int, int]],
     rules: _Rules,
 ) -> bool:
-    """Tells whether a track is seen in enough frames, or may be: it goes on to the shot's end."""
-    last, most = len(frames) - 1, rules.fewest - 1  # frames from a track's first to its last
-    (first_seen, _), (last_seen, _) = ends
-    for end, step in zip(ends, (links.before, links.after), strict=True):
-        at: tuple[int, int] | None = end
-        while at is not None:
-            first_seen, last_seen = min(first_seen, at[0]), max(last_seen, at[0])
-            if last_seen - first_seen >= most or at[0] in (0, last):
-                return True
-            at = step(*at)
-    return False
+    """Tells whether a track is long enough from its first frame to its last, gaps included, or may
+    be: it goes on to the shot's end, or broke."""
+    steps = rules.fewest - 1  # from a track's first frame to its last
+    first, last = ends
+    while last[0] - first[0] < steps and (before := links.before(*first)) is not None:
+        first = before
+    while last[0] - first[0] < steps and (after := links.after(*last)) is not None:
+        last = after
+    if last[0] - first[0] >= steps or first[0] == 0 or last[0] == len(frames) - 1:
+        return True
+    return _is_broken(frames, links, first, last)
+
+
+def _is_broken(
+    frames: Sequence[Sequence[Face]], links: Links, first: tuple[int, int], last: tuple[int, int]
+) -> bool:
+    """Tells whether another track ends right before `first`, or begins right after `last`, near."""
+    (begin, position), (end, place_there) = first, last
+    lost = [
+        face for number, face in enumerate(frames[begin - 1]) if number not in links.previous[begin]
+    ]
+    found = [
+        face
+        for face, previous in zip(frames[end + 1], links.previous[end + 1], strict=True)
+        if previous is None
+    ]
+    return any(_is_near(frames[begin][position], other) for other in lost) or any(
+        _is_near(frames[end][place_there], other) for other in found
+    )
+
+
+def _is_near(one: Face, other: Face) -> bool:
+    distance = np.linalg.norm(one.landmarks.mean(0) - other.landmarks.mean(0))
+    return bool(distance <= _BROKEN * max(one.size, other.size))
 
 
 def _between(

@@ -27,7 +27,7 @@ def frames_in_gap(seconds: float, frame_rate: Fraction) -> int:
 
 
 def frames_of_track(seconds: float, frame_rate: Fraction) -> int:
-    """Returns the fewest frames, 1 or more, that a face is seen in, so that they last `seconds`."""
+    """Returns the fewest frames, at least 1, that last `seconds` from the first to the last."""
     return max(1, math.ceil(seconds * frame_rate - 1e-6))
 
 

@@ -15,7 +15,7 @@ class SampledMoment:
     seconds: float
     """Time of the frame from the film's beginning."""
     faces: tuple[Face, ...]
-    """Those that would be restored."""
+    """Those that would be restored, as far as a frame by itself tells."""
 
 
 @dataclass(frozen=True)

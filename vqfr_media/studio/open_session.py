@@ -62,7 +62,10 @@ def open_session(
         )
         tracks = find_persons(source, tracks, load_describer(), on_frame=on_look)
     if not any(track.appearances for track in tracks.tracks):
-        raise InputError(f"{source}: no face was found in it; a lower --score finds more")
+        raise InputError(
+            f"{source}: no face was found in it; a lower --score finds more, --min-track 0 keeps "
+            "those of a moment"
+        )
     restored = Path(f"{source.stem}.restored{source.suffix}")
     files = StudioFiles(source=source, tracks=tracks_file, restored=restored)
     return StudioSession(files, film, tracks, options, ready)

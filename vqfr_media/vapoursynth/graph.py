@@ -1,7 +1,7 @@
 """The filter's part of a script's graph: which frames VapourSynth fetches, and what it calls.
 
-A frame depends on a window of the source of some 23 frames to each side. VapourSynth itself fetches
-all of them, as frame n of clips shifted by -23 to 23, before it calls us (`std.ModifyFrame`). A
+A frame depends on a window of the source of some 25 frames to each side. VapourSynth itself fetches
+all of them, as frame n of clips shifted by -25 to 25, before it calls us (`std.ModifyFrame`). A
 filter written in Python cannot ask for frames otherwise: `get_frame` inside of a callback holds a
 worker thread that the source may need, and `get_frame_async` from threads of our own does the same
 as soon as somebody waits for it. `std.ModifyFrame` calls us from one thread at a time, so

@@ -192,6 +192,12 @@ def test_an_option_that_is_new_decides_only_where_it_is_set() -> None:
     assert why(BEFORE | {"options.face.min_face": "9.0"}) == (
         "options.face.min_face was not set, is 9.0"
     )
+    # Of one that did something else before it could be set, either is no reason.
+    for seconds in ("0.0", "0.12"):
+        assert why(BEFORE | {"options.temporal.min_track": seconds}) is None
+    assert why(BEFORE | {"options.temporal.min_track": "0.3"}) == (
+        "options.temporal.min_track was not set, is 0.3"
+    )
     gone = {name: value for name, value in BEFORE.items() if not name.startswith("options.")}
     assert why(gone) is None
 
