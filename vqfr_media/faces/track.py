@@ -194,8 +194,11 @@ def follow[F: (TrackedFace, AlignedFace, EncodedFace, RestoredFace)](
     return chain
 
 
-type _Key = tuple[int, int] | Gap
-"""A face of a frame: its frame and position there, or the gap that it was filled into."""
+type _Place = tuple[int, int]
+"""A face: its frame and its position there."""
+
+type _Key = _Place | Gap
+"""A face of a frame: its place, or the gap that it was filled into."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +270,7 @@ def _complete(
         ends, (a, b) = (gap.before, gap.after), (gap.before[0], gap.after[0])
         if a < at < b and _counts(frames, links, ends, at, rules):
             face = _between(frames, pts, links, gap, at)
-            if all(_apart(face, other.face) for other in found):
+            if not any(_within(_SAME, face, other.face) for other in found):
                 found.append(_Found(face, gap, gap if at - 1 > a else gap.before))
     return sorted(found, key=lambda one: place(one.face))
 
@@ -282,7 +285,7 @@ def _key_before(links: Links, at: int, position: int) -> _Key | None:
 def _counts(
     frames: Sequence[Sequence[Face]],
     links: Links,
-    ends: tuple[tuple[int, int], tuple[int, int]],
+    ends: tuple[_Place, _Place],
     centre: int,
     rules: _Rules,
 ) -> bool:
@@ -296,12 +299,12 @@ def _counts(
 def _is_sure(
     frames: Sequence[Sequence[Face]],
     links: Links,
-    ends: tuple[tuple[int, int], tuple[int, int]],
+    ends: tuple[_Place, _Place],
     centre: int,
     rules: _Rules,
 ) -> bool:
     for end, step in zip(ends, (links.before, links.after), strict=True):
-        at: tuple[int, int] | None = end
+        at: _Place | None = end
         while at is not None and abs(at[0] - centre) <= rules.max_gap:
             if frames[at[0]][at[1]].score >= rules.score:
                 return True
@@ -312,7 +315,7 @@ def _is_sure(
 def _lasts(
     frames: Sequence[Sequence[Face]],
     links: Links,
-    ends: tuple[tuple[int, int], tuple[int, int]],
+    ends: tuple[_Place, _Place],
     rules: _Rules,
 ) -> bool:
     """Tells whether a track is long enough from its first frame to its last, gaps included, or may
@@ -328,9 +331,7 @@ def _lasts(
     return _is_broken(frames, links, first, last)
 
 
-def _is_broken(
-    frames: Sequence[Sequence[Face]], links: Links, first: tuple[int, int], last: tuple[int, int]
-) -> bool:
+def _is_broken(frames: Sequence[Sequence[Face]], links: Links, first: _Place, last: _Place) -> bool:
     """Tells whether another track ends right before `first`, or begins right after `last`, near."""
     (begin, position), (end, place_there) = first, last
     lost = [
@@ -341,14 +342,9 @@ def _is_broken(
         for face, previous in zip(frames[end + 1], links.previous[end + 1], strict=True)
         if previous is None
     ]
-    return any(_is_near(frames[begin][position], other) for other in lost) or any(
-        _is_near(frames[end][place_there], other) for other in found
+    return any(_within(_BROKEN, frames[begin][position], other) for other in lost) or any(
+        _within(_BROKEN, frames[end][place_there], other) for other in found
     )
-
-
-def _is_near(one: Face, other: Face) -> bool:
-    distance = np.linalg.norm(one.landmarks.mean(0) - other.landmarks.mean(0))
-    return bool(distance <= _BROKEN * max(one.size, other.size))
 
 
 def _between(
@@ -377,9 +373,10 @@ def _between(
     return Face(path[:2].ravel(), path[2:], min(scores))
 
 
-def _apart(one: Face, other: Face) -> bool:
+def _within(sizes: float, one: Face, other: Face) -> bool:
+    """Tells whether two faces lie at most so many times the larger one's size apart."""
     distance = np.linalg.norm(one.landmarks.mean(0) - other.landmarks.mean(0))
-    return bool(distance > _SAME * max(one.size, other.size))
+    return bool(distance <= sizes * max(one.size, other.size))
 
 
 def place(face: Face) -> tuple[float, ...]:
