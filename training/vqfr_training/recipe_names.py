@@ -47,6 +47,7 @@ type RecipeName = Literal[
     "smoke_gains",
     "detector",
     "detector_people",
+    "detector_people_longer",
     "smoke_detector",
 ]
 """The names of `recipes.py`, in its order; a test compares them."""
