@@ -1,7 +1,7 @@
 """Follows faces from frame to frame: pure functions of a finite window, with no running state.
 
 Whoever asks for frames in whatever order gets the same tracks: `track` depends on
-`track_radius` frames to each side of the one it is about, and not on frames beyond that,
+`TrackLimits.radius` frames to each side of the one it is about, and not on frames beyond that,
 or beyond a cut.
 """
 
@@ -48,54 +48,69 @@ _BROKEN = 3.0
 _SAME = 0.5
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrackLimits:
+    """How long a track may be lost, and how long it has to last, in frames."""
+
+    max_gap: int
+    """A face that is missing in at most this many frames on end is filled in there."""
+    fewest: int = 1
+    """A track that begins and ends within the shot, in fewer frames than this from the first to the
+    last, is no face but a sleeve or a print, unless it may be part of another that moved too far to
+    be linked. 1 keeps all."""
+
+    def __post_init__(self) -> None:
+        if self.max_gap < 0:
+            raise ValueError(f"max_gap must not be negative, got {self.max_gap}")
+        if self.fewest < 1:
+            raise ValueError(f"fewest must be at least 1, got {self.fewest}")
+
+    @property
+    def radius(self) -> int:
+        """The frames to each side on which `track` depends.
+
+        From the frame before the centre a track is followed through `fewest` - 2 further frames
+        and, from there, across a gap, whose far end depends on two more frames.
+        """
+        return self.max_gap + self.fewest + 2
+
+
 def track(
     window: Window[Detected],
+    limits: TrackLimits,
     *,
     score: float,
-    max_gap: int,
-    fewest: int = 1,
     known_cuts: CutMemo | None = None,
     known_links: LinkMemo | None = None,
 ) -> FrameFaces[TrackedFace]:
     """Completes the faces of the centre frame from its neighbours and links them backwards.
 
     Args:
-        window: `track_radius(max_gap, fewest=fewest)` frames to each side, fewer at the ends of the
-            video.
+        window: `limits.radius` frames to each side, fewer at the ends of the video.
+        limits: How long tracks may be lost, and have to last.
         score: Faces from this score on count by themselves. Weaker ones count where their track has
             such a face at most `max_gap` frames away.
-        max_gap: A face that is missing in at most this many frames on end is filled in there.
-        fewest: A track that begins and ends within the shot, in fewer frames than this from the
-            first to the last, is no face but a sleeve or a print, unless it may be part of another
-            that moved too far to be linked. 1 keeps all.
         known_cuts: Spares overlapping windows from looking for the same cuts; changes no result.
         known_links: Spares them from linking the same frames; changes no result.
 
     Returns:
         Faces ordered by place; `previous` is a position among the faces that this function returns
         for the frame before.
-
-    Raises:
-        ValueError: max_gap is negative, or fewest is below 1.
     """
-    if max_gap < 0:
-        raise ValueError(f"max_gap must not be negative, got {max_gap}")
-    if fewest < 1:
-        raise ValueError(f"fewest must be at least 1, got {fewest}")
     items, centre = window.items, window.centre
     known = CutMemo() if known_cuts is None else known_cuts
-    first, last = _shot(items, centre, track_radius(max_gap, fewest=fewest), known)
+    first, last = _shot(items, centre, limits.radius, known)
     shot = items[first : last + 1]
     frames = [_ordered(item.faces) for item in shot]
     pts = [item.frame.pts for item in shot]
     links = link_frames(
         frames,
         pts=pts,
-        max_gap=max_gap,
+        max_gap=limits.max_gap,
         known=None if known_links is None else partial(_known, known_links, shot),
     )
     at = centre - first
-    rules = _Rules(score=score, max_gap=max_gap, fewest=fewest)
+    rules = _Rules(limits, score)
     faces = _complete(frames, pts, links, at, rules)
     before = _complete(frames, pts, links, at - 1, rules) if at > 0 else []
     # No face of the frame before has the key None, which says that there was none.
@@ -108,15 +123,6 @@ def track(
         ),
         at == 0,
     )
-
-
-def track_radius(max_gap: int, *, fewest: int = 1) -> int:
-    """Returns the frames to each side on which `track` depends.
-
-    From the frame before the centre a track is followed through `fewest` - 2 further frames and,
-    from there, across a gap, whose far end depends on two more frames.
-    """
-    return max_gap + fewest + 2
 
 
 def choose(
@@ -201,13 +207,12 @@ type _Key = _Place | Gap
 """A face of a frame: its place, or the gap that it was filled into."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Rules:
     """What makes a track count; see `track`."""
 
+    limits: TrackLimits
     score: float
-    max_gap: int
-    fewest: int
 
 
 @dataclass(frozen=True)
@@ -305,7 +310,7 @@ def _is_sure(
 ) -> bool:
     for end, step in zip(ends, (links.before, links.after), strict=True):
         at: _Place | None = end
-        while at is not None and abs(at[0] - centre) <= rules.max_gap:
+        while at is not None and abs(at[0] - centre) <= rules.limits.max_gap:
             if frames[at[0]][at[1]].score >= rules.score:
                 return True
             at = step(*at)
@@ -320,7 +325,7 @@ def _lasts(
 ) -> bool:
     """Tells whether a track is long enough from its first frame to its last, gaps included, or may
     be: it goes on to the shot's end, or broke."""
-    steps = rules.fewest - 1  # from a track's first frame to its last
+    steps = rules.limits.fewest - 1  # from a track's first frame to its last
     first, last = ends
     while last[0] - first[0] < steps and (before := links.before(*first)) is not None:
         first = before

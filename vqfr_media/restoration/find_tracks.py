@@ -20,7 +20,7 @@ from vqfr_media.media.read import open_video
 from vqfr_media.options import RestoreOptions
 from vqfr_media.preflight import refuse_range_of_image
 from vqfr_media.prepare import load_detector
-from vqfr_media.restoration.radii import FrameRadii, frames_in_gap, frames_of_track
+from vqfr_media.restoration.radii import FrameRadii, track_limits
 from vqfr_media.values import Detected, FrameFaces, TrackedFace
 from vqfr_media.windows import READ_AHEAD, Window, prefetch, sliding, widened
 
@@ -147,8 +147,7 @@ def follow_faces(
     face, temporal = options.face, options.temporal
     near = isinstance(detector, NearDetector)
     radii = FrameRadii.of(temporal, info.frame_rate, searches_near=near)
-    gap = frames_in_gap(temporal.max_gap, info.frame_rate)
-    fewest = frames_of_track(temporal.min_track, info.frame_rate)
+    limits = track_limits(temporal, info.frame_rate)
     known_cuts = CutMemo()
 
     work = FaceSearch(
@@ -160,7 +159,7 @@ def follow_faces(
     )
 
     def follow(window: Window[Detected]) -> FrameFaces[TrackedFace]:
-        return track(window, score=face.score, max_gap=gap, fewest=fewest, known_cuts=known_cuts)
+        return track(window, limits, score=face.score, known_cuts=known_cuts)
 
     detected = map(work.detect, sliding(map(work.search, frames), radii.detect))
     return map(follow, sliding(detected, radii.track))

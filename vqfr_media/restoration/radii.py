@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Self
 
 from vqfr_media.faces.search import search_step
-from vqfr_media.faces.track import track_radius
+from vqfr_media.faces.track import TrackLimits
 from vqfr_media.options import TemporalOptions
 
 # Frames to each side whose differences tell the film's grain. In a film shown at another rate some
@@ -29,6 +29,14 @@ def frames_in_gap(seconds: float, frame_rate: Fraction) -> int:
 def frames_of_track(seconds: float, frame_rate: Fraction) -> int:
     """Returns the fewest frames, at least 1, that last `seconds` from the first to the last."""
     return max(1, math.ceil(seconds * frame_rate - 1e-6))
+
+
+def track_limits(options: TemporalOptions, frame_rate: Fraction) -> TrackLimits:
+    """Returns what `track` is told, in frames."""
+    return TrackLimits(
+        max_gap=frames_in_gap(options.max_gap, frame_rate),
+        fewest=frames_of_track(options.min_track, frame_rate),
+    )
 
 
 def motion_radius(landmarks_radius: float) -> float:
@@ -83,12 +91,7 @@ class FrameRadii:
         step = search_step(options.search_interval, frame_rate) if searches_near else 1
         return cls(
             detect=0 if faces_known else step - 1,
-            track=0
-            if faces_known
-            else track_radius(
-                frames_in_gap(options.max_gap, frame_rate),
-                fewest=frames_of_track(options.min_track, frame_rate),
-            ),
+            track=0 if faces_known else track_limits(options, frame_rate).radius,
             choose=frames_within(options.choice_radius, frame_rate),
             align=max(1, frames_within(around, frame_rate)),
             latents=frames_within(options.latent_radius, frame_rate),

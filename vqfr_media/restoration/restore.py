@@ -27,7 +27,7 @@ from vqfr_media.restoration.grain import GrainMeter
 from vqfr_media.restoration.likeness import Likeness
 from vqfr_media.restoration.mesh_hold import hold_by_mesh
 from vqfr_media.restoration.occlusion import OcclusionMeter
-from vqfr_media.restoration.radii import FrameRadii, frames_in_gap, frames_of_track
+from vqfr_media.restoration.radii import FrameRadii, track_limits
 from vqfr_media.restoration.resize import enlarged, upscale
 from vqfr_media.restoration.smoothing import smooth_landmarks, smooth_latents, smooth_pixels
 from vqfr_media.restoration.transfer import crops_to, images_from, latents_from, latents_to
@@ -108,9 +108,8 @@ class Restorer:
         """Completes and links the faces of one frame."""
         return track(
             window,
+            track_limits(self.options.temporal, self.frame_rate),
             score=self.options.face.score,
-            max_gap=frames_in_gap(self.options.temporal.max_gap, self.frame_rate),
-            fewest=frames_of_track(self.options.temporal.min_track, self.frame_rate),
             known_cuts=self.known_cuts,
             known_links=self.known_links,
         )

@@ -11,10 +11,10 @@ from vqfr_media.faces.cuts import CutMemo, is_cut
 from vqfr_media.faces.linking import Links, link, link_frames
 from vqfr_media.faces.track import (
     LinkMemo,
+    TrackLimits,
     choose,
     follow,
     track,
-    track_radius,
 )
 from vqfr_media.frames import Frame, PixelFormat
 from vqfr_media.options import FaceOptions
@@ -51,8 +51,8 @@ def clip(frames: Sequence[Sequence[Face]], *, shots: Sequence[int] = ()) -> list
 def tracked(
     items: Sequence[Detected], *, max_gap: int = 3, fewest: int = 1, score: float = 0.8
 ) -> list[FrameFaces[TrackedFace]]:
-    windows = sliding(items, track_radius(max_gap, fewest=fewest))
-    return [track(w, score=score, max_gap=max_gap, fewest=fewest) for w in windows]
+    limits = TrackLimits(max_gap=max_gap, fewest=fewest)
+    return [track(w, limits, score=score) for w in sliding(items, limits.radius)]
 
 
 def summary(
@@ -125,7 +125,7 @@ def test_a_lost_face_is_filled_by_time_where_the_rate_varies() -> None:
             (detected(0, [face(80)]), detected(1, []), detected(2, [face(90)])), pts, strict=True
         )
     )
-    frame_faces = track(Window(items, 1), score=0.8, max_gap=1)
+    frame_faces = track(Window(items, 1), TrackLimits(max_gap=1), score=0.8)
     assert frame_faces.faces[0].filled
     expected = face(81).landmarks  # a tenth of the way, in time
     np.testing.assert_allclose(frame_faces.faces[0].face.landmarks, expected)
@@ -178,7 +178,7 @@ def test_max_gap_of_zero_neither_fills_nor_vouches() -> None:
     results = tracked(clip(frames), max_gap=0)
     assert [len(frame_faces.faces) for frame_faces in results] == [1, 0, 1, 0]
     with pytest.raises(ValueError, match="max_gap must not be negative, got -1"):
-        track(Window((detected(0, []),), 0), score=0.8, max_gap=-1)
+        TrackLimits(max_gap=-1)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_shot_that_is_shorter_than_a_track_must_be_keeps_its_faces() -> None:
     frames = [[face(100)] for _ in range(6)]
     results = tracked(clip(frames, shots=[0, 0, 1, 2, 2, 2]), fewest=4)
     assert [len(frame_faces.faces) for frame_faces in results] == [1] * 6
-    alone = track(Window((detected(0, [face(100)]),), 0), score=0.8, max_gap=3, fewest=4)
+    (alone,) = tracked([detected(0, [face(100)])], fewest=4)
     assert len(alone.faces) == 1
 
 
@@ -280,7 +280,7 @@ def test_a_face_that_moves_too_far_to_be_followed_is_no_find_of_a_moment() -> No
 
 def test_fewest_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="fewest must be at least 1, got 0"):
-        track(Window((detected(0, []),), 0), score=0.8, max_gap=1, fewest=0)
+        TrackLimits(max_gap=1, fewest=0)
 
 
 def wild(seed: int, count: int = 40, *, seen: float = 0.7) -> list[Detected]:
@@ -318,10 +318,10 @@ def test_frames_beyond_the_stated_radius_change_nothing(
     items = wild(seed, seen=seen)
     stated = tracked(items, max_gap=max_gap, fewest=fewest)
     # `track` itself looks no farther than the radius: for the whole film it has to be wider.
-    monkeypatch.setattr("vqfr_media.faces.track.track_radius", lambda *_, **__: len(items))
+    monkeypatch.setattr(TrackLimits, "radius", property(lambda _: len(items)))
+    limits = TrackLimits(max_gap=max_gap, fewest=fewest)
     for index, found in enumerate(stated):
-        window = Window(tuple(items), index)
-        same(found, track(window, score=0.8, max_gap=max_gap, fewest=fewest))
+        same(found, track(Window(tuple(items), index), limits, score=0.8))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -367,8 +367,9 @@ def test_cuts_between_all_pairs_of_scenes() -> None:
 def test_cuts_that_overlapping_windows_share_are_looked_for_once() -> None:
     shots = clip([[]] * 12, shots=[i // 4 for i in range(12)])
     known = CutMemo()
-    found = [track(w, score=0.8, max_gap=2, known_cuts=known) for w in sliding(shots, 5)]
-    alone = [track(w, score=0.8, max_gap=2) for w in sliding(shots, 5)]
+    limits = TrackLimits(max_gap=2)
+    found = [track(w, limits, score=0.8, known_cuts=known) for w in sliding(shots, 5)]
+    alone = [track(w, limits, score=0.8) for w in sliding(shots, 5)]
     assert [one.new_shot for one in found] == [one.new_shot for one in alone]
     assert [i for i, one in enumerate(found) if one.new_shot] == [0, 4, 8]
     assert len(known) == 11  # every frame but the first was compared with the one before
@@ -385,8 +386,9 @@ def test_links_that_overlapping_windows_share_change_no_result() -> None:
     del faces[6][1]  # and one is lost for a frame
     shots = clip(faces, shots=[i // 9 for i in range(14)])
     known = LinkMemo()
-    found = [track(w, score=0.8, max_gap=2, known_links=known) for w in sliding(shots, 5)]
-    alone = [track(w, score=0.8, max_gap=2) for w in sliding(shots, 5)]
+    limits = TrackLimits(max_gap=2)
+    found = [track(w, limits, score=0.8, known_links=known) for w in sliding(shots, 5)]
+    alone = [track(w, limits, score=0.8) for w in sliding(shots, 5)]
 
     for one, other in zip(found, alone, strict=True):
         same(one, other)

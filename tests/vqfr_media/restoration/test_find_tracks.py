@@ -15,7 +15,7 @@ from vqfr_media.faces.track import track
 from vqfr_media.frames import Display, Frame, PixelFormat, VideoInfo
 from vqfr_media.options import RestoreOptions
 from vqfr_media.restoration.find_tracks import follow_faces
-from vqfr_media.restoration.radii import FrameRadii, frames_in_gap, frames_of_track
+from vqfr_media.restoration.radii import FrameRadii, track_limits
 from vqfr_media.restoration.restore import Restorer
 from vqfr_media.values import Face
 from vqfr_media.windows import sliding
@@ -61,11 +61,8 @@ def test_they_are_those_of_a_restoration(seed: int) -> None:
     detector = Scripted(faces)
     detected = [detect(frame, detector, proxy=proxy, score=score) for frame in frames]
     radius = FrameRadii.of(options.temporal, RATE).track
-    gap = frames_in_gap(options.temporal.max_gap, RATE)
-    fewest = frames_of_track(options.temporal.min_track, RATE)
-    expected = [
-        track(w, score=score, max_gap=gap, fewest=fewest) for w in sliding(detected, radius)
-    ]
+    limits = track_limits(options.temporal, RATE)
+    expected = [track(w, limits, score=score) for w in sliding(detected, radius)]
     found = list(follow_faces(frames, INFO, Scripted(faces), options))
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):

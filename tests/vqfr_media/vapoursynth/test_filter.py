@@ -18,7 +18,7 @@ from tests.stand_ins import IdentityEngine, InvertingEngine, MarkerDetector
 from vqfr_media import weights
 from vqfr_media.errors import EngineError, InputError
 from vqfr_media.faces.detect import detect
-from vqfr_media.faces.track import track
+from vqfr_media.faces.track import TrackLimits, track
 from vqfr_media.faces.tracks import Tracks, TracksSource, collect
 from vqfr_media.faces.tracks_file import write_tracks
 from vqfr_media.frames import PixelFormat
@@ -318,7 +318,7 @@ def test_tracks_take_the_detectors_place(scene_clip: Make, tmp_path: Path) -> No
     timing = timing_of(source)
     frames = [to_frame(frame, n, timing) for n, frame in enumerate(source.frames())]
     detected = (detect(f, MarkerDetector(), proxy=640, score=0.8) for f in frames)
-    stages = (track(window, score=0.8, max_gap=5) for window in sliding(detected, 6))
+    stages = (track(window, TrackLimits(max_gap=5), score=0.8) for window in sliding(detected, 6))
     count, shots, tracks = collect(stages)
     about = TracksSource(
         name="scene", width=320, height=192, frame_count=count, time_base=Fraction(1, 25),
