@@ -90,7 +90,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
             file_name="detector.safetensors",
             licence="CC-BY-4.0",
             size=906_688,
-            sha256="34dc4219233b98bd83a2463355e95e5671b1b27cda48e4715a8a5fcc3e8e2123",
+            sha256="4fe70c4042611a5ceca9f4edc161e5eefb2539b047d42c35a452aa5dd3617cf5",
         ),
         WeightFile(
             name="mesh",
