@@ -1,6 +1,7 @@
 """The training twin of the deformable convolution against torchvision's and the network's own."""
 
 import copy
+from functools import partial
 
 import torch
 from torchvision.ops import deform_conv2d
@@ -19,14 +20,32 @@ def test_same_values_and_gradients_as_torchvision() -> None:
     inputs = [draw(2, 8, 9, 7), 2 * draw(2, 36, 9, 7), draw(6, 8, 3, 3), draw(6), draw(2, 18, 9, 7)]
     weight = draw(2, 6, 9, 7)
     results = []
-    for function in (deform_conv2d, sampled_deform_conv2d):
+    for function in (partial(deform_conv2d, padding=1), sampled_deform_conv2d):
         x, offset, kernel, bias, mask = (value.clone().requires_grad_() for value in inputs)
-        padding = {"padding": 1} if function is deform_conv2d else {}
-        output = function(x, offset, kernel, bias, mask=mask, **padding)
+        output = function(x, offset, kernel, bias, mask=mask)
         torch.autograd.backward((output * weight).sum())
         results.append([output, x.grad, offset.grad, kernel.grad, bias.grad, mask.grad])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_sums_in_the_precision_asked_for() -> None:
+    """Each output is within bfloat16's 8 bits of the sum of its products' sizes."""
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    x, offset, kernel = draw(1, 8, 9, 7), draw(1, 36, 9, 7), draw(6, 8, 3, 3)
+    bias, mask = draw(6), torch.rand(1, 18, 9, 7, generator=generator)
+    exact = sampled_deform_conv2d(x, offset, kernel, bias, mask=mask)
+    rounded = sampled_deform_conv2d(x, offset, kernel, bias, mask=mask, precision=torch.bfloat16)
+    sizes = sampled_deform_conv2d(x.abs(), offset, kernel.abs(), bias.abs(), mask=mask)
+    assert exact.dtype == torch.float32
+    assert rounded.dtype == torch.bfloat16
+    # Columns, kernel and result are rounded once each, by half of the last of 8 bits.
+    assert ((rounded.float() - exact).abs() <= 3.1 * 2.0**-9 * sizes).all()
+    assert not torch.equal(rounded.float(), exact)
 
 
 def test_a_network_with_twins_computes_the_same_and_has_the_same_state() -> None:

@@ -15,13 +15,22 @@ from vqfr_training.vqfr.warp_kernels import compiled
 
 
 def sampled_deform_conv2d(
-    x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, *, mask: Tensor
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    mask: Tensor,
+    precision: torch.dtype | None = None,
 ) -> Tensor:
     """Returns what torchvision.ops.deform_conv2d computes, for 3×3 kernels, stride 1, padding 1.
+
+    It samples in the type of its arguments, and sums in `precision`, by default in that type too.
 
     `x` (N, C, H, W), `offset` (N, 2·9·G, H, W) as (dy, dx) pixels, `mask` (N, 9·G, H, W), `weight`
     (O, C, 3, 3), `bias` (O,). Returns (N, O, H, W).
     """
+    precision = x.dtype if precision is None else precision
     count, channels, height, width = x.shape
     groups = mask.shape[1] // 9
     last = x.permute(0, 2, 3, 1)
@@ -29,7 +38,9 @@ def sampled_deform_conv2d(
     masks = mask.reshape(count, groups, 9, height, width).permute(0, 3, 4, 1, 2)
     seen: Tensor = _Columns.apply(last.contiguous(), moves.contiguous(), masks.contiguous())
     kernel = weight.permute(0, 2, 3, 1).reshape(weight.shape[0], 9 * channels)
-    summed = torch.addmm(bias, seen.reshape(-1, 9 * channels), kernel.t())
+    summed = torch.addmm(
+        bias.to(precision), seen.reshape(-1, 9 * channels).to(precision), kernel.t().to(precision)
+    )
     return summed.reshape(count, height, width, -1).permute(0, 3, 1, 2)
 
 
@@ -64,13 +75,14 @@ class SampledDeformConv(nn.Module):
         self.conv_offset = original.conv_offset
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
-        """As `ModulatedDeformConv.forward`, float32 inside."""
+        """As `ModulatedDeformConv.forward`: samples in float32, and sums in the type of `x`."""
         with torch.autocast(x.device.type, enabled=False):
             first, second, mask = self.conv_offset(guide.float()).chunk(3, dim=1)
             offset = torch.cat((first, second), dim=1)
             weight, bias, mask = self.weight.float(), self.bias.float(), torch.sigmoid(mask)
-            warped = sampled_deform_conv2d(x.float(), offset, weight, bias, mask=mask)
-        return warped.to(x.dtype)
+            return sampled_deform_conv2d(
+                x.float(), offset, weight, bias, mask=mask, precision=x.dtype
+            )
 
 
 def use_sampled_warps(network: nn.Module) -> None:
