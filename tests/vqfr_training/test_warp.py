@@ -6,8 +6,13 @@ from functools import partial
 import torch
 from torchvision.ops import deform_conv2d
 from vqfr_training.recipes import smoke_stage2
-from vqfr_training.vqfr.warp import sampled_deform_conv2d, use_sampled_warps
+from vqfr_training.vqfr.warp import (
+    SampledDeformConv,
+    sampled_deform_conv2d,
+    use_sampled_warps,
+)
 
+from vqfr_media.network.deform import ModulatedDeformConv
 from vqfr_media.network.vqfr_v1 import VqfrV1
 
 
@@ -46,6 +51,27 @@ def test_sums_in_the_precision_asked_for() -> None:
     # Columns, kernel and result are rounded once each, by half of the last of 8 bits.
     assert ((rounded.float() - exact).abs() <= 3.1 * 2.0**-9 * sizes).all()
     assert not torch.equal(rounded.float(), exact)
+
+
+def test_a_twin_samples_in_float32_and_sums_in_the_type_of_its_data() -> None:
+    generator = torch.Generator().manual_seed(2)
+    original = ModulatedDeformConv(8, guide_channels=4, offset_groups=2)
+    for parameter in original.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    x, guide = (torch.randn(1, count, 9, 7, generator=generator).bfloat16() for count in (8, 4))
+    with torch.no_grad():
+        sampling = original.conv_offset(guide.float())
+        found = SampledDeformConv(original)(x, guide)
+        expected = sampled_deform_conv2d(
+            x.float(),
+            sampling[:, :36],
+            original.weight,
+            original.bias,
+            mask=torch.sigmoid(sampling[:, 36:]),
+            precision=torch.bfloat16,
+        )
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, expected)
 
 
 def test_a_network_with_twins_computes_the_same_and_has_the_same_state() -> None:

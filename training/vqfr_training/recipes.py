@@ -123,7 +123,7 @@ def smoke_gains() -> GainRecipe:
 
 
 def detector() -> DetectorRecipe:
-    """Returns the bundled face detector: 90 minutes on one CPU core.
+    """Returns the bundled face detector's first edition: 90 minutes on one CPU core.
 
     Faces in the small pictures that are searched (640 px wide) are mostly small; every sixth batch
     has room for large ones.

@@ -89,7 +89,7 @@ def track(
         window: `limits.radius` frames to each side, fewer at the ends of the video.
         limits: How long tracks may be lost, and have to last.
         score: Faces from this score on count by themselves. Weaker ones count where their track has
-            such a face at most `max_gap` frames away.
+            such a face at most `limits.max_gap` frames away.
         known_cuts: Spares overlapping windows from looking for the same cuts; changes no result.
         known_links: Spares them from linking the same frames; changes no result.
 

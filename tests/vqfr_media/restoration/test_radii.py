@@ -4,12 +4,14 @@ from fractions import Fraction
 
 import pytest
 
+from vqfr_media.faces.track import TrackLimits
 from vqfr_media.options import TemporalOptions
 from vqfr_media.restoration.radii import (
     FrameRadii,
     frames_in_gap,
     frames_of_track,
     frames_within,
+    track_limits,
 )
 
 OPTIONS = TemporalOptions(
@@ -46,6 +48,12 @@ def test_seconds_become_frames(seconds: float, rate: Fraction, around: int, gap:
 )
 def test_a_face_is_seen_for_at_least_that_long(seconds: float, rate: Fraction, fewest: int) -> None:
     assert frames_of_track(seconds, rate) == fewest
+
+
+def test_a_track_may_be_lost_and_has_to_last_so_many_frames() -> None:
+    assert track_limits(OPTIONS, Fraction(25)) == TrackLimits(max_gap=5, fewest=3)
+    assert track_limits(OPTIONS, Fraction(50)) == TrackLimits(max_gap=10, fewest=6)
+    assert TrackLimits(max_gap=5, fewest=3).radius == 10
 
 
 def test_sums_go_from_the_last_stage_to_the_first() -> None:

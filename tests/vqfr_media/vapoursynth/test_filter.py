@@ -318,7 +318,8 @@ def test_tracks_take_the_detectors_place(scene_clip: Make, tmp_path: Path) -> No
     timing = timing_of(source)
     frames = [to_frame(frame, n, timing) for n, frame in enumerate(source.frames())]
     detected = (detect(f, MarkerDetector(), proxy=640, score=0.8) for f in frames)
-    stages = (track(window, TrackLimits(max_gap=5), score=0.8) for window in sliding(detected, 6))
+    limits = TrackLimits(max_gap=5)
+    stages = (track(window, limits, score=0.8) for window in sliding(detected, limits.radius))
     count, shots, tracks = collect(stages)
     about = TracksSource(
         name="scene", width=320, height=192, frame_count=count, time_base=Fraction(1, 25),
