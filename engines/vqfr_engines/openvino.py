@@ -28,9 +28,11 @@ from vqfr_media.network.vqfr_v1 import VqfrV1
 from vqfr_media.network.vqfr_v2 import VqfrV2
 
 # Part of an engine's identity: raised with every change of what the conversion computes.
-_CONVERSION = 2
+_CONVERSION = 3
 # The mark that keeps a layer in float32. The CPU plugin heeds it in models read from a file.
 _KEEP_FLOAT32 = "precise_0"
+# What OpenVINO 2026 writes for it, which spares a layer from float16 alone, and what is meant.
+_WRITTEN_MARK, _MEANT_MARK = 'value="dynamic:f16"', 'value="dynamic:bf16"'
 
 
 def check(device: str) -> None:
@@ -115,6 +117,8 @@ def build(
         keep_image_in_float32(decoder)
     for name, model in (("encoder", encoder), ("decoder.codes", look_up), ("decoder", decoder)):
         _save(model, folder / f"{name}.xml")
+    if precision == "bfloat16":
+        spare_marked_from_bfloat16(folder / "decoder.xml")
 
 
 class _LookUp(nn.Module):
@@ -214,6 +218,16 @@ def keep_image_in_float32(model: Any) -> None:
     """
     for node in _back_from(model.get_results()[0].input_value(0).get_node(), stop=_draws_an_image):
         node.get_rt_info()[_KEEP_FLOAT32] = ""
+
+
+def spare_marked_from_bfloat16(path: Path) -> None:
+    """Lets the marks in a model's XML file keep layers from bfloat16, not only from float16.
+
+    Without that the plugin computes the gains in bfloat16 on some processors, and on those with AMX
+    it cannot load the model at all. Python cannot set the mark that is meant. Older versions of
+    OpenVINO write none of these, and spare what is marked from either.
+    """
+    path.write_text(path.read_text(encoding="utf-8").replace(_WRITTEN_MARK, _MEANT_MARK), "utf-8")
 
 
 def _is_convolution(node: Any) -> bool:

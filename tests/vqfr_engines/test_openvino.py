@@ -142,6 +142,26 @@ def test_bfloat16_chooses_the_same_codes(name: Name, shared: Path, tmp_path: Pat
     assert not torch.equal(found, images)
 
 
+def test_marks_in_a_file_keep_layers_from_bfloat16(tmp_path: Path) -> None:
+    network = small_network().requires_grad_(False)
+    crops = torch.zeros(1, 3, 32, 32)
+    model = convert_model(DecoderModule(network), (crops, network.encode(crops)))
+    model.reshape({0: [1, 3, 32, 32], 1: [1, 16, 16, 16]})
+    builder.keep_image_in_float32(model)
+    marked = sum("precise_0" in node.get_rt_info() for node in model.get_ordered_ops())
+    assert marked > 100
+    path = tmp_path / "decoder.xml"
+    openvino().save_model(model, path, compress_to_fp16=False)
+    before = path.read_text()
+    builder.spare_marked_from_bfloat16(path)
+    after = path.read_text()
+    assert before.count('value="dynamic:f16"') == after.count('value="dynamic:bf16"') == marked
+    assert after.replace("dynamic:bf16", "dynamic:f16") == before
+    read = openvino().Core().read_model(path)
+    kept = "DisablePrecisionConversion_0"
+    assert sum(kept in node.get_rt_info() for node in read.get_ordered_ops()) == marked
+
+
 def test_the_bands_of_images_are_marked_to_stay_float32() -> None:
     """What the CPU plugin makes of the marks needs a processor with bfloat16."""
     network = small_network().requires_grad_(False)
