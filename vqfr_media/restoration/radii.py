@@ -28,7 +28,7 @@ def frames_in_gap(seconds: float, frame_rate: Fraction) -> int:
 
 def frames_of_track(seconds: float, frame_rate: Fraction) -> int:
     """Returns the fewest frames, at least 1, that last `seconds` from the first to the last."""
-    return max(1, math.ceil(seconds * frame_rate - 1e-6))
+    return max(1, frames_within(seconds, frame_rate))
 
 
 def track_limits(options: TemporalOptions, frame_rate: Fraction) -> TrackLimits:
